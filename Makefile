@@ -1,0 +1,38 @@
+# The first Python here that MediaPipe 0.10.21 has wheels for; or set PYTHON.
+PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.10 python3 python,\
+	$(shell $(p) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' 2>/dev/null \
+	&& echo $(p))))
+VENV := .venv
+# Stages call `python`, which must be the one of the environment.
+RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
+
+.PHONY: help install repro test check clean
+
+help: ## show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+install: $(VENV)/.installed ## make .venv with the pinned versions
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.10, 3.11 or 3.12 found (set PYTHON=...)" >&2; exit 1; }
+	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@
+
+repro: install ## run the pipeline, print the scores and where the report is
+	@$(RUN) dvc repro
+	@echo
+	@cat report/scores.txt
+	@echo
+	@echo "Report: $(CURDIR)/report/index.html"
+
+test: install ## run the tests
+	@$(RUN) python -m pytest
+
+check: install ## lint, format and types, without changing a file
+	@$(RUN) ruff check .
+	@$(RUN) ruff format --check .
+	@$(RUN) mypy
+
+clean: ## remove what the pipeline made, but for the cache in .dvc
+	rm -rf data models predictions report work

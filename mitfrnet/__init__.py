@@ -1,0 +1,1 @@
+"""MIT-FRNet: multimodal sentiment analysis of video clips with missing data."""

@@ -1,0 +1,80 @@
+"""The manifest: one row per labelled clip, with what is on disk and what is naturally missing."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mitfrnet.errors import FeatureError
+from mitfrnet.files import replacing
+from mitfrnet.modalities import MODALITIES
+
+SPLITS = ("train", "valid", "test")
+
+METADATA_KEY = b"mitfrnet"
+
+PROBE_FIELDS = {
+    "duration_s": pa.float64(),
+    "fps": pa.float64(),
+    "frames": pa.int64(),
+    "width": pa.int32(),
+    "height": pa.int32(),
+    "video_codec": pa.string(),
+    "audio_codec": pa.string(),
+    "audio_duration_s": pa.float64(),
+    "audio_sample_rate_hz": pa.int32(),
+    "container": pa.string(),
+}
+
+SCHEMA = pa.schema(
+    [
+        pa.field("utterance_id", pa.string(), nullable=False),
+        pa.field("video_id", pa.string(), nullable=False),
+        pa.field("clip_id", pa.string(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("path", pa.string()),
+        pa.field("digest", pa.string()),
+        pa.field("start_s", pa.float64()),
+        pa.field("end_s", pa.float64()),
+        pa.field("transcript", pa.string(), nullable=False),
+        pa.field("label", pa.float64(), nullable=False),
+        *(pa.field(f"label_{m}", pa.float64()) for m in MODALITIES),
+        *(pa.field(name, kind) for name, kind in PROBE_FIELDS.items()),
+        # Null: the modality is there; else why it is naturally missing.
+        *(pa.field(f"{m}_reason", pa.string()) for m in MODALITIES),
+    ]
+)
+
+
+def make_manifest(rows: list[dict[str, Any]], settings: dict[str, Any]) -> pa.Table:
+    """Return the manifest of `rows`, with the corpus's `settings` in its metadata."""
+    metadata = {METADATA_KEY: json.dumps(settings, sort_keys=True)}
+    return pa.Table.from_pylist(rows, schema=SCHEMA.with_metadata(metadata))
+
+
+def write_manifest(manifest: pa.Table, path: Path) -> None:
+    """Write the manifest."""
+    with replacing(path) as temporary:
+        pq.write_table(manifest, temporary, compression="zstd")
+
+
+def read_manifest(path: Path) -> pa.Table:
+    """Return the manifest at `path`.
+
+    Raises:
+        FeatureError: the file is absent, or is no manifest of this version.
+    """
+    try:
+        manifest = pq.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise FeatureError(f"{path}: cannot be read ({error}); run the ingest stage") from error
+    if not manifest.schema.equals(SCHEMA, check_metadata=False):
+        raise FeatureError(f"{path}: columns differ from this version's; run the ingest stage")
+    return manifest
+
+
+def manifest_settings(manifest: pa.Table) -> dict[str, Any]:
+    """Return the corpus's settings: `language`, `scale`, `text_encoder`, `limits`."""
+    return json.loads(manifest.schema.metadata[METADATA_KEY])

@@ -1,0 +1,115 @@
+"""Join a manifest and the features of three modalities into the tensors of every split."""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mitfrnet.corpus.manifest import SPLITS, manifest_settings
+from mitfrnet.data.tensors import Ragged, SplitTensors
+from mitfrnet.errors import FeatureError
+from mitfrnet.features.store import description_of
+from mitfrnet.modalities import MODALITIES
+
+
+def build_tensors(manifest: pa.Table, features: dict[str, pa.Table]) -> dict[str, SplitTensors]:
+    """Return the tensors of every split.
+
+    A modality that is naturally missing has no steps, also where its picture was read and no
+    face was found in it.
+
+    Args:
+        manifest: the corpus's utterances.
+        features: the stored features of each modality.
+
+    Raises:
+        FeatureError: an utterance of the manifest has no row, or is extracted from other input.
+    """
+    settings = manifest_settings(manifest)
+    described = {m: description_of(features[m]) for m in MODALITIES}
+    metadata = {
+        "language": settings["language"],
+        "scale": settings["scale"],
+        "features": described,
+    }
+    row_of = {
+        m: {u: i for i, u in enumerate(features[m]["utterance_id"].to_pylist())} for m in MODALITIES
+    }
+    labelled = manifest.select(["utterance_id", "split", "label"]).to_pylist()
+    splits = {}
+    for split in SPLITS:
+        rows = [row for row in labelled if row["split"] == split]
+        ids = [row["utterance_id"] for row in rows]
+        chosen: dict[str, pa.Table] = {}
+        for modality in MODALITIES:
+            absent = [u for u in ids if u not in row_of[modality]]
+            if absent:
+                raise FeatureError(
+                    f"{modality} features: no row for {absent[0]} and {len(absent) - 1} more "
+                    "(run the extract stage)"
+                )
+            indices = pa.array([row_of[modality][u] for u in ids], pa.int64())
+            chosen[modality] = features[modality].take(indices)
+        text = chosen["text"]
+        splits[split] = SplitTensors(
+            ids=ids,
+            label=np.array([row["label"] for row in rows], dtype=np.float32),
+            modalities={m: _ragged(chosen[m]) for m in MODALITIES},
+            token_ids=_flat(text, "input_ids", np.int32),
+            special=_flat(text, "special", np.bool_),
+            metadata=metadata,
+        )
+    return splits
+
+
+def _has_steps(table: pa.Table) -> NDArray[np.bool_]:
+    return np.array([reason is None for reason in table["reason"].to_pylist()], dtype=bool)
+
+
+def _flat(table: pa.Table, column: str, kind: Any) -> NDArray[Any]:
+    """Return the steps of `column` end to end, without those of missing modalities."""
+    present = table.filter(pa.array(_has_steps(table)))[column].combine_chunks()
+    flat = present.flatten()
+    if pa.types.is_fixed_size_list(flat.type):
+        dim = flat.type.list_size
+        return flat.flatten().to_numpy(zero_copy_only=False).astype(kind).reshape(-1, dim)
+    return flat.to_numpy(zero_copy_only=False).astype(kind)
+
+
+def _ragged(table: pa.Table) -> Ragged:
+    present = _has_steps(table)
+    lengths = [
+        len(d) if p else 0 for d, p in zip(table["detected"].to_pylist(), present, strict=True)
+    ]
+    values = _flat(table, "values", np.float32)
+    detected = _flat(table, "detected", np.bool_)
+    values[~detected] = 0
+    return Ragged(
+        values=values,
+        detected=detected,
+        start_s=_flat(table, "start_s", np.float32),
+        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+    )
+
+
+def summarise_features(features: dict[str, pa.Table]) -> dict[str, Any]:
+    """Return what was extracted and what is naturally missing, per modality and with reasons."""
+    summary: dict[str, Any] = {}
+    for modality, table in features.items():
+        reasons = Counter(reason for reason in table["reason"].to_pylist() if reason)
+        shares = np.array([np.mean(d) for d in table["detected"].to_pylist() if d])
+        summary[modality] = {
+            "clips": len(table),
+            "missing": dict(sorted(reasons.items())),
+            "steps": sum(len(d) for d in table["detected"].to_pylist() if d),
+            "detected_share": {
+                "mean": float(shares.mean()) if len(shares) else None,
+                **{
+                    f"p{q:02d}": float(np.percentile(shares, q)) if len(shares) else None
+                    for q in (5, 50)
+                },
+            },
+        }
+    return summary

@@ -1,0 +1,150 @@
+"""Ragged tensors of one corpus: all steps of a split end to end, with offsets; no padding."""
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from mitfrnet.corpus.manifest import SPLITS
+from mitfrnet.errors import FeatureError
+from mitfrnet.files import replacing
+from mitfrnet.missing import Steps
+from mitfrnet.modalities import MODALITIES
+
+METADATA_KEY = "mitfrnet"
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """One modality of a split.
+
+    Attributes:
+        values: float32, (steps of all utterances, dim); zero at undetected steps.
+        detected: bool, (steps of all utterances,).
+        start_s: float32, (steps of all utterances,), from the utterance's start.
+        offsets: int64, (utterances + 1,); utterance i has steps offsets[i]:offsets[i + 1].
+    """
+
+    values: NDArray[np.float32]
+    detected: NDArray[np.bool_]
+    start_s: NDArray[np.float32]
+    offsets: NDArray[np.int64]
+
+    def rows(self, array: NDArray[Any]) -> list[NDArray[Any]]:
+        """Return `array`, of which the first axis is steps, cut into utterances."""
+        return np.split(array, self.offsets[1:-1])
+
+
+@dataclass(frozen=True)
+class SplitTensors:
+    """All utterances of one split, in the order of their ids.
+
+    Attributes:
+        ids: utterance ids.
+        label: float32, (utterances,).
+        modalities: features of each; no steps where a modality is naturally missing.
+        token_ids: int32, (steps of text,).
+        special: bool, (steps of text,); [CLS] and [SEP].
+        metadata: of the corpus: `language`, `scale`, and `features`: of each modality the
+            `version`, `feature_names`, `units`, `identity` and `digest`.
+    """
+
+    ids: list[str]
+    label: NDArray[np.float32]
+    modalities: dict[str, Ragged]
+    token_ids: NDArray[np.int32]
+    special: NDArray[np.bool_]
+    metadata: dict[str, Any]
+
+    @property
+    def dims(self) -> dict[str, int]:
+        """Return the number of features of each modality."""
+        return {m: self.modalities[m].values.shape[1] for m in MODALITIES}
+
+    @cached_property
+    def steps(self) -> Steps:
+        """Return what masks are drawn for."""
+        detected = {m: r.rows(r.detected) for m, r in self.modalities.items()}
+        return Steps(self.ids, detected, self.modalities["text"].rows(self.special))
+
+
+def write_tensors(splits: dict[str, SplitTensors], folder: Path) -> None:
+    """Write `<split>.safetensors` for every split."""
+    for name, split in splits.items():
+        tensors: dict[str, NDArray[Any]] = {
+            "label": split.label,
+            "text.token_ids": split.token_ids,
+            "text.special": split.special,
+        }
+        for modality, ragged in split.modalities.items():
+            for part in _PARTS:
+                tensors[f"{modality}.{part}"] = np.ascontiguousarray(getattr(ragged, part))
+        # One key only: safetensors writes several in random order.
+        metadata = {METADATA_KEY: json.dumps(split.metadata | {"ids": split.ids}, sort_keys=True)}
+        with replacing(folder / f"{name}.safetensors") as temporary:
+            save_file(tensors, temporary, metadata=metadata)
+
+
+_PARTS = ("values", "detected", "start_s", "offsets")
+
+
+def read_tensors(folder: Path, splits: Iterable[str] = SPLITS) -> dict[str, SplitTensors]:
+    """Return the named splits.
+
+    Raises:
+        FeatureError: a file is absent or does not hold what the tensors stage writes.
+    """
+    return {split: _read_split(folder / f"{split}.safetensors") for split in splits}
+
+
+def read_steps(folder: Path) -> dict[str, Steps]:
+    """Return what masks are drawn for, of all splits; features are not read.
+
+    Raises:
+        FeatureError: as for `read_tensors`.
+    """
+    steps = {}
+    for split in SPLITS:
+        with _opened(folder / f"{split}.safetensors") as (file, metadata):
+            offsets = {m: file.get_tensor(f"{m}.offsets")[1:-1] for m in MODALITIES}
+            steps[split] = Steps(
+                ids=metadata["ids"],
+                detected={
+                    m: np.split(file.get_tensor(f"{m}.detected"), offsets[m]) for m in MODALITIES
+                },
+                special=np.split(file.get_tensor("text.special"), offsets["text"]),
+            )
+    return steps
+
+
+def _read_split(path: Path) -> SplitTensors:
+    with _opened(path) as (file, metadata):
+        return SplitTensors(
+            ids=metadata.pop("ids"),
+            label=file.get_tensor("label"),
+            modalities={
+                m: Ragged(**{part: file.get_tensor(f"{m}.{part}") for part in _PARTS})
+                for m in MODALITIES
+            },
+            token_ids=file.get_tensor("text.token_ids"),
+            special=file.get_tensor("text.special"),
+            metadata=metadata,
+        )
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Open a tensor file; whatever is wrong with it becomes a `FeatureError`."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            yield file, json.loads(file.metadata()[METADATA_KEY])
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise FeatureError(f"{path}: not a tensor file ({error}); run the tensors stage") from error

@@ -1,0 +1,150 @@
+"""Sound features of MMSA and CH-SIMS: zero-crossing rate, MFCC and chroma-CQT, 33 columns.
+
+The recipe is that of Yu et al., CH-SIMS (ACL 2020), as MMSA's published preprocessing has it:
+librosa, hop 512, columns in this order, MFCC with HTK's mel scale. They read the sound at
+22050 Hz; `sample_rate_hz` says what is used here.
+"""
+
+from importlib.metadata import version as installed_version
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from mitfrnet.errors import MediaError
+from mitfrnet.features.extractor import Clip, Features
+from mitfrnet.media import MediaLimits, read_waveform
+from mitfrnet.params import StageParams
+
+VERSION = "1"
+
+_PITCH_CLASSES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
+# The longest filter of the constant-Q transform (C1, 36 bins an octave) lasts 1.6 s; librosa
+# rounds it up to a power of two of samples, so to less than twice that.
+_CQT_SPAN_S = 3.2
+
+
+class AcousticParams(StageParams):
+    """Section `extract.acoustic`."""
+
+    sample_rate_hz: int = Field(ge=11025)  # chroma-CQT reaches up to 4.1 kHz
+    hop_length: int = Field(gt=0)  # samples between two steps
+    n_fft: int = Field(gt=0)  # samples of a window, of the MFCC and the zero-crossing rate
+    n_mels: int = Field(gt=0)
+    n_mfcc: int = Field(gt=0)
+    htk: bool  # mel scale: HTK's formula, else Slaney's
+    n_chroma: int = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> "AcousticParams":
+        if self.n_mfcc > self.n_mels:
+            raise ValueError(f"n_mfcc is {self.n_mfcc}, must be at most n_mels, {self.n_mels}")
+        if 36 % self.n_chroma:
+            raise ValueError(f"n_chroma is {self.n_chroma}, must divide 36, the bins an octave")
+        return self
+
+
+class AcousticExtractor:
+    """Turns the sound of a clip into (steps, 1 + n_mfcc + n_chroma) features.
+
+    Every step counts as detected, digital silence too: that nothing is heard is a value (its
+    zero-crossing rate and chroma are 0, its MFCC those of -100 dB), not a gap.
+    """
+
+    version = VERSION
+    columns: ClassVar[dict[str, type[np.generic]]] = {}
+
+    def __init__(self, params: AcousticParams, limits: MediaLimits) -> None:
+        self.params = params
+        self.limits = limits
+        chroma: tuple[str, ...] = _PITCH_CLASSES
+        if params.n_chroma != len(chroma):
+            chroma = tuple(f"{i:02d}" for i in range(params.n_chroma))
+        self.feature_names = [
+            "zero_crossing_rate",
+            *(f"mfcc_{i:02d}" for i in range(params.n_mfcc)),
+            *(f"chroma_cqt_{name}" for name in chroma),
+        ]
+        self.units = ["1", *["dB"] * params.n_mfcc, *["1"] * params.n_chroma]
+        # The limits are no part: they say which clips are read, not what is read from them.
+        self.identity: dict[str, Any] = {
+            "settings": params.model_dump(mode="json"),
+            "libraries": {name: installed_version(name) for name in ("av", "librosa")},
+        }
+
+    def extract(self, clip: Clip) -> Features:
+        """Return the sound features; step i starts at i · hop_length / sample_rate_hz seconds.
+
+        Raises:
+            MediaError: the clip has no sound; the message is a reason of `mitfrnet.media`.
+        """
+        waveform = read_waveform(
+            clip.path,
+            sample_rate_hz=self.params.sample_rate_hz,
+            start_s=clip.start_s,
+            end_s=clip.end_s,
+            limits=self.limits,
+        )
+        values = extract_acoustic(waveform, self.params)
+        seconds_per_step = self.params.hop_length / self.params.sample_rate_hz
+        return Features(
+            values=values,
+            detected=np.ones(len(values), bool),
+            start_s=(np.arange(len(values)) * seconds_per_step).astype(np.float32),
+        )
+
+
+def extract_acoustic(waveform: NDArray[np.float32], params: AcousticParams) -> NDArray[np.float32]:
+    """Return zero-crossing rate, MFCC and chroma-CQT, (steps, 1 + n_mfcc + n_chroma).
+
+    There are 1 + samples // hop_length steps; the window of step i is centred at sample
+    i · hop_length. A sound shorter than a window is extended by zeros at its end, and only
+    the steps of the sound itself are returned.
+
+    Args:
+        waveform: mono, in [-1, 1], (samples,) at `params.sample_rate_hz`.
+        params: window, hop and counts.
+
+    Returns:
+        Zero-crossing rate: the share of neighbouring samples whose signs differ, in [0, 1].
+        MFCC: cosine transform of the mel power in dB, floored 80 dB below the clip's peak.
+        Chroma: energy per pitch class, C first, divided by the step's largest.
+
+    Raises:
+        MediaError: the waveform is empty.
+    """
+    import librosa  # slow to import, and not needed to read `AcousticParams`
+
+    if not len(waveform):
+        raise MediaError("segment_outside")
+    steps = 1 + len(waveform) // params.hop_length
+    window = _extended(waveform, params.n_fft)
+    crossings = librosa.feature.zero_crossing_rate(
+        window, frame_length=params.n_fft, hop_length=params.hop_length
+    )
+    mfcc = librosa.feature.mfcc(
+        y=window,
+        sr=params.sample_rate_hz,
+        n_mfcc=params.n_mfcc,
+        n_fft=params.n_fft,
+        n_mels=params.n_mels,
+        htk=params.htk,
+        hop_length=params.hop_length,
+    )
+    chroma = librosa.feature.chroma_cqt(
+        y=_extended(waveform, int(_CQT_SPAN_S * params.sample_rate_hz)),
+        sr=params.sample_rate_hz,
+        n_chroma=params.n_chroma,
+        # Otherwise librosa estimates how far the clip is off concert pitch. Speech has no
+        # such pitch: the estimate would shift the classes of short clips at random.
+        tuning=0.0,
+        hop_length=params.hop_length,
+    )
+    columns = [crossings[:, :steps], mfcc[:, :steps], chroma[:, :steps]]
+    return np.ascontiguousarray(np.vstack(columns).T, dtype=np.float32)
+
+
+def _extended(waveform: NDArray[np.float32], samples: int) -> NDArray[np.float32]:
+    """Return the waveform with zeros at its end, at least `samples` long."""
+    return np.pad(waveform, (0, max(0, samples - len(waveform))))

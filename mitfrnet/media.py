@@ -1,0 +1,520 @@
+"""Reading clips that nobody has vetted: length and usability, waveform, frames.
+
+PyAV does all decoding, its wheel carries FFmpeg. Media are untrusted. Only a regular local file
+is opened, with FFmpeg's `file` protocol alone, and only by the demuxers of `CONTAINERS`: a
+playlist or script that calls itself `.mp4` could otherwise make FFmpeg read other files. Sizes
+are checked before anything is decoded.
+
+Time 0 of a clip is the first moment of its earliest stream, as players have it. A picture or
+sound that starts later keeps its distance.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from mitfrnet.errors import MediaError
+from mitfrnet.params import StageParams
+
+Reason = Literal[
+    "no_file",  # nothing there, or not a regular file
+    "unreadable_file",  # the system refuses to open it
+    "empty_file",  # zero bytes
+    "not_media",  # FFmpeg finds no container it knows, or a broken one
+    "unsupported_container",  # playlists, scripts, images, and all else outside CONTAINERS
+    "too_large",  # more bytes than max_bytes
+    "too_long",  # more seconds than max_duration_s
+    "too_many_streams",  # more than max_streams
+    "frame_too_large",  # more pixels than max_pixels
+    "no_audio_stream",
+    "no_video_stream",
+    "cover_art_only",  # the only video stream is a still picture attached to the sound
+    "undecodable_audio",  # an audio stream, but not one sample comes out of it
+    "undecodable_video",  # a video stream, but not one frame comes out of it
+    "segment_outside",  # nothing of this stream between start_s and end_s
+]
+REASONS: tuple[Reason, ...] = get_args(Reason)
+
+# Names of FFmpeg demuxers. All hold their own data; none reads a second file.
+CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,flv,asf,ogg,wav,mp3,aac,flac"
+
+# To learn a frame's size FFmpeg may have to decode one while it opens a file: 100 MB at most.
+_MAX_PIXELS_WHILE_OPENING = 8192 * 8192
+# Matroska rounds time stamps to milliseconds, so 1/30 s may be stored as 0.034.
+_CLOCK_SLACK_S = 1e-3
+# Audio frames further apart than this are laid out anew by their time stamps.
+_AUDIO_GAP_S = 0.05
+# Decoders of compressed sound need a few frames before what they give is right.
+_AUDIO_RUN_UP_S = 0.5
+# These have no true time stamps after a seek, and are quick to decode from the start.
+_NOT_SEEKABLE = ("mp3", "aac")
+
+Kind = Literal["video", "audio"]
+Waveform = NDArray[np.float32]
+Frame = NDArray[np.uint8]
+
+
+class MediaLimits(StageParams):
+    """What a clip may cost; section `ingest.limits`.
+
+    A clip beyond a limit is not decoded and its modality is missing, with the reason.
+    """
+
+    max_duration_s: float = Field(gt=0)  # of the utterance, not of the film it is cut from
+    max_pixels: int = Field(gt=0)  # width * height of one frame
+    max_bytes: int = Field(gt=0)  # of the file
+    max_streams: int = Field(gt=0)  # in the file, of any kind
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What is in a file, measured from its packets; its header may lie.
+
+    Attributes:
+        duration_s: from time 0 to the end of the longer of picture and sound; 0 if there is
+            neither.
+        fps: frames per second on average; None without a video stream.
+        frames: how many frames are shown.
+        width: pixels, after rotation; None without a video stream.
+        height: likewise.
+        video_codec: FFmpeg's name of it, e.g. `h264`; None without a video stream.
+        audio_codec: e.g. `aac`; None without an audio stream.
+        audio_duration_s: length of the sound alone.
+        audio_sample_rate_hz: as stored; None without an audio stream.
+        container: FFmpeg's name of the demuxer; None if the file could not be opened.
+        video_reason: None if the picture is usable, else why not.
+        audio_reason: None if the sound is usable, else why not.
+    """
+
+    duration_s: float
+    fps: float | None
+    frames: int
+    width: int | None
+    height: int | None
+    video_codec: str | None
+    audio_codec: str | None
+    audio_duration_s: float
+    audio_sample_rate_hz: int | None
+    container: str | None
+    video_reason: Reason | None
+    audio_reason: Reason | None
+
+
+def probe(
+    path: Path, limits: MediaLimits, *, start_s: float | None = None, end_s: float | None = None
+) -> Probe:
+    """Return what is in the file at `path`; bad media give reasons, never an error.
+
+    All packets are read, but only the first frame of each stream is decoded, so that a stream
+    counts as usable if anything comes out of it. A file that breaks off is as long as what is
+    there.
+
+    Args:
+        path: the media file.
+        limits: what it may cost.
+        start_s: where the utterance starts in the file, in seconds; `too_long` and
+            `segment_outside` are about the utterance.
+        end_s: where it ends; None: at the end of the file.
+    """
+    try:
+        with _open(path, limits) as container:
+            return _measure(container, limits, start_s or 0.0, end_s)
+    except MediaError as error:
+        reason: Any = str(error)
+        return Probe(0.0, None, 0, None, None, None, None, 0.0, None, None, reason, reason)
+
+
+def read_waveform(
+    path: Path,
+    *,
+    sample_rate_hz: int,
+    start_s: float | None = None,
+    end_s: float | None = None,
+    limits: MediaLimits,
+) -> Waveform:
+    """Return the sound as float32 in [-1, 1], (samples,).
+
+    Channels are averaged, as `librosa.to_mono` does. Sample 0 is the clip's time 0 or
+    `start_s`, to half a sample; where there is no sound yet, or none for a while, there are
+    zeros. The array ends where the sound ends. Samples that are not a number become 0.
+
+    Args:
+        path: the media file.
+        sample_rate_hz: what the sound is resampled to.
+        start_s: seconds into the file; only what is needed is decoded.
+        end_s: likewise.
+        limits: what the clip may cost.
+
+    Raises:
+        MediaError: no sound can be read there; the message is a `Reason`.
+    """
+    start = start_s or 0.0
+    end = math.inf if end_s is None else end_s - start
+    longest = math.ceil(limits.max_duration_s * sample_rate_hz)
+
+    # Runs of unbroken sound: where each starts, in samples, and its chunks.
+    runs: list[tuple[int, list[Waveform]]] = []
+    resampler: av.AudioResampler | None = None
+    kind: tuple[str, str, int] | None = None
+    expected = 0.0  # when the next frame should start
+    decoded = 0
+    for seconds, frame in _frames_from(path, limits, "audio", start - _AUDIO_RUN_UP_S):
+        begin = expected if seconds is None else seconds
+        if begin - start >= end:
+            break
+        # The second condition is for time stamps that stand still or jump back.
+        if begin - start > limits.max_duration_s or decoded > 2 * longest:
+            raise _refusal("too_long")
+        this_kind = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if resampler is None or this_kind != kind or abs(begin - expected) > _AUDIO_GAP_S:
+            if resampler is not None:
+                runs[-1][1].extend(_resampled(resampler, None))
+            resampler, kind = av.AudioResampler(format="fltp", rate=sample_rate_hz), this_kind
+            runs.append((round((begin - start) * sample_rate_hz), []))
+        expected = begin + frame.samples / frame.sample_rate
+        chunks = _resampled(resampler, frame)
+        decoded += sum(map(len, chunks))
+        runs[-1][1].extend(chunks)
+    if resampler is not None:
+        runs[-1][1].extend(_resampled(resampler, None))
+
+    joined = [(at, np.concatenate(chunks)) for at, chunks in runs if chunks]
+    length = max((at + len(run) for at, run in joined), default=0)
+    if math.isfinite(end):
+        length = min(length, round(end * sample_rate_hz))
+    if length > longest:
+        raise _refusal("too_long")
+    if length <= 0:
+        raise _refusal("segment_outside")
+    waveform = np.zeros(length, np.float32)
+    for at, run in joined:
+        first = max(at, 0)
+        piece = run[first - at : length - at]
+        waveform[first : first + len(piece)] = piece
+    return np.clip(np.nan_to_num(waveform, nan=0.0, posinf=1.0, neginf=-1.0), -1.0, 1.0)
+
+
+def iter_frames(
+    path: Path,
+    *,
+    fps: float,
+    max_side: int | None = None,
+    start_s: float | None = None,
+    end_s: float | None = None,
+    limits: MediaLimits,
+) -> Iterator[tuple[float, Frame]]:
+    """Yield the frame shown at each time k / `fps`, as (seconds, RGB of (height, width, 3)).
+
+    The frame shown at a time is the last one that starts no later. So a frame may serve
+    several times (the same array is yielded again), or none, whatever the clip's own rate is
+    and however it varies. The first frame also serves the one time before it, because many
+    clips start their picture some milliseconds late; earlier times are left out. The last
+    time lies before the end of the picture. Frames are streamed: one is in memory at a time.
+
+    A packet that cannot be decoded is skipped, and the frame before it stays on show. Pixels
+    are taken as square.
+
+    Args:
+        path: the media file.
+        fps: how many times per second.
+        max_side: frames are shrunk so that the longer side has at most so many pixels; None:
+            never.
+        start_s: seconds into the file; the times yielded count from here.
+        end_s: seconds into the file.
+        limits: what the clip may cost.
+
+    Raises:
+        MediaError: no frame can be read there; the message is a `Reason`.
+    """
+    start = start_s or 0.0
+    end = math.inf if end_s is None else end_s - start
+    k: int | None = None  # the next time is k / fps
+    served = False
+    for shown_from, shown_until, frame in _shown(path, limits, start):
+        if k is None:
+            k = max(0, math.floor((shown_from - start) * fps - 1) + 1)
+        image = None
+        while k / fps < min(shown_until - start, end) - _CLOCK_SLACK_S:
+            if k / fps > limits.max_duration_s:
+                raise _refusal("too_long")
+            image = _to_rgb(frame, max_side) if image is None else image
+            yield k / fps, image
+            served = True
+            k += 1
+        if shown_until - start >= end:
+            break
+    if not served:
+        raise _refusal("segment_outside")
+
+
+def _refusal(reason: Reason) -> MediaError:
+    """Return the error for `reason`; the type checker sees that it is in the vocabulary."""
+    return MediaError(reason)
+
+
+@contextmanager
+def _open(path: Path, limits: MediaLimits) -> Iterator[av.container.InputContainer]:
+    """Open a local media file, or raise MediaError."""
+    try:
+        if not path.is_file():
+            raise _refusal("no_file")
+        size = path.stat().st_size
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise _refusal("no_file") from error
+    if size == 0:
+        raise _refusal("empty_file")
+    if size > limits.max_bytes:
+        raise _refusal("too_large")
+    options = {
+        "protocol_whitelist": "file",
+        "format_whitelist": CONTAINERS,
+        "max_streams": str(limits.max_streams + 1),
+        "max_pixels": str(max(limits.max_pixels, _MAX_PIXELS_WHILE_OPENING)),
+    }
+    try:
+        # An absolute path: FFmpeg would take `concat:x` or `http:x` for a protocol.
+        container = av.open(str(path.absolute()), options=options, metadata_errors="replace")
+    except PermissionError as error:
+        raise _refusal("unreadable_file") from error
+    except MemoryError as error:  # how some demuxers say that max_streams is reached
+        raise _refusal("too_many_streams") from error
+    except av.ArgumentError as error:  # how it says that the demuxer is not on the list
+        raise _refusal("unsupported_container") from error
+    except (av.FFmpegError, ValueError) as error:
+        raise _refusal("not_media") from error
+    with container:
+        if len(container.streams) > limits.max_streams:  # others drop what is too many
+            raise _refusal("too_many_streams")
+        yield container
+
+
+def _stream_of(container: av.container.InputContainer, kind: Kind, limits: MediaLimits) -> Any:
+    """Return the default (else the first) stream of `kind`, set up to decode in one thread."""
+    found = [stream for stream in container.streams if stream.type == kind]
+    still = av.stream.Disposition.attached_pic
+    moving = [stream for stream in found if not stream.disposition & still]
+    if not moving:
+        if found:
+            raise _refusal("cover_art_only")
+        raise _refusal("no_audio_stream" if kind == "audio" else "no_video_stream")
+    stream: Any = max(moving, key=lambda s: bool(s.disposition & av.stream.Disposition.default))
+    if stream.codec_context is None:  # a codec that this FFmpeg does not know
+        raise _undecodable(kind)
+    if kind == "video" and stream.width * stream.height > limits.max_pixels:
+        raise _refusal("frame_too_large")
+    # Worker processes fill the cores already.
+    stream.codec_context.thread_count = 1
+    # A stream may change its frame size halfway; the decoder then refuses.
+    stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
+    return stream
+
+
+def _undecodable(kind: Kind) -> MediaError:
+    return _refusal("undecodable_audio" if kind == "audio" else "undecodable_video")
+
+
+def _origin(container: av.container.InputContainer) -> float:
+    """Return the clip's time 0 on the container's clock, in seconds."""
+    start: int | None = container.start_time  # None where FFmpeg does not know, whatever is typed
+    return (start or 0) / av.time_base
+
+
+def _packets(container: av.container.InputContainer, *streams: Any) -> Iterator[Any]:
+    """Yield the packets of `streams`; a file that breaks off just ends."""
+    try:
+        yield from container.demux(*streams)
+    except av.FFmpegError:
+        return
+
+
+def _decode(container: av.container.InputContainer, stream: Any) -> Iterator[Any]:
+    """Yield the frames of `stream`, passing over packets that do not decode."""
+    for packet in _packets(container, stream):
+        try:
+            frames = packet.decode()
+        except av.FFmpegError:
+            continue
+        yield from frames
+
+
+def _frames_from(
+    path: Path, limits: MediaLimits, kind: Kind, start_s: float
+) -> Iterator[tuple[float | None, Any]]:
+    """Yield (seconds from time 0, frame), beginning no later than `start_s` if it can.
+
+    Raises:
+        MediaError: the file has no such stream, or nothing of it decodes.
+    """
+    # Some containers land behind the time sought: then seek further back, at last not at all.
+    for back in (0.0, 2.0, 20.0, math.inf):
+        with _open(path, limits) as container:
+            stream = _stream_of(container, kind, limits)
+            origin = _origin(container)
+            target = start_s - back
+            sought = target > 0 and container.format.name not in _NOT_SEEKABLE
+            if sought:
+                try:
+                    container.seek(int((target + origin) / stream.time_base), stream=stream)
+                except av.FFmpegError:
+                    continue
+            reached = False
+            for frame in _decode(container, stream):
+                time = None if frame.time is None else frame.time - origin
+                if sought and not reached and (time is None or time > start_s):
+                    break
+                reached = True
+                yield time, frame
+            if reached:
+                return
+    raise _undecodable(kind)
+
+
+def _shown(
+    path: Path, limits: MediaLimits, start_s: float
+) -> Iterator[tuple[float, float, av.VideoFrame]]:
+    """Yield (shown from, shown until, frame), in seconds from time 0, from `start_s` on."""
+    frame: Any = None
+    shown_from = shown_until = 0.0
+    for seconds, following in _frames_from(path, limits, "video", start_s):
+        begin = shown_until if seconds is None else seconds
+        if frame is not None:
+            if begin <= shown_from:
+                continue  # damaged time stamps
+            yield shown_from, begin, frame
+        frame, shown_from = following, begin
+        # Only the last frame needs its own length; without one, that of 25 frames a second.
+        shown_until = begin + (float(frame.duration * frame.time_base) or 0.04)
+    if frame is not None:
+        yield shown_from, shown_until, frame
+
+
+def _resampled(resampler: av.AudioResampler, frame: av.AudioFrame | None) -> list[Waveform]:
+    """Return the mono samples that `frame` completes; `None` fetches the rest."""
+    try:
+        pieces = resampler.resample(frame)
+    except (av.FFmpegError, ValueError) as error:
+        raise _refusal("undecodable_audio") from error
+    # A resampler with nothing to do hands back the very frame, or None.
+    return [piece.to_ndarray().mean(axis=0) for piece in pieces if piece is not None]
+
+
+def _to_rgb(frame: av.VideoFrame, max_side: int | None) -> Frame:
+    """Return a frame as RGB, (height, width, 3), upright and not larger than `max_side`."""
+    scale = min(1.0, max_side / max(frame.width, frame.height)) if max_side else 1.0
+    try:
+        rgb = frame.reformat(
+            width=max(1, round(frame.width * scale)),
+            height=max(1, round(frame.height * scale)),
+            format="rgb24",
+            threads=1,
+        ).to_ndarray()
+    except (av.FFmpegError, ValueError) as error:
+        raise _refusal("undecodable_video") from error
+    return np.ascontiguousarray(np.rot90(rgb, _quarter_turns(frame)))
+
+
+def _quarter_turns(frame: av.VideoFrame) -> int:
+    """Return by how many quarter turns counterclockwise a frame is shown upright."""
+    return round(frame.rotation / 90) % 4
+
+
+class _Span:
+    """When a stream begins and ends, by its packets."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+        self.first = self.shown_first = math.inf
+        self.last = self.shown_last = -math.inf
+        self.packets = self.shown = 0
+        self.frame: Any = None  # the first that decodes
+
+    def add(self, packet: Any) -> None:
+        stamp = packet.dts if packet.pts is None else packet.pts
+        if stamp is not None:
+            begin = float(stamp * packet.time_base)
+            end = begin + float((packet.duration or 0) * packet.time_base)
+            self.packets += 1
+            self.first, self.last = min(self.first, begin), max(self.last, end)
+            if not packet.is_discard:  # cut off by an edit list
+                self.shown += 1
+                self.shown_first = min(self.shown_first, begin)
+                self.shown_last = max(self.shown_last, end)
+        if self.frame is None:
+            try:
+                self.frame = next(iter(packet.decode()), None)
+            except av.FFmpegError:
+                return
+
+    def rate(self) -> float | None:
+        """Return packets per second, (1/s); cut-off ones count, or edits would change it."""
+        if self.last > self.first:
+            return self.packets / (self.last - self.first)
+        return float(self.stream.average_rate) if self.stream.average_rate else None
+
+
+def _measure(
+    container: av.container.InputContainer,
+    limits: MediaLimits,
+    start_s: float,
+    end_s: float | None,
+) -> Probe:
+    """Return what the packets and the first frames of an open file show."""
+    spans: dict[Kind, _Span] = {}
+    reasons: dict[Kind, Reason | None] = {}
+    for kind in get_args(Kind):
+        try:
+            spans[kind] = _Span(_stream_of(container, kind, limits))
+            reasons[kind] = None
+        except MediaError as error:
+            reason: Any = str(error)
+            reasons[kind] = reason
+    by_index = {span.stream.index: span for span in spans.values()}
+    if spans:
+        for packet in _packets(container, *(span.stream for span in spans.values())):
+            by_index[packet.stream.index].add(packet)
+
+    origin = _origin(container)
+    duration_s = max((span.shown_last - origin for span in spans.values()), default=0.0)
+    duration_s = duration_s if math.isfinite(duration_s) else 0.0
+    for kind, span in spans.items():
+        end = span.shown_last - origin
+        if span.frame is None:
+            reasons[kind] = "undecodable_audio" if kind == "audio" else "undecodable_video"
+        elif not span.shown:
+            continue  # no time stamps: only reading it will tell
+        elif start_s >= end or (end_s is not None and end_s <= span.shown_first - origin):
+            reasons[kind] = "segment_outside"
+        elif min(end, math.inf if end_s is None else end_s) - start_s > limits.max_duration_s:
+            reasons[kind] = "too_long"
+
+    video, audio = spans.get("video"), spans.get("audio")
+    size = (None, None)
+    if video is not None:
+        size = (video.stream.width, video.stream.height)
+        if video.frame is not None and _quarter_turns(video.frame) % 2:
+            size = size[::-1]
+    sounds = audio is not None and audio.shown > 0
+    return Probe(
+        duration_s=duration_s,
+        fps=video.rate() if video else None,
+        frames=video.shown if video else 0,
+        width=size[0],
+        height=size[1],
+        video_codec=video.stream.codec_context.name if video else None,
+        audio_codec=audio.stream.codec_context.name if audio else None,
+        audio_duration_s=audio.shown_last - max(audio.shown_first, origin)
+        if audio and sounds
+        else 0.0,
+        audio_sample_rate_hz=audio.stream.codec_context.sample_rate if audio else None,
+        container=container.format.name,
+        video_reason=reasons["video"],
+        audio_reason=reasons["audio"],
+    )

@@ -1,0 +1,3 @@
+"""The three modalities, in the one order that columns, features and modules follow."""
+
+MODALITIES = ("text", "acoustic", "visual")

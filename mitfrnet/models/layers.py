@@ -1,0 +1,279 @@
+"""Building blocks that several models share; none lets padding or another utterance through."""
+
+import math
+from typing import Generic, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mitfrnet.params import StageParams
+
+T = TypeVar("T")
+
+
+class PerModality(StageParams, Generic[T]):
+    """One setting for each modality; `dict(setting)` is keyed by modality."""
+
+    text: T
+    acoustic: T
+    visual: T
+
+
+def zero_padding(x: Tensor, valid: Tensor) -> Tensor:
+    """Return `x`, (batch, time, dim), with zeros wherever `valid`, (batch, time), is False.
+
+    Unlike a product with the mask, this also clears NaN and infinity.
+    """
+    return x.masked_fill(~valid[..., None], 0.0)
+
+
+def sinusoidal_positions(time: int, dim: int, *, like: Tensor) -> Tensor:
+    r"""Return the position code of each step, (time, dim), on the device and in the type of `like`.
+
+    With h = dim // 2 and steps counted from p = 1, column i < h is
+    :math:`\sin(p \, 10000^{-i / (h - 1)})` and column h + i the cosine of the same; the last
+    column of an odd `dim` is zero. This is the variant of tensor2tensor and MulT.
+    """
+    half = dim // 2
+    column = torch.arange(half, device=like.device, dtype=torch.float32)
+    frequency = torch.exp(column * (-math.log(10000.0) / max(half - 1, 1)))
+    step = torch.arange(1, time + 1, device=like.device, dtype=torch.float32)
+    angle = step[:, None] * frequency  # (time, half)
+    code = F.pad(torch.cat([angle.sin(), angle.cos()], dim=1), (0, dim - 2 * half))
+    return code.to(like.dtype)
+
+
+def attention_mask(query_valid: Tensor, key_valid: Tensor, *, causal: bool) -> Tensor:
+    """Return which keys each query may attend to, (batch, 1, 1 or query time, key time) of bool.
+
+    Padded keys never are. With `causal`, query i of a clip sees keys up to i + |n_q - n_k|,
+    where n_q and n_k are that clip's own lengths: offsets from the padded lengths would make
+    its result depend on its batch mates. Every query sees at least the first key.
+
+    Args:
+        query_valid: real query steps, (batch, query time) of bool.
+        key_valid: real key steps, (batch, key time) of bool.
+        causal: hide the keys that come later.
+    """
+    allowed = key_valid[:, None, :]  # (batch, 1, key time)
+    if causal:
+        offset = (query_valid.sum(1) - key_valid.sum(1)).abs()  # (batch,)
+        query = torch.arange(query_valid.shape[1], device=query_valid.device)
+        key = torch.arange(key_valid.shape[1], device=key_valid.device)
+        reach = query[None, :, None] + offset[:, None, None]  # (batch, query time, 1)
+        allowed = allowed & (key[None, None, :] <= reach)
+    return allowed[:, None]
+
+
+class MaskedConv1d(nn.Module):
+    """Convolution over time that keeps the length and gives zero on padding.
+
+    What stands on padding is cleared before the convolution, since it lies within the reach
+    of the last real steps, and again after it, for the layers that follow.
+
+    Args:
+        in_dim: features of a step before.
+        out_dim: features of a step after.
+        kernel: steps a filter spans, odd.
+        bias: whether filters have a bias.
+
+    Raises:
+        ValueError: `kernel` is even.
+    """
+
+    def __init__(self, *, in_dim: int, out_dim: int, kernel: int, bias: bool) -> None:
+        super().__init__()
+        if kernel % 2 == 0:
+            raise ValueError(f"kernel is {kernel}, and must be odd to keep the length")
+        self.conv = nn.Conv1d(in_dim, out_dim, kernel, padding=kernel // 2, bias=bias)
+
+    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
+        """Return (batch, time, out_dim) for `x`, (batch, time, in_dim)."""
+        x = zero_padding(x, valid).transpose(1, 2)  # (batch, in_dim, time)
+        return zero_padding(self.conv(x).transpose(1, 2), valid)
+
+
+class MultiheadAttention(nn.Module):
+    """Scaled dot-product attention in several heads.
+
+    Args:
+        dim: features of a query, a key and the result.
+        heads: how many heads share them.
+        dropout: probability that an attention weight is dropped in training.
+
+    Raises:
+        ValueError: `heads` does not divide `dim`.
+    """
+
+    def __init__(self, *, dim: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        if dim % heads:
+            raise ValueError(f"{heads} heads do not divide {dim} features")
+        self.dim, self.heads, self.dropout = dim, heads, dropout
+        self.project_in = _xavier_linear(dim, 3 * dim)  # queries, keys, values
+        self.project_out = _xavier_linear(dim, dim)
+
+    def forward(self, query: Tensor, source: Tensor, mask: Tensor) -> Tensor:
+        """Return (batch, query time, dim).
+
+        Args:
+            query: (batch, query time, dim).
+            source: gives keys and values, (batch, key time, dim); `query` itself for
+                self-attention.
+            mask: True where attention is allowed, as from `attention_mask`.
+        """
+        if source is query:
+            q, k, v = self.project_in(query).chunk(3, dim=-1)
+        else:
+            weight, bias = self.project_in.weight, self.project_in.bias
+            q = F.linear(query, weight[: self.dim], bias[: self.dim])
+            k, v = F.linear(source, weight[self.dim :], bias[self.dim :]).chunk(2, dim=-1)
+        q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (q, k, v))
+        dropout = self.dropout if self.training else 0.0
+        # (batch, heads, query time, dim / heads)
+        context = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+        return self.project_out(context.transpose(1, 2).flatten(-2))
+
+
+class TransformerLayer(nn.Module):
+    """Attention and a feed-forward network, each behind a LayerNorm and beside a shortcut.
+
+    The arguments are those of `TransformerEncoder`.
+    """
+
+    def __init__(
+        self,
+        *,
+        dim: int,
+        heads: int,
+        feedforward_dim: int,
+        attention_dropout: float,
+        relu_dropout: float,
+        residual_dropout: float,
+    ) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(dim)
+        self.attention = MultiheadAttention(dim=dim, heads=heads, dropout=attention_dropout)
+        self.feedforward = nn.Sequential(
+            nn.LayerNorm(dim),
+            _xavier_linear(dim, feedforward_dim),
+            nn.ReLU(),
+            nn.Dropout(relu_dropout),
+            _xavier_linear(feedforward_dim, dim),
+        )
+        self.dropout = nn.Dropout(residual_dropout)
+
+    def forward(self, x: Tensor, source: Tensor | None, mask: Tensor) -> Tensor:
+        """Return (batch, time, dim) for `x` of that shape; `source` None is self-attention."""
+        query = self.attention_norm(x)
+        keys = query if source is None else self.attention_norm(source)
+        x = x + self.dropout(self.attention(query, keys, mask))
+        return x + self.dropout(self.feedforward(x))
+
+
+class TransformerEncoder(nn.Module):
+    """Pre-norm transformer over time, within a sequence or from another one (MulT, TFR-Net).
+
+    Inputs are multiplied by the square root of `dim` and position codes are added at every
+    step. In every layer of a cross-modal encoder the keys are the same embedded source.
+
+    Args:
+        dim: features of a step.
+        heads: attention heads; divides `dim`.
+        layers: how many layers.
+        feedforward_dim: width of the feed-forward networks.
+        attention_dropout: of attention weights.
+        relu_dropout: inside the feed-forward networks.
+        residual_dropout: of what each block adds to its shortcut.
+        embed_dropout: of the inputs with their positions.
+        causal: see `attention_mask`.
+    """
+
+    def __init__(
+        self,
+        *,
+        dim: int,
+        heads: int,
+        layers: int,
+        feedforward_dim: int,
+        attention_dropout: float,
+        relu_dropout: float,
+        residual_dropout: float,
+        embed_dropout: float,
+        causal: bool,
+    ) -> None:
+        super().__init__()
+        self.causal = causal
+        self.embed_dropout = nn.Dropout(embed_dropout)
+        self.layers = nn.ModuleList(
+            TransformerLayer(
+                dim=dim,
+                heads=heads,
+                feedforward_dim=feedforward_dim,
+                attention_dropout=attention_dropout,
+                relu_dropout=relu_dropout,
+                residual_dropout=residual_dropout,
+            )
+            for _ in range(layers)
+        )
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(
+        self,
+        query: Tensor,
+        query_valid: Tensor,
+        source: Tensor | None = None,
+        source_valid: Tensor | None = None,
+    ) -> Tensor:
+        """Return (batch, query time, dim), zero on padding.
+
+        Args:
+            query: (batch, query time, dim).
+            query_valid: its real steps, (batch, query time) of bool.
+            source: where keys and values come from, (batch, key time, dim); None for
+                self-attention.
+            source_valid: its real steps, (batch, key time) of bool.
+        """
+        key_valid = query_valid if source_valid is None else source_valid
+        mask = attention_mask(query_valid, key_valid, causal=self.causal)
+        x = self._embed(query)
+        keys = None if source is None else self._embed(source)
+        for layer in self.layers:
+            x = layer(x, keys, mask)
+        return zero_padding(self.norm(x), query_valid)
+
+    def _embed(self, x: Tensor) -> Tensor:
+        """Return `x` scaled and with positions, (batch, time, dim)."""
+        time, dim = x.shape[1:]
+        return self.embed_dropout(math.sqrt(dim) * x + sinusoidal_positions(time, dim, like=x))
+
+
+def _xavier_linear(in_dim: int, out_dim: int) -> nn.Linear:
+    """Return a linear layer with Xavier-uniform weights and no bias at the start, as in MulT."""
+    linear = nn.Linear(in_dim, out_dim)
+    nn.init.xavier_uniform_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    return linear
+
+
+def split_weight_decay(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Return the trainable parameters that weight decay acts on, and those it leaves alone.
+
+    Left alone are biases and the weights of norms (all that are not at least matrices), and
+    everything inside a module whose attribute `no_weight_decay` is true.
+    """
+    spared = {
+        id(parameter)
+        for module in model.modules()
+        if getattr(module, "no_weight_decay", False)
+        for parameter in module.parameters()
+    }
+    decayed: list[nn.Parameter] = []
+    undecayed: list[nn.Parameter] = []
+    for parameter in model.parameters():
+        if not parameter.requires_grad:
+            continue
+        matrix = parameter.ndim >= 2 and id(parameter) not in spared
+        (decayed if matrix else undecayed).append(parameter)
+    return decayed, undecayed

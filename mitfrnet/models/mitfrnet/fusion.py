@@ -1,0 +1,134 @@
+"""Multi-modal fusion: section 3.4 of the paper, equations 13-18."""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from mitfrnet.modalities import MODALITIES
+from mitfrnet.models.layers import MaskedConv1d
+
+Gate = Literal["printed", "released"]
+ClassifierNorm = Literal["batch", "layer"]
+
+
+class GateEncoder(nn.Module):
+    r"""Makes one vector of a sequence, through a gate that filters out what does not matter.
+
+    .. math::
+        F^{gru} &= \mathrm{BiGRU}(H) &(13) \\
+        gate &= \mathrm{Conv1d}(F^{gru}) &(14) \\
+        F^{hp} &= \tanh(F^{gru}) \odot \mathrm{sigmoid}(gate) &(15) \\
+        F^{lin} &= \mathrm{linear}([F^{gru}; F^{hp}]) &(16) \\
+        F &= \mathrm{maxpool}(F^{lin}) &(17)
+
+    The gate is one number per step. `printed` is the above; `released` is the published code,
+    :math:`F^{lin} = \tanh(\mathrm{linear}([H; F^{hp}]))`. Not in the paper: padding reaches
+    neither the GRU nor the maximum.
+
+    Args:
+        in_dim: features of a step of H.
+        hidden: units of the GRU in each direction, and features of the result.
+        layers: layers of the GRU.
+        gate: `printed` or `released`.
+    """
+
+    def __init__(self, *, in_dim: int, hidden: int, layers: int, gate: Gate) -> None:
+        super().__init__()
+        self.gru = nn.GRU(in_dim, hidden, layers, batch_first=True, bidirectional=True)
+        self.gate = MaskedConv1d(in_dim=2 * hidden, out_dim=1, kernel=3, bias=True)
+        self.printed = gate == "printed"
+        self.linear = nn.Linear((2 * hidden if self.printed else in_dim) + 2 * hidden, hidden)
+
+    def forward(self, encoded: Tensor, valid: Tensor) -> Tensor:
+        """Return (batch, hidden).
+
+        Args:
+            encoded: H, (batch, time, in_dim).
+            valid: real steps, (batch, time) of bool; at least one in each row.
+        """
+        lengths = valid.sum(1).cpu()
+        packed = pack_padded_sequence(encoded, lengths, batch_first=True, enforce_sorted=False)
+        recurrent, _ = pad_packed_sequence(
+            self.gru(packed)[0], batch_first=True, total_length=valid.shape[1]
+        )  # (batch, time, 2 hidden), zero on padding
+        gated = recurrent.tanh() * self.gate(recurrent, valid).sigmoid()
+        if self.printed:
+            steps = self.linear(torch.cat([recurrent, gated], dim=-1))  # (batch, time, hidden)
+        else:
+            steps = self.linear(torch.cat([encoded, gated], dim=-1)).tanh()
+        return steps.masked_fill(~valid[..., None], -torch.inf).amax(1)
+
+
+class BatchNorm(nn.BatchNorm1d):
+    """Batch normalisation that trains on a batch of one too, with the running statistics."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (batch, dim) for `x` of that shape."""
+        if self.training and len(x) == 1:
+            return F.batch_norm(
+                x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+            )
+        return super().forward(x)
+
+
+class Fusion(nn.Module):
+    r"""Scores an utterance from the three sequences.
+
+    .. math:: F = [F_l; F_a; F_v] \quad (17) \qquad F^{cls} = \mathrm{Classifier}(F) \quad (18)
+
+    Not in the paper, but in TFR-Net: dropout on each modality's vector; the classifier is a
+    norm, a hidden layer with LeakyReLU and dropout, and a linear layer.
+
+    Args:
+        in_dim: features of a step of H.
+        gru_hidden: units of each modality's GRU in each direction.
+        gru_layers: layers of the GRUs.
+        gate: `printed` (the paper) or `released` (its code); see `GateEncoder`.
+        dropout: of each modality's vector.
+        classifier_dim: width of the classifier's hidden layer.
+        classifier_dropout: of that layer.
+        classifier_norm: `batch`, or `layer`, with which training does not depend on how a
+            global batch is divided among devices.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_dim: int,
+        gru_hidden: dict[str, int],
+        gru_layers: int,
+        gate: Gate,
+        dropout: float,
+        classifier_dim: int,
+        classifier_dropout: float,
+        classifier_norm: ClassifierNorm,
+    ) -> None:
+        super().__init__()
+        self.encoders = nn.ModuleDict(
+            {
+                m: GateEncoder(in_dim=in_dim, hidden=gru_hidden[m], layers=gru_layers, gate=gate)
+                for m in MODALITIES
+            }
+        )
+        self.dropout = nn.Dropout(dropout)
+        fused_dim = sum(gru_hidden.values())
+        self.classifier = nn.Sequential(
+            BatchNorm(fused_dim) if classifier_norm == "batch" else nn.LayerNorm(fused_dim),
+            nn.Linear(fused_dim, classifier_dim),
+            nn.LeakyReLU(),
+            nn.Dropout(classifier_dropout),
+            nn.Linear(classifier_dim, 1),
+        )
+
+    def forward(self, encoded: dict[str, Tensor], valid: dict[str, Tensor]) -> Tensor:
+        """Return one score per utterance, (batch,).
+
+        Args:
+            encoded: H by modality, (batch, time, in_dim).
+            valid: real steps by modality, (batch, time) of bool.
+        """
+        vectors = [self.dropout(self.encoders[m](encoded[m], valid[m])) for m in MODALITIES]
+        return self.classifier(torch.cat(vectors, dim=-1)).squeeze(-1)

@@ -1,0 +1,101 @@
+"""Typed sections of `params.yaml`; each section's type lives beside the code it configures."""
+
+import difflib
+import re
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mitfrnet.errors import ParamsError
+
+PARAMS_FILE = Path("params.yaml")
+
+
+class StageParams(BaseModel):
+    """Base of every section: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+Params = TypeVar("Params", bound=StageParams)
+
+
+def check_name(name: str, where: str) -> str:
+    """Return `name`, which becomes part of paths.
+
+    Raises:
+        ParamsError: it is not made of lower-case letters, digits, `_` and `-`.
+    """
+    if not re.fullmatch("[a-z0-9_-]+", name):
+        raise ParamsError(f"{PARAMS_FILE}: {where}: {name!r} (expected a name of a-z, 0-9, _, -)")
+    return name
+
+
+def read_section(section: str, path: Path = PARAMS_FILE) -> Any:
+    """Return the raw value at the dotted `section`.
+
+    Raises:
+        ParamsError: the file is absent or not YAML, or has no such section.
+    """
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ParamsError(f"{path}: cannot be read ({error})") from error
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
+    reached = []
+    for key in section.split("."):
+        reached.append(key)
+        if not isinstance(value, dict) or key not in value:
+            known = ", ".join(map(str, value)) if isinstance(value, dict) else "nothing"
+            raise ParamsError(f"{path}: {'.'.join(reached)}: no such section (found: {known})")
+        value = value[key]
+    return value
+
+
+def load_params(kind: type[Params], *, section: str, path: Path = PARAMS_FILE) -> Params:
+    """Return `section` of the parameter file as a checked `kind`.
+
+    Raises:
+        ParamsError: an unknown or absent key, or a value that `kind` does not admit.
+    """
+    return parse_params(kind, read_section(section, path), where=f"{path}: {section}")
+
+
+def parse_params(kind: type[Params], values: Any, *, where: str) -> Params:
+    """Return `values` as a checked `kind`; `where` opens the error's line.
+
+    Raises:
+        ParamsError: as for `load_params`.
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise ParamsError("; ".join(_explain(kind, e, where) for e in error.errors())) from error
+
+
+def _explain(kind: type[BaseModel], error: Any, where: str) -> str:
+    """Return one pydantic error as `where.key: what (what is right)`."""
+    location = ".".join([where, *(str(part) for part in error["loc"])])
+    if error["type"] == "extra_forbidden":
+        known = _keys_beside(kind, error["loc"])
+        close = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
+        return f"{location}: unknown key (expected: {', '.join(close or known)})"
+    if error["type"] == "missing":
+        return f"{location}: key is absent, and required"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{location}: {message} (found: {error['input']!r})"
+
+
+def _keys_beside(kind: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
+    """Return the keys that are known where the last part of `loc` stands."""
+    for part in loc[:-1]:
+        field = kind.model_fields.get(str(part))
+        annotation = field.annotation if field else None
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            kind = annotation
+        else:
+            break
+    return list(kind.model_fields)

@@ -1,0 +1,160 @@
+"""A trained model with all it needs to score utterances, and the folder it is kept in."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from mitfrnet.data.batches import Batch, Utterance, collate
+from mitfrnet.data.tensors import SplitTensors
+from mitfrnet.data.utterances import FrozenText, Observed, Scaling, masked_utterances
+from mitfrnet.errors import FeatureError
+from mitfrnet.files import replacing, write_json
+from mitfrnet.models import registry
+from mitfrnet.models.output import Output
+from mitfrnet.models.text_encoder import TextEncoder, best_device
+
+_SCORED_TOGETHER = 64
+
+
+class Network(nn.Module):
+    """A model, with the text encoder in front of it where that is fine-tuned.
+
+    Args:
+        model: one of the registry.
+        text_encoder: turns the batch's token ids into its text values; None: they are there.
+    """
+
+    def __init__(self, model: nn.Module, text_encoder: TextEncoder | None) -> None:
+        super().__init__()
+        self.model = model
+        self.text_encoder = text_encoder
+
+    def forward(self, batch: Batch, *, aux: bool = True) -> Output:
+        """Return what the model makes of `batch`."""
+        if self.text_encoder is not None:
+            vectors = self.text_encoder(batch.token_ids, batch.valid["text"])
+            # The null step of an empty transcript is no token.
+            real = (batch.observed["text"] | batch.hidden["text"])[..., None]
+            batch = replace(batch, values={**batch.values, "text": vectors * real})
+        return self.model(batch, aux=aux)
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """Weights, scaling statistics and settings.
+
+    Attributes:
+        network: the model.
+        scaling: of acoustic and visual features.
+        config: `model` and its `settings`, `dims`, `text` (frozen or fine-tuned), `features`
+            (the fingerprint of each modality's), `scale`, and how it was trained.
+    """
+
+    network: Network
+    scaling: Scaling
+    config: dict[str, Any]
+
+    def save(self, folder: Path) -> None:
+        """Write `model.safetensors`, `scaling.safetensors` and `config.json`."""
+        weights = {k: v.detach().cpu().contiguous() for k, v in self.network.state_dict().items()}
+        for name, tensors in {"model": weights, "scaling": self.scaling.tensors()}.items():
+            with replacing(folder / f"{name}.safetensors") as temporary:
+                save_file(tensors, temporary)
+        write_json(self.config, folder / "config.json")
+
+    @classmethod
+    def load(cls, folder: Path) -> "TrainedModel":
+        """Return the model kept in `folder`.
+
+        Raises:
+            FeatureError: a file is absent or does not fit the others.
+        """
+        try:
+            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            model = registry.build(config["model"], dims=config["dims"], **config["settings"])
+            encoder = None
+            if config["text"] == "finetuned":
+                encoder = TextEncoder(config["features"]["text"]["identity"]["encoder"])
+            network = Network(model, encoder)
+            network.load_state_dict(load_file(folder / "model.safetensors"))
+            scaling = Scaling.from_tensors(load_file(folder / "scaling.safetensors"))
+        except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
+            message = str(error).splitlines()[0]
+            raise FeatureError(f"{folder}: no trained model ({message}); run train") from error
+        return cls(network.to(best_device()).eval(), scaling, config)
+
+    def check_features(self, split: SplitTensors) -> None:
+        """Refuse tensors whose features were made in another way than those trained on.
+
+        Raises:
+            FeatureError: names the modality.
+        """
+        for modality, trained_on in self.config["features"].items():
+            found = split.metadata["features"][modality]
+            if found["digest"] != trained_on["digest"]:
+                raise FeatureError(
+                    f"{modality} features: extracted with other settings than the model was "
+                    "trained on (run train again, or extract with the model's settings)"
+                )
+
+    def predict(
+        self, split: SplitTensors, observed: Observed, text: FrozenText
+    ) -> NDArray[np.float32]:
+        """Return one score per utterance, (utterances,).
+
+        Args:
+            split: complete features.
+            observed: what the mask keeps.
+            text: encodes the masked transcripts of a model whose encoder is frozen.
+
+        Raises:
+            FeatureError: the features are not of the kind the model was trained on.
+        """
+        self.check_features(split)
+        utterances = prepare(
+            split, observed, self.scaling, None if self.network.text_encoder else text
+        )
+        return predict_utterances(self.network, utterances).numpy()
+
+
+def prepare(
+    split: SplitTensors, observed: Observed, scaling: Scaling, text: FrozenText | None
+) -> list[Utterance]:
+    """Return the utterances of a split as a network takes them.
+
+    Args:
+        split: complete features.
+        observed: what the mask keeps.
+        scaling: of acoustic and visual features.
+        text: encodes the masked transcripts; None: the network does it from the token ids, and
+            finds zeros in place of the vectors.
+    """
+    if text is not None:
+        vectors = text.encode(split, observed)
+    else:
+        lengths = np.diff(split.modalities["text"].offsets).tolist()
+        vectors = [torch.zeros(n, split.dims["text"]) for n in lengths]
+    return masked_utterances(split, observed, vectors, scaling)
+
+
+@torch.no_grad()
+def predict_utterances(network: Network, utterances: Sequence[Utterance]) -> Tensor:
+    """Return the scores of `utterances` on the CPU, (utterances,), in float32."""
+    device = next(network.parameters()).device
+    network.eval()
+    order = sorted(range(len(utterances)), key=lambda i: len(utterances[i].observed["acoustic"]))
+    scores = torch.empty(len(utterances))
+    for start in range(0, len(order), _SCORED_TOGETHER):
+        rows = order[start : start + _SCORED_TOGETHER]
+        batch = collate([utterances[i] for i in rows]).to(device)
+        scores[rows] = network(batch, aux=False).prediction.float().cpu()
+    return scores

@@ -1,0 +1,244 @@
+"""Supervised worker processes: a crash or a hang costs one task, never the run.
+
+Process pools of the standard library and joblib are lost when one worker aborts, and decoders
+of untrusted media do abort; here every slot owns one process and starts another when it dies.
+"""
+
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing import connection, get_context, parent_process
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any, Generic, TypeVar
+
+import psutil
+from pydantic import Field
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from mitfrnet.params import StageParams
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+Item = TypeVar("Item")
+
+# Libraries read these when they load: one worker is one core.
+ONE_THREAD = dict.fromkeys(["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"], "1")
+
+
+class RunParams(StageParams):
+    """Section `run`: how work is done, which no stage tracks because it changes no result."""
+
+    workers: int = Field(ge=0)  # 0: one per core
+    timeout_seconds: float = Field(gt=0)  # a worker that spends longer on one task is killed
+
+    @property
+    def slots(self) -> int:
+        """Return the number of worker processes to start."""
+        return self.workers or len(available_cores())
+
+
+@dataclass(frozen=True)
+class WorkerFailure:
+    """Why a task has no result: `worker_crashed` or `timed_out`."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class _TaskError:
+    error: BaseException
+
+
+def available_cores() -> list[int]:
+    """Return the cores this process may run on (all, where the system does not say)."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def supervised_map(
+    setup: Callable[[], Callable[[Task], Result]],
+    tasks: Sequence[Task],
+    *,
+    workers: int,
+    timeout_s: float,
+) -> Iterator[tuple[Task, Result | WorkerFailure]]:
+    """Yield each task with its result, in the order in which they finish.
+
+    Args:
+        setup: picklable; called once in every worker, returns the function applied to tasks.
+        tasks: picklable.
+        workers: number of processes, each pinned to one core.
+        timeout_s: a worker that is silent for longer is killed.
+
+    Raises:
+        Exception: whatever `setup` or the function raised, with the worker's traceback as note.
+    """
+    waiting: queue.SimpleQueue[Task] = queue.SimpleQueue()
+    for task in tasks:
+        waiting.put(task)
+    done: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    cores = available_cores()
+    slots = [
+        _Slot(setup, waiting, done, core=cores[i % len(cores)], timeout_s=timeout_s)
+        for i in range(min(workers, len(tasks)))
+    ]
+    for slot in slots:
+        slot.start()
+    try:
+        for _ in tasks:
+            task, result = done.get()
+            if isinstance(result, _TaskError):
+                raise result.error
+            yield task, result
+    finally:
+        for slot in slots:
+            slot.stop()
+
+
+class _Slot(threading.Thread, Generic[Task, Result]):
+    """One thread that feeds one worker process, and replaces it when it dies."""
+
+    def __init__(
+        self,
+        setup: Callable[[], Callable[[Task], Result]],
+        waiting: "queue.SimpleQueue[Task]",
+        done: "queue.SimpleQueue[Any]",
+        *,
+        core: int,
+        timeout_s: float,
+    ) -> None:
+        super().__init__(daemon=True)
+        self._setup, self._waiting, self._done = setup, waiting, done
+        self._core, self._timeout_s = core, timeout_s
+        self._process: BaseProcess | None = None
+        self._stopping = threading.Event()
+
+    def run(self) -> None:
+        link: Connection | None = None
+        while not self._stopping.is_set():
+            try:
+                task = self._waiting.get_nowait()
+            except queue.Empty:
+                break
+            if link is None:
+                link = self._start_worker()
+            result = self._ask(link, task)
+            if isinstance(result, WorkerFailure):
+                self._kill()
+                link = None
+            if not self._stopping.is_set():
+                self._done.put((task, result))
+        self._kill()
+
+    def stop(self) -> None:
+        """End the worker process and wait for the thread."""
+        self._stopping.set()
+        self._kill()
+        self.join()
+
+    def _start_worker(self) -> Connection:
+        ours, theirs = get_context("spawn").Pipe()
+        self._process = get_context("spawn").Process(
+            target=_work, args=(self._setup, theirs, self._core), daemon=True
+        )
+        self._process.start()
+        theirs.close()
+        return ours
+
+    def _ask(self, link: Connection, task: Task) -> Any:
+        try:
+            link.send(task)
+            if link.poll(self._timeout_s):
+                return link.recv()
+            return WorkerFailure("timed_out")
+        except (EOFError, OSError):
+            return WorkerFailure("worker_crashed")
+
+    def _kill(self) -> None:
+        process = self._process
+        if process is not None and process.is_alive():
+            process.kill()
+            process.join()
+
+
+def _work(setup: Callable[[], Callable[[Any], Any]], link: Connection, core: int) -> None:
+    """Serve tasks from `link` until it closes; runs in the worker process."""
+    os.environ.update(ONE_THREAD)
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {core})
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    function: Callable[[Any], Any] | None = None
+    while True:
+        try:
+            task = link.recv()
+        except (EOFError, KeyboardInterrupt):
+            return
+        try:
+            function = function or setup()
+            result = function(task)
+        except Exception as error:
+            result = _TaskError(error)
+        link.send(result)
+
+
+def _leave_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+
+def leave_with_dvc() -> None:
+    """End this process, and so its workers, once the DVC that started it is gone.
+
+    A DVC that is killed cannot stop its stage, and a stage that lives on would write beside
+    the next run. Does nothing outside DVC.
+    """
+    if "DVC_STAGE" not in os.environ:
+        return
+    ancestors = psutil.Process().parents()
+    dvc = next((p for p in ancestors if p.name() not in _SHELLS), None)
+
+    def watch() -> None:
+        while dvc is not None and dvc.is_running() and dvc.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(_WATCH_INTERVAL_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+_SHELLS = {"sh", "bash", "dash", "zsh", "fish", "ksh"}
+_WATCH_INTERVAL_S = 0.5
+
+
+def track(
+    results: Iterable[Item], *, total: int, size: Callable[[Item], int], description: str
+) -> Iterator[Item]:
+    """Yield `results` with a progress bar on stderr: done, rate, time left.
+
+    Args:
+        results: what is waited for.
+        total: sum of all sizes.
+        size: how much of the total one result is.
+        description: stands before the bar.
+    """
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        bar = progress.add_task(description, total=total, rate="")
+        for result in results:
+            yield result
+            progress.advance(bar, size(result))
+            speed = progress.tasks[0].speed
+            progress.update(bar, rate=f"{speed:.1f}/s" if speed else "")

@@ -1,0 +1,31 @@
+"""Stage `extract`: features of one modality for every clip of a corpus."""
+
+import argparse
+from pathlib import Path
+
+from mitfrnet.corpus.manifest import read_manifest
+from mitfrnet.errors import run_command
+from mitfrnet.features.run import extract_corpus, params_type
+from mitfrnet.modalities import MODALITIES
+from mitfrnet.params import load_params
+from mitfrnet.workers import RunParams
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the stage."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--modality", choices=MODALITIES, required=True)
+    parser.add_argument("--manifest", type=Path, required=True)
+    parser.add_argument("--raw", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args(argv)
+
+    params = load_params(params_type(args.modality), section=f"extract.{args.modality}")
+    run = load_params(RunParams, section="run")
+    manifest = read_manifest(args.manifest)
+    extracted = extract_corpus(args.modality, manifest, args.raw, args.out, params, run)
+    print(f"{args.modality}: {extracted} of {len(manifest)} clips extracted")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,48 @@
+"""Stage `ingest`: read a corpus as published, probe its clips, write the manifest."""
+
+import argparse
+from pathlib import Path
+
+from mitfrnet.corpus.ingest import (
+    CorpusParams,
+    IngestParams,
+    build_manifest,
+    check_bad_fraction,
+    probe_clips,
+    read_corpus,
+    summarise,
+)
+from mitfrnet.corpus.manifest import write_manifest
+from mitfrnet.errors import run_command
+from mitfrnet.files import write_json
+from mitfrnet.params import check_name, load_params
+from mitfrnet.workers import RunParams, track
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the stage."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--corpus", required=True)
+    parser.add_argument("--raw", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--quality", type=Path, required=True)
+    args = parser.parse_args(argv)
+
+    name = check_name(args.corpus, "grid.corpora")
+    corpus = load_params(CorpusParams, section=f"corpora.{name}")
+    params = load_params(IngestParams, section="ingest")
+    run = load_params(RunParams, section="run")
+    clips = read_corpus(args.raw, corpus, params)
+    probed = probe_clips(
+        args.raw, clips, params.limits, workers=run.slots, timeout_s=run.timeout_seconds
+    )
+    manifest = build_manifest(
+        track(probed, total=len(clips), size=lambda _: 1, description="probe"), corpus, params
+    )
+    check_bad_fraction(manifest, params.max_bad_fraction, args.raw)
+    write_manifest(manifest, args.out)
+    write_json(summarise(manifest), args.quality)
+
+
+if __name__ == "__main__":
+    run_command(main)

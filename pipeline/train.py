@@ -1,0 +1,42 @@
+"""Stages `train` and `train_baseline`: fit one model at one missing rate with one seed."""
+
+import argparse
+from pathlib import Path
+
+from mitfrnet.data.tensors import read_tensors
+from mitfrnet.errors import run_command
+from mitfrnet.missing import read_masks
+from mitfrnet.params import load_params
+from mitfrnet.training import TrainParams, load_model_params, train
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the stage."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tensors", type=Path, required=True)
+    parser.add_argument("--masks", type=Path, required=True)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args(argv)
+
+    params = load_params(TrainParams, section="train")
+    model_params = load_model_params(args.model)
+    splits = read_tensors(args.tensors, ["train", "valid"])
+    masks = read_masks(args.masks, {name: split.steps for name, split in splits.items()})
+    trained = train(
+        splits,
+        masks,
+        model=args.model,
+        model_params=model_params,
+        params=params,
+        seed=args.seed,
+        curves=args.out / "curves",
+        text_cache=args.work / "text",
+    )
+    trained.save(args.out)
+
+
+if __name__ == "__main__":
+    run_command(main)

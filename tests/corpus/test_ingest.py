@@ -1,0 +1,135 @@
+from collections import Counter
+
+import pytest
+
+from mitfrnet.corpus.ingest import (
+    CorpusParams,
+    IngestParams,
+    build_manifest,
+    check_bad_fraction,
+    probe_clips,
+    read_corpus,
+    summarise,
+)
+from mitfrnet.corpus.manifest import manifest_settings, read_manifest, write_manifest
+from mitfrnet.errors import CorpusError, FeatureError, ParamsError
+from mitfrnet.params import parse_params
+from tests.clips import write_corpus, write_small_corpus
+
+CORPUS = CorpusParams(layout="mmsa", language="en", scale="mosi")
+INGEST = IngestParams.model_validate(
+    {
+        "max_bad_fraction": 0.1,
+        "split": {"train": 0.6, "valid": 0.2, "test": 0.2, "seed": 1},
+        "limits": {
+            "max_duration_s": 60, "max_pixels": 10**6, "max_bytes": 10**7, "max_streams": 8
+        },
+    }
+)  # fmt: skip
+
+
+def ingest(folder, workers=1):
+    clips = read_corpus(folder, CORPUS, INGEST)
+    probed = probe_clips(folder, clips, INGEST.limits, workers=workers, timeout_s=60)
+    return build_manifest(probed, CORPUS, INGEST)
+
+
+def test_the_manifest_holds_what_was_measured(tmp_path):
+    manifest = ingest(write_small_corpus(tmp_path))
+    row = manifest.to_pylist()[0]
+    assert row["utterance_id"] == "v0/01"
+    assert row["path"] == "Raw/v0/01.mkv"
+    assert row["split"] == "train"
+    assert row["duration_s"] == pytest.approx(0.6, abs=0.05)
+    assert row["fps"] == pytest.approx(10, rel=0.1)
+    assert (row["width"], row["height"], row["video_codec"]) == (64, 48, "mpeg4")
+    assert (row["audio_codec"], row["audio_sample_rate_hz"]) == ("pcm_s16le", 16000)
+    assert row["text_reason"] is row["acoustic_reason"] is row["visual_reason"] is None
+    assert len(row["digest"]) == 64
+    assert manifest_settings(manifest)["scale"] == {"low": -3, "high": 3, "family": "mosi"}
+
+
+def test_bytes_are_the_same_with_one_worker_or_two(tmp_path):
+    folder = write_small_corpus(tmp_path / "corpus")
+    for workers in (1, 2):
+        write_manifest(ingest(folder, workers), tmp_path / f"{workers}.parquet")
+    assert (tmp_path / "1.parquet").read_bytes() == (tmp_path / "2.parquet").read_bytes()
+
+
+def test_damaged_clips_keep_their_rows_with_reasons(tmp_path):
+    folder = write_small_corpus(tmp_path, modes=["train"] * 5 + ["valid", "test"])
+    clips = sorted((folder / "Raw").glob("*/*.mkv"))
+    clips[0].unlink()
+    clips[1].write_bytes(b"")
+    clips[2].write_text("this is no film")
+    clips[3].write_bytes(clips[3].read_bytes()[: clips[3].stat().st_size // 2])
+    manifest = ingest(folder)
+    reasons = manifest["visual_reason"].to_pylist()
+    assert reasons == ["no_file", "empty_file", "not_media", None, None, None, None]
+    assert manifest["acoustic_reason"].to_pylist() == reasons
+    assert summarise(manifest)["naturally_missing"] == {
+        "text": {},
+        "acoustic": {"empty_file": 1, "no_file": 1, "not_media": 1},
+        "visual": {"empty_file": 1, "no_file": 1, "not_media": 1},
+    }
+    check_bad_fraction(manifest, 3 / 7, folder)
+    with pytest.raises(CorpusError, match=r"3 of 7 clips cannot be read.*v0/01: no_file; Raw/v1"):
+        check_bad_fraction(manifest, 0.4, folder)
+
+
+def test_without_modes_videos_are_split(tmp_path):
+    rows = [(f"v{i // 2}", str(i), "x", 0) for i in range(20)]
+    write_corpus(tmp_path, rows, ("video_id", "clip_id", "text", "label"))
+    clips = read_corpus(tmp_path, CORPUS, INGEST)
+    assert Counter(c.split for c in clips) == {"train": 12, "valid": 4, "test": 4}
+
+
+@pytest.mark.parametrize("left_out", ["train", "valid", "test"])
+def test_an_empty_split_is_an_error(tmp_path, left_out):
+    modes = [m for m in ("train", "valid", "test") if m != left_out]
+    with pytest.raises(CorpusError, match=f"split '{left_out}' is empty"):
+        read_corpus(write_small_corpus(tmp_path, modes), CORPUS, INGEST)
+
+
+def test_an_absent_folder_is_named(tmp_path):
+    with pytest.raises(CorpusError, match="no such folder"):
+        read_corpus(tmp_path / "none", CORPUS, INGEST)
+
+
+def test_an_empty_transcript_is_naturally_missing(tmp_path):
+    folder = write_small_corpus(tmp_path)
+    table = (folder / "label.csv").read_text().replace("words number 0", "  ")
+    (folder / "label.csv").write_text(table)
+    assert ingest(folder)["text_reason"].to_pylist() == ["empty_transcript", None, None, None]
+
+
+def test_a_replaced_clip_changes_its_digest_alone(tmp_path):
+    folder = write_small_corpus(tmp_path)
+    before = ingest(folder)["digest"].to_pylist()
+    (folder / "Raw" / "v2" / "01.mkv").write_bytes((folder / "Raw/v1/01.mkv").read_bytes() + b"x")
+    after = ingest(folder)["digest"].to_pylist()
+    assert [a == b for a, b in zip(before, after, strict=True)] == [True, True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"layout": "mosei"}, "corpora.x.layout: unknown layout, expected mmsa (found: 'mosei')"),
+        ({"scale": "imdb"}, "unknown scale, expected mosi, sims"),
+        ({"scale": {"low": 1, "high": 5, "family": "mosi"}}, "low must be below 0"),
+        ({"langauge": "en"}, "corpora.x.langauge: unknown key (expected: language)"),
+    ],
+)
+def test_a_wrong_corpus_block_is_explained(change, message):
+    block = {"layout": "mmsa", "language": "en", "scale": "mosi"} | change
+    with pytest.raises(ParamsError) as error:
+        parse_params(CorpusParams, block, where="corpora.x")
+    assert message in str(error.value)
+
+
+def test_a_file_that_is_no_manifest_is_refused(tmp_path):
+    with pytest.raises(FeatureError, match="run the ingest stage"):
+        read_manifest(tmp_path / "none.parquet")
+    (tmp_path / "x.parquet").write_text("no")
+    with pytest.raises(FeatureError, match="run the ingest stage"):
+        read_manifest(tmp_path / "x.parquet")

@@ -1,0 +1,202 @@
+import subprocess
+import sys
+import warnings
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from mitfrnet.errors import MediaError, ParamsError
+from mitfrnet.features.acoustic import AcousticExtractor, AcousticParams, extract_acoustic
+from mitfrnet.features.extractor import Clip
+from mitfrnet.media import MediaLimits
+from mitfrnet.params import parse_params
+
+RATE, HOP = 16000, 512
+VALUES = {
+    "sample_rate_hz": RATE,
+    "hop_length": HOP,
+    "n_fft": 2048,
+    "n_mels": 128,
+    "n_mfcc": 20,
+    "htk": True,
+    "n_chroma": 12,
+}
+PARAMS = AcousticParams(**VALUES)
+LIMITS = MediaLimits(max_duration_s=60, max_pixels=4_000_000, max_bytes=10**8, max_streams=8)
+CLIPS = Path(__file__).parents[3] / "shared" / "clips" / "Raw"
+
+
+def tone(hz, seconds=2.0, level=0.5):
+    samples = np.arange(round(seconds * RATE))
+    return (level * np.sin(2 * np.pi * hz * samples / RATE)).astype(np.float32)
+
+
+def write_wav(path, waveform):
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("pcm_s16le", rate=RATE, layout="mono")
+        samples = (waveform * 32767).astype(np.int16)[None]
+        frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
+        frame.sample_rate, frame.time_base, frame.pts = RATE, Fraction(1, RATE), 0
+        out.mux(stream.encode(frame))
+    return path
+
+
+@pytest.fixture
+def extractor():
+    return AcousticExtractor(PARAMS, LIMITS)
+
+
+def test_zero_crossing_rate_of_a_tone():
+    """1000 Hz crosses zero 2000 times in 16000 samples: 0.125; a window of 2048 has one less."""
+    values = extract_acoustic(tone(1000), PARAMS)
+    np.testing.assert_allclose(values[4:-4, 0], 2 * 1000 / 16000, atol=1 / 2048)
+
+
+@pytest.mark.parametrize(("hz", "pitch"), [(440.0, "A"), (261.63, "C"), (311.13, "D#")])
+def test_chroma_of_a_tone(extractor, hz, pitch):
+    values = extract_acoustic(tone(hz), PARAMS)
+    chroma = values[10:-10, extractor.feature_names.index("chroma_cqt_C") :]
+    loudest = extractor.feature_names.index(f"chroma_cqt_{pitch}") - 21
+    assert (chroma.argmax(axis=1) == loudest).all()
+    np.testing.assert_allclose(chroma.max(axis=1), 1, atol=1e-6)
+
+
+def test_pitch_is_taken_as_it_is(extractor):
+    """A at 440 Hz lies midway between its neighbours; 40 cents above, it leans to A#."""
+    below, above = (extractor.feature_names.index(f"chroma_cqt_{p}") for p in ("G#", "A#"))
+    exact = extract_acoustic(tone(440.0), PARAMS)[10:-10].mean(axis=0)
+    assert exact[above] == pytest.approx(exact[below], rel=0.2)
+    sharp = extract_acoustic(tone(440.0 * 2 ** (0.4 / 12)), PARAMS)[10:-10].mean(axis=0)
+    assert sharp[above] > 3 * sharp[below]
+
+
+def test_louder_sound_raises_the_first_mfcc_alone():
+    """Ten times the amplitude is +20 dB in each of 128 bands: sqrt(128) * 20 on mfcc_00."""
+    noise = np.random.default_rng(0).uniform(-0.05, 0.05, RATE).astype(np.float32)
+    soft, loud = extract_acoustic(noise, PARAMS), extract_acoustic(10 * noise, PARAMS)
+    np.testing.assert_allclose(loud[:, 1] - soft[:, 1], 20 * np.sqrt(128), rtol=1e-3)
+    np.testing.assert_allclose(loud[:, 2:21], soft[:, 2:21], atol=0.05)
+
+
+def test_columns(extractor):
+    assert len(extractor.feature_names) == len(extractor.units) == 33
+    assert extractor.feature_names[:2] == ["zero_crossing_rate", "mfcc_00"]
+    assert extractor.feature_names[20:22] == ["mfcc_19", "chroma_cqt_C"]
+    assert extractor.feature_names[-1] == "chroma_cqt_B"
+    assert len(set(extractor.feature_names)) == 33
+
+
+@pytest.mark.parametrize("samples", [1, 2, 80, 511, 512, 2047, 2048, 20000, 60000])
+@pytest.mark.parametrize("kind", ["noise", "silence", "full scale"])
+def test_any_length_is_finite_without_warnings(samples, kind):
+    """1 + samples // 512 steps of each feature."""
+    waveform = {
+        "noise": np.random.default_rng(samples).uniform(-1, 1, samples),
+        "silence": np.zeros(samples),
+        "full scale": np.ones(samples),
+    }[kind].astype(np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        values = extract_acoustic(waveform, PARAMS)
+    assert values.shape == (1 + samples // HOP, 33)
+    assert values.dtype == np.float32
+    assert np.isfinite(values).all()
+
+
+def test_silence_is_a_value():
+    """No crossing, no chroma, and -100 dB in all 128 bands: -100 * sqrt(128) on mfcc_00."""
+    values = extract_acoustic(np.zeros(RATE, np.float32), PARAMS)
+    assert not values[:, 0].any()
+    assert not values[:, 21:].any()
+    np.testing.assert_allclose(values[:, 1], -100 * np.sqrt(128), rtol=1e-5)
+    np.testing.assert_allclose(values[:, 2:21], 0, atol=1e-3)
+
+
+def test_empty_waveform():
+    with pytest.raises(MediaError):
+        extract_acoustic(np.zeros(0, np.float32), PARAMS)
+
+
+def test_short_sound_is_only_extended():
+    """What a sound is extended by changes nothing: zeros of our own give the same steps."""
+    short = tone(300, seconds=0.4)
+    longer = np.concatenate([short, np.zeros(3 * RATE, np.float32)])
+    steps = 1 + len(short) // HOP
+    ours, theirs = extract_acoustic(short, PARAMS), extract_acoustic(longer, PARAMS)[:steps]
+    np.testing.assert_allclose(ours[:, 1:21], theirs[:, 1:21], atol=1e-3)
+    np.testing.assert_allclose(ours[:, 21:], theirs[:, 21:], atol=0.02)
+
+
+def test_extract(tmp_path, extractor):
+    """1.5 s at 31.25 steps a second: 47 steps, step 3 at 0.096 s."""
+    path = write_wav(tmp_path / "x.wav", tone(1000, seconds=1.5))
+    features = extractor.extract(Clip("v/1", path))
+    assert features.values.shape == (47, 33)
+    assert features.detected.all()
+    assert features.start_s.dtype == np.float32
+    np.testing.assert_allclose(features.start_s[3], 0.096)
+    part = extractor.extract(Clip("v/1", path, start_s=0.5, end_s=1.0))
+    assert part.values.shape == (16, 33)
+    assert part.start_s[0] == 0
+    np.testing.assert_allclose(part.values[5, 0], 0.125, atol=1 / 2048)
+
+
+def test_clips_before_do_not_matter(tmp_path, extractor):
+    a = Clip("v/a", write_wav(tmp_path / "a.wav", tone(440, 1.0)))
+    b = Clip("v/b", write_wav(tmp_path / "b.wav", tone(900, 0.3)))
+    first = extractor.extract(a).values.tobytes()
+    extractor.extract(b)
+    assert extractor.extract(a).values.tobytes() == first
+
+
+def test_clip_without_sound(tmp_path, extractor):
+    with pytest.raises(MediaError, match=r"^no_file$"):
+        extractor.extract(Clip("v/1", tmp_path / "absent.mp4"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"n_mfcc": 200}, "n_mfcc is 200, must be at most n_mels, 128"),
+        ({"n_chroma": 7}, "n_chroma is 7, must divide 36"),
+        ({"sample_rate_hz": 8000}, "greater than or equal to 11025"),
+        ({"hop_lenth": 128}, "unknown key (expected: hop_length)"),
+    ],
+)
+def test_wrong_parameters(change, message):
+    with pytest.raises(ParamsError) as error:
+        parse_params(AcousticParams, {**VALUES, **change}, where="extract.acoustic")
+    assert message in str(error.value)
+
+
+def test_other_counts():
+    params = AcousticParams(**{**VALUES, "n_chroma": 36, "n_mfcc": 13, "hop_length": 160})
+    extractor = AcousticExtractor(params, LIMITS)
+    assert extract_acoustic(tone(440, 0.5), params).shape == (51, 50)
+    assert len(extractor.feature_names) == len(extractor.units) == 50
+
+
+def test_importing_does_not_load_librosa():
+    code = "import sys, mitfrnet.features.acoustic; sys.exit('librosa' in sys.modules)"
+    root = Path(__file__).parents[2]
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
+
+
+@pytest.mark.skipif(not CLIPS.exists(), reason="no ../shared/clips beside the repo")
+@pytest.mark.slow
+def test_real_clips(extractor):
+    (silent,) = CLIPS.glob("edge/digital_silence.*")
+    values = extractor.extract(Clip("edge/digital_silence", silent)).values
+    assert values.shape == (1 + 115171 // HOP, 33)
+    assert np.isfinite(values).all()
+    assert not values[:, 0].any()
+    with pytest.raises(MediaError, match=r"^no_audio_stream$"):
+        extractor.extract(Clip("edge/no_audio_stream", next(CLIPS.glob("edge/no_audio*"))))
+    for path in CLIPS.glob("grid_s*/*"):
+        values = extractor.extract(Clip("grid", path)).values
+        assert values.shape == (94, 33)
+        assert np.isfinite(values).all()
+        assert values.std(axis=0).min() > 0

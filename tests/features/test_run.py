@@ -1,0 +1,121 @@
+"""The stage's work on real, tiny clips: what is extracted again, and what never changes."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mitfrnet.corpus.ingest import build_manifest, probe_clips, read_corpus
+from mitfrnet.corpus.manifest import write_manifest
+from mitfrnet.errors import FeatureError
+from mitfrnet.features.acoustic import AcousticParams
+from mitfrnet.features.run import extract_corpus
+from mitfrnet.features.store import read_features
+from mitfrnet.workers import RunParams
+from tests.clips import write_small_corpus
+from tests.corpus.test_ingest import CORPUS, INGEST
+
+ROOT = Path(__file__).parents[2]
+MODES = ("train",) * 8 + ("valid", "test")
+PARAMS = AcousticParams(
+    sample_rate_hz=16000, hop_length=512, n_fft=2048, n_mels=128, n_mfcc=20, htk=True, n_chroma=12
+)
+
+
+def manifest_of(folder):
+    clips = read_corpus(folder, CORPUS, INGEST)
+    probed = probe_clips(folder, clips, INGEST.limits, workers=1, timeout_s=60)
+    return build_manifest(probed, CORPUS, INGEST)
+
+
+def extract(folder, out, workers=1, params=PARAMS, modality="acoustic"):
+    run = RunParams(workers=workers, timeout_seconds=120)
+    return extract_corpus(modality, manifest_of(folder), folder, out, params, run)
+
+
+def rows_in(folder):
+    return len(read_features(folder)) if list(folder.glob("*.parquet")) else 0
+
+
+def contents(folder):
+    return {p.name: p.read_bytes() for p in sorted(folder.iterdir())}
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    """A corpus of ten clips, and its features extracted in one go."""
+    folder = tmp_path_factory.mktemp("reference")
+    write_small_corpus(folder / "raw", MODES)
+    assert extract(folder / "raw", folder / "out") == len(MODES)
+    return folder
+
+
+def test_the_number_of_workers_changes_no_byte(reference, tmp_path):
+    extract(reference / "raw", tmp_path / "out", workers=2)
+    assert contents(tmp_path / "out") == contents(reference / "out")
+
+
+def test_a_second_run_extracts_nothing(reference, tmp_path):
+    shutil.copytree(reference / "out", tmp_path / "out")
+    assert extract(reference / "raw", tmp_path / "out") == 0
+    assert contents(tmp_path / "out") == contents(reference / "out")
+
+
+def test_only_an_added_clip_is_extracted_and_bytes_are_those_of_a_clean_run(reference, tmp_path):
+    shutil.copytree(reference / "raw", tmp_path / "raw")
+    table = (tmp_path / "raw" / "label.csv").read_text().splitlines()
+    fewer = [line for line in table if not line.startswith("v3,")]
+    (tmp_path / "raw" / "label.csv").write_text("\n".join(fewer))
+    assert extract(tmp_path / "raw", tmp_path / "out") == len(MODES) - 1
+    assert extract(reference / "raw", tmp_path / "out") == 1
+    assert contents(tmp_path / "out") == contents(reference / "out")
+
+
+def test_only_a_replaced_clip_is_extracted(reference, tmp_path):
+    shutil.copytree(reference / "raw", tmp_path / "raw")
+    shutil.copytree(reference / "out", tmp_path / "out")
+    (tmp_path / "raw" / "Raw" / "v3" / "01.mkv").write_text("no film")
+    assert extract(tmp_path / "raw", tmp_path / "out") == 0  # its manifest says that it is no film
+    rows = {r["utterance_id"]: r["reason"] for r in read_features(tmp_path / "out").to_pylist()}
+    assert {u for u, reason in rows.items() if reason} == {"v3/01"}
+    assert rows["v3/01"] == "not_media"
+
+
+def test_other_settings_extract_all(reference, tmp_path):
+    shutil.copytree(reference / "out", tmp_path / "out")
+    params = PARAMS.model_copy(update={"hop_length": 256})
+    assert extract(reference / "raw", tmp_path / "out", params=params) == len(MODES)
+
+
+def test_a_folder_in_use_is_not_touched(reference, tmp_path, monkeypatch):
+    from filelock import FileLock
+
+    monkeypatch.setattr("mitfrnet.features.run._LOCK_WAIT_S", 0.1)
+    with FileLock(tmp_path / ".out.lock"), pytest.raises(FeatureError, match="another process"):
+        extract(reference / "raw", tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_a_killed_run_is_finished_by_the_next_with_the_same_bytes(reference, tmp_path):
+    """SIGKILL as soon as the first rows are there; the rest is then extracted, and only that."""
+    write_manifest(manifest_of(reference / "raw"), tmp_path / "manifest.parquet")
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "pipeline.extract", "--modality", "acoustic"]
+    paths = ["--manifest", "manifest.parquet", "--raw", str(reference / "raw"), "--out", str(out)]
+    stage = subprocess.Popen(
+        [*command, *paths], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    while stage.poll() is None and not rows_in(out):
+        time.sleep(0.001)
+    stage.send_signal(signal.SIGKILL)
+    assert stage.wait() == -signal.SIGKILL
+    left = len(MODES) - rows_in(out)
+    assert 0 < left < len(MODES)
+    assert extract(reference / "raw", out) == left
+    assert contents(out) == contents(reference / "out")

@@ -1,0 +1,380 @@
+import csv
+import hashlib
+import http.server
+import os
+import threading
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from mitfrnet.errors import FeatureError, MediaError, ParamsError
+from mitfrnet.features import visual
+from mitfrnet.features.extractor import Clip
+from mitfrnet.features.visual import VisualExtractor, VisualParams, find_model
+from mitfrnet.media import MediaLimits
+from mitfrnet.params import parse_params
+
+LIMITS = MediaLimits(max_duration_s=60, max_pixels=4_000_000, max_bytes=10**8, max_streams=8)
+VALUES = {
+    "fps": 10,
+    "backend": "face_mesh",
+    "groups": ["head_pose", "gaze", "eye_mouth", "landmarks"],
+    "min_detection_confidence": 0.5,
+    "max_side": 640,
+}
+SHARED = Path(__file__).parents[3] / "shared"
+CLIPS = SHARED / "clips"
+MODEL = SHARED / "models" / "face_landmarker.task"
+needs_clips = pytest.mark.skipif(not CLIPS.exists(), reason="no ../shared/clips beside the repo")
+needs_model = pytest.mark.skipif(
+    not MODEL.exists(), reason="no ../shared/models/face_landmarker.task beside the repo"
+)
+
+
+def make(monkeypatch=None, **changes):
+    if monkeypatch is not None:
+        monkeypatch.setenv(visual.MODEL_VARIABLE, str(MODEL))
+    return VisualExtractor(VisualParams(**{**VALUES, **changes}), LIMITS)
+
+
+def turn(pitch, yaw, roll):
+    """Return the rotation in camera axes (x right, y down, z away), signs as documented."""
+    a, b, c = -pitch, -yaw, roll
+    x = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
+    y = np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])
+    z = np.array([[np.cos(c), -np.sin(c), 0], [np.sin(c), np.cos(c), 0], [0, 0, 1]])
+    return z @ y @ x
+
+
+def average_face(seed=0):
+    """Return landmarks in camera axes, (478, 3): the rigid ones as they are, the others random."""
+    points = np.random.default_rng(seed).uniform(-8, 8, (478, 3))
+    points[visual._RIGID_INDICES] = visual._RIGID_POINTS
+    return points * (1, -1, -1)
+
+
+def front_face(**heights):
+    """Return a face in the head's frame, (1, 478, 3): all zero but the points that are given."""
+    face = np.zeros((1, 478, 3))
+    for name, point in {**NEUTRAL, **heights}.items():
+        face[0, int(name[1:]), : len(point)] = point
+    return face
+
+
+# Eyes 1 apart, 0.4 wide and 0.1 open; brows 0.3 above; a mouth 0.8 wide, slightly open.
+NEUTRAL = {
+    "p33": (-0.7, 0), "p133": (-0.3, 0), "p159": (-0.5, 0.06), "p145": (-0.5, -0.04),
+    "p263": (0.7, 0), "p362": (0.3, 0), "p386": (0.5, 0.06), "p374": (0.5, -0.04),
+    "p107": (-0.2, 0.3), "p70": (-0.8, 0.25), "p336": (0.2, 0.3), "p300": (0.8, 0.25),
+    "p61": (-0.4, -1.1), "p291": (0.4, -1.1), "p13": (0, -1.08), "p14": (0, -1.12),
+    "p0": (0, -0.98), "p17": (0, -1.27), "p2": (0, -0.7), "p152": (0, -1.8),
+    "p468": (-0.5, 0), "p473": (0.5, 0),
+}  # fmt: skip
+
+
+def eye_mouth(face):
+    names, _ = visual._columns(["eye_mouth"])
+    return dict(zip(names, visual._eye_mouth(face)[0], strict=True))
+
+
+def test_head_frame_forgets_where_the_head_is():
+    """Turned by any angles, twice as large and elsewhere: the same face."""
+    face = average_face()
+    moved = 2 * face @ turn(0.2, -0.4, 0.3).T + (300, 200, 5)
+    expected, found = visual._to_head_frame(np.stack([face, moved]))
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
+def test_head_frame_axes_and_unit():
+    """The eyes are 1 apart, midway is 0; the forehead is above, the nose in front."""
+    (found,) = visual._to_head_frame(average_face()[None])
+    right, left = found[[33, 133]].mean(axis=0), found[[263, 362]].mean(axis=0)
+    np.testing.assert_allclose(right, (-0.5, 0, 0), atol=1e-3)
+    np.testing.assert_allclose(left, (0.5, 0, 0), atol=1e-3)
+    assert found[10, 1] > 0.5
+    assert found[4, 2] > 0.5
+
+
+def test_head_frame_never_mirrors():
+    """A depth estimated inside out fits the average face best as a mirror image."""
+    face = average_face() * (1, 1, -1)
+    (found,) = visual._to_head_frame(face[None])
+    before, after = (np.linalg.det(points[[61, 291, 17]] - points[0]) for points in (face, found))
+    assert before * after > 0
+
+
+@pytest.mark.parametrize("angles", [(0, 0, 0), (0.3, 0, 0), (0, 0.4, 0), (0, 0, -0.5),
+                                    (-0.2, -0.5, 0.3)])  # fmt: skip
+@pytest.mark.parametrize("size", [(640, 480), (360, 640)])
+def test_head_pose_is_recovered(angles, size):
+    """The average face is turned, put 60 cm away and projected: focal 640, centre of image."""
+    place = np.array([5.0, -3.0, 60.0])
+    points = average_face() @ turn(*angles).T + place
+    pixels = np.array(size) / 2 + 640 * points[:, :2] / points[:, 2:]
+    pose = visual._head_pose(np.column_stack([pixels, points[:, 2]]), size)
+    np.testing.assert_allclose(pose, [*angles, *place], atol=1e-3)
+
+
+def test_signs_of_the_head_pose():
+    """Face up, to the image's right, tilted clockwise: the nose moves up, right, the crown right.
+
+    The nose points to the camera, (0, 0, -1); the crown is up, (0, -1, 0).
+    """
+    nose, crown = np.array([0, 0, -1]), np.array([0, -1, 0])
+    assert (turn(0.3, 0, 0) @ nose)[1] < -0.2
+    assert (turn(0, 0.3, 0) @ nose)[0] > 0.2
+    assert (turn(0, 0, 0.3) @ crown)[0] > 0.2
+
+
+def test_eye_mouth_of_a_neutral_face():
+    found = eye_mouth(front_face())
+    expected = {
+        "eye_openness_right": 0.25, "eye_openness_left": 0.25,  # 0.1 / 0.4
+        "brow_inner_right": 0.3, "brow_outer_right": 0.25,
+        "brow_inner_left": 0.3, "brow_outer_left": 0.25,
+        "mouth_width": 0.8, "mouth_opening": 0.04,
+        "mouth_corner_right": 0.0, "mouth_corner_left": 0.0,
+        "upper_lip": 0.1, "lower_lip": 0.15, "nose_to_lip": 0.28, "lip_to_chin": 0.53,
+    }  # fmt: skip
+    assert found == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("name", "height"), [("smile", 0.12), ("frown", -0.08)])
+def test_smile_and_frown(name, height):
+    """Corners of the mouth above or below the middle of the lips, at -1.1."""
+    found = eye_mouth(front_face(p61=(-0.4, -1.1 + height), p291=(0.4, -1.1 + height)))
+    assert found["mouth_corner_right"] == pytest.approx(height)
+    assert found["mouth_corner_left"] == pytest.approx(height)
+
+
+def test_left_is_the_persons_left():
+    """The person's left is on the image's right: a wink and a raised brow there."""
+    found = eye_mouth(front_face(p386=(0.5, 0), p374=(0.5, 0), p336=(0.2, 0.5)))
+    assert (found["eye_openness_left"], found["eye_openness_right"]) == (0, pytest.approx(0.25))
+    assert found["brow_inner_left"] - found["brow_inner_right"] == pytest.approx(0.2)
+
+
+def test_gaze():
+    """The right iris is 0.1 to the image's right, the left one 0.04 up; eyes are 0.4 wide."""
+    found = visual._gaze(front_face(p468=(-0.4, 0), p473=(0.5, 0.04)))
+    np.testing.assert_allclose(found, [[0.25, 0, 0, 0.1]], atol=1e-9)
+
+
+def test_columns():
+    names, units = visual._columns(VALUES["groups"])
+    assert len(names) == len(units) == len(set(names)) == 6 + 4 + 14 + 3 * 48
+    assert len(names) <= 200
+    sizes = {
+        "head_pose": 6, "gaze": 4, "eye_mouth": 14, "landmarks": 144,
+        "landmarks_full": 1434, "blendshapes": 52,
+    }  # fmt: skip
+    for group, size in sizes.items():
+        names, units = visual._columns([group])
+        assert len(names) == len(units) == len(set(names)) == size
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"groups": ["blendshapes"]}, "only face_landmarker"),
+        ({"groups": ["gaze", "gaze"]}, "each may stand there once"),
+        ({"groups": ["landmarks", "landmarks_full"]}, "choose one"),
+        ({"groups": []}, "at least 1"),
+        ({"groups": ["mouth"]}, "should be 'head_pose'"),
+        ({"fps": 0}, "greater than 0"),
+        ({"frame_rate": 5}, "unknown key"),
+    ],
+)
+def test_wrong_parameters(change, message):
+    with pytest.raises(ParamsError) as error:
+        parse_params(VisualParams, {**VALUES, **change}, where="extract.visual")
+    assert message in str(error.value)
+
+
+def test_model_that_is_another_one(tmp_path, monkeypatch):
+    other = tmp_path / "face.task"
+    other.write_bytes(b"not a model")
+    monkeypatch.setenv(visual.MODEL_VARIABLE, str(other))
+    with pytest.raises(FeatureError, match=hashlib.sha256(b"not a model").hexdigest()):
+        make(backend="face_landmarker")
+    monkeypatch.setenv(visual.MODEL_VARIABLE, str(tmp_path / "absent.task"))
+    with pytest.raises(FeatureError, match="cannot be read"):
+        make(backend="face_landmarker")
+
+
+def test_offline_without_a_model(tmp_path, monkeypatch):
+    """Port 9 of this machine answers nobody."""
+    monkeypatch.delenv(visual.MODEL_VARIABLE, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(visual, "MODEL_URL", "http://127.0.0.1:9/face_landmarker.task")
+    with pytest.raises(FeatureError) as error:
+        make(backend="face_landmarker")
+    message = str(error.value)
+    assert "\n" not in message
+    for remedy in (visual.MODEL_URL, visual.MODEL_VARIABLE, "face_mesh"):
+        assert remedy in message
+    make(backend="face_mesh")  # needs no model
+
+
+@needs_model
+def test_model_is_fetched_once(tmp_path, monkeypatch):
+    asked = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args):
+            super().__init__(*args, directory=str(MODEL.parent))
+
+        def log_message(self, *args):
+            asked.append(self.path)
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.delenv(visual.MODEL_VARIABLE, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    url = f"http://127.0.0.1:{server.server_port}/{MODEL.name}"
+    monkeypatch.setattr(visual, "MODEL_URL", url)
+    try:
+        path = find_model()
+        assert find_model() == path == tmp_path / "mitfrnet" / "face_landmarker.task"
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert len(asked) == 1
+    assert list(path.parent.iterdir()) == [path]
+
+
+@needs_model
+def test_identity_knows_the_model_not_its_place(tmp_path, monkeypatch):
+    first = make(monkeypatch, backend="face_landmarker").identity
+    copy = tmp_path / "copy.task"
+    copy.write_bytes(MODEL.read_bytes())
+    monkeypatch.setenv(visual.MODEL_VARIABLE, str(copy))
+    assert make(backend="face_landmarker").identity == first
+    assert first["model"] == visual.MODEL_SHA256
+    assert make(backend="face_mesh").identity["model"] is None
+    assert make(fps=5).identity != make(fps=10).identity
+
+
+def write_grey_clip(path, picture_from=0.0, frames=10):
+    """Write a grey picture at 10 frames a second, and silence from 0."""
+    with av.open(str(path), "w") as out:
+        video = out.add_stream("mpeg4", rate=10)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        video.codec_context.time_base = Fraction(1, 1000)
+        audio = out.add_stream("pcm_s16le", rate=16000, layout="mono")
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 16000), np.int16), "s16", "mono")
+        sound.sample_rate, sound.time_base, sound.pts = 16000, Fraction(1, 16000), 0
+        out.mux(audio.encode(sound))
+        for i in range(frames):
+            grey = np.full((48, 64, 3), 128, np.uint8)
+            frame = av.VideoFrame.from_ndarray(grey, format="rgb24")
+            frame.pts, frame.time_base = round(1000 * picture_from) + 100 * i, Fraction(1, 1000)
+            out.mux(video.encode(frame))
+        out.mux(video.encode(None))
+    return path
+
+
+def test_clip_without_a_face(tmp_path, capfd):
+    """The picture lasts from 0.5 to 1.5 s; before it, five steps with nothing to see."""
+    features = make().extract(Clip("v/1", write_grey_clip(tmp_path / "x.mkv", 0.5)))
+    assert features.values.shape == (15, 168)
+    assert np.isnan(features.values).all()
+    assert features.values.dtype == np.float32
+    assert not features.detected.any()
+    np.testing.assert_allclose(features.start_s, np.arange(15) / 10, rtol=1e-6)
+    assert capfd.readouterr().err == ""
+
+
+def test_clip_without_a_picture(tmp_path):
+    with pytest.raises(MediaError, match=r"^no_file$"):
+        make().extract(Clip("v/1", tmp_path / "absent.mp4"))
+
+
+def test_stderr_comes_back(tmp_path, capfd):
+    make().extract(Clip("v/1", write_grey_clip(tmp_path / "x.mkv", frames=1)))
+    os.write(2, b"heard")
+    assert capfd.readouterr().err == "heard"
+
+
+def real_clips():
+    if not CLIPS.exists():
+        return []
+    rows = csv.DictReader((CLIPS / "measured.csv").open())
+    return [pytest.param(row, id=f"{row['video_id']}/{row['clip_id']}") for row in rows]
+
+
+def real_clip(name):
+    (path,) = (CLIPS / "Raw").glob(f"{name}.*")
+    return Clip(name, path)
+
+
+@pytest.fixture(scope="module")
+def face_mesh():
+    return make()
+
+
+@needs_clips
+@pytest.mark.slow
+@pytest.mark.parametrize("row", real_clips())
+def test_faces_of_real_clips(face_mesh, capfd, row):
+    features = face_mesh.extract(real_clip(f"{row['video_id']}/{row['clip_id']}"))
+    assert features.detected.mean() == pytest.approx(float(row["face_fraction"]), abs=0.1)
+    assert np.isfinite(features.values[features.detected]).all()
+    assert np.isnan(features.values[~features.detected]).all()
+    assert len(features.values) == pytest.approx(10 * float(row["duration_s"]), abs=2)
+    assert capfd.readouterr().err == ""
+
+
+@needs_clips
+@needs_model
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["face_mesh", "face_landmarker"])
+def test_clips_before_do_not_matter(monkeypatch, backend):
+    """A fresh extractor per clip, and one for both clips in either order: the same bytes."""
+    clips = [real_clip("grid_s1/bbaf2n"), real_clip("edge/face_then_none")]
+    alone = [make(monkeypatch, backend=backend).extract(c).values.tobytes() for c in clips]
+    shared = make(monkeypatch, backend=backend)
+    assert [shared.extract(c).values.tobytes() for c in clips] == alone
+    assert [shared.extract(c).values.tobytes() for c in clips[::-1]] == alone[::-1]
+
+
+@needs_clips
+@needs_model
+@pytest.mark.slow
+def test_landmarker_agrees_with_its_own_scores(monkeypatch):
+    """A man who smiles: our geometry follows MediaPipe's blendshapes, and face_mesh follows it."""
+    clip = real_clip("edge/no_audio_stream")
+    groups = [*VALUES["groups"], "blendshapes"]
+    extractor = make(monkeypatch, backend="face_landmarker", groups=groups)
+    features = extractor.extract(clip)
+    assert features.detected.all()
+    column = dict(zip(extractor.feature_names, features.values.T, strict=True))
+
+    def agreement(a, b):
+        return np.corrcoef(a, b)[0, 1]
+
+    assert agreement(column["mouth_corner_left"], column["blendshape_mouthSmileLeft"]) > 0.9
+    assert agreement(column["mouth_opening"], column["blendshape_jawOpen"]) > 0.9
+    assert agreement(column["eye_openness_left"], column["blendshape_eyeBlinkLeft"]) < -0.9
+    up = column["blendshape_eyeLookUpLeft"] - column["blendshape_eyeLookDownLeft"]
+    assert agreement(column["gaze_left_y"], up) > 0.9
+
+    mesh = make()
+    other = dict(zip(mesh.feature_names, mesh.extract(clip).values.T, strict=True))
+    assert agreement(column["mouth_corner_left"], other["mouth_corner_left"]) > 0.9
+    np.testing.assert_allclose(other["head_yaw"], column["head_yaw"], atol=0.1)
+
+
+@needs_model
+@pytest.mark.slow
+def test_blendshapes_have_mediapipes_names():
+    from mediapipe.tasks.python.vision.face_landmarker import Blendshapes
+
+    snake = [
+        "".join(f"_{c.lower()}" if c.isupper() else c for c in name).upper()
+        for name in visual._BLENDSHAPES
+    ]
+    assert snake == [blendshape.name for blendshape in Blendshapes]

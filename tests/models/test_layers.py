@@ -1,0 +1,147 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from mitfrnet.models.layers import (
+    MaskedConv1d,
+    MultiheadAttention,
+    TransformerEncoder,
+    attention_mask,
+    sinusoidal_positions,
+    split_weight_decay,
+    zero_padding,
+)
+
+
+def encoder(*, causal: bool = False) -> TransformerEncoder:
+    torch.manual_seed(0)
+    return TransformerEncoder(
+        dim=4,
+        heads=2,
+        layers=2,
+        feedforward_dim=8,
+        attention_dropout=0.0,
+        relu_dropout=0.0,
+        residual_dropout=0.0,
+        embed_dropout=0.0,
+        causal=causal,
+    ).eval()
+
+
+def test_zero_padding_clears_nan():
+    x = torch.tensor([[[1.0], [math.nan]]])
+    assert zero_padding(x, torch.tensor([[True, False]])).tolist() == [[[1.0], [0.0]]]
+
+
+def test_sinusoidal_positions():
+    """With dim 5, h = 2: frequencies 1 and 1/10000; step p has sin p, sin p/1e4, cos, cos, 0."""
+    code = sinusoidal_positions(2, 5, like=torch.zeros(1, dtype=torch.float64))
+    expected = [[math.sin(p), math.sin(p / 1e4), math.cos(p), math.cos(p / 1e4), 0] for p in (1, 2)]
+    torch.testing.assert_close(code, torch.tensor(expected, dtype=torch.float64))
+
+
+def test_attention_mask_hides_padding():
+    key_valid = torch.tensor([[True, True, False]])
+    mask = attention_mask(torch.ones(1, 2, dtype=torch.bool), key_valid, causal=False)
+    assert mask.tolist() == [[[[True, True, False]]]]
+
+
+def test_causal_offset_comes_from_own_lengths():
+    """Padded to 3 queries and 4 keys: n_q 1, n_k 2 reaches i + 1; n_q 3, n_k 3 reaches i.
+
+    An offset from the padded lengths would be 1 for both.
+    """
+    query_valid = torch.tensor([[True, False, False], [True, True, True]])
+    key_valid = torch.tensor([[True, True, False, False], [True, True, True, False]])
+    mask = attention_mask(query_valid, key_valid, causal=True)
+    first, second = mask[:, 0].int().tolist()
+    assert first == [[1, 1, 0, 0]] * 3
+    assert second == [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0]]
+
+
+def test_masked_conv_by_hand():
+    """Weights 1, 2, 3 over 1, 10, padding 99: 2 + 30 = 32, 1 + 20 = 21, 0."""
+    conv = MaskedConv1d(in_dim=1, out_dim=1, kernel=3, bias=False)
+    conv.conv.weight.data = torch.tensor([[[1.0, 2.0, 3.0]]])
+    x = torch.tensor([[[1.0], [10.0], [99.0]]])
+    out = conv(x, torch.tensor([[True, True, False]]))
+    assert out.flatten().tolist() == [32.0, 21.0, 0.0]
+
+
+def test_even_kernel_is_refused():
+    with pytest.raises(ValueError, match="must be odd"):
+        MaskedConv1d(in_dim=1, out_dim=1, kernel=2, bias=False)
+
+
+def test_heads_must_divide():
+    with pytest.raises(ValueError, match="4 heads do not divide 6"):
+        MultiheadAttention(dim=6, heads=4, dropout=0.0)
+
+
+@pytest.mark.parametrize("cross", [False, True])
+def test_attention_equals_torch(cross):
+    """The same weights in torch's own attention give the same numbers."""
+    torch.manual_seed(0)
+    ours = MultiheadAttention(dim=6, heads=3, dropout=0.0)
+    theirs = nn.MultiheadAttention(6, 3, batch_first=True)
+    theirs.in_proj_weight.data = ours.project_in.weight.data
+    theirs.in_proj_bias.data = ours.project_in.bias.data.normal_()
+    theirs.out_proj.load_state_dict(ours.project_out.state_dict())
+    query = torch.randn(2, 4, 6)
+    source = torch.randn(2, 5, 6) if cross else query
+    valid = torch.ones(2, source.shape[1], dtype=torch.bool)
+    valid[0, 3:] = False
+    expected, _ = theirs(query, source, source, key_padding_mask=~valid)
+    mask = attention_mask(torch.ones(2, 4, dtype=torch.bool), valid, causal=False)
+    torch.testing.assert_close(ours(query, source, mask), expected)
+
+
+def test_encoder_sees_order():
+    """Positions stand at every step, zeros included: equal steps come out different."""
+    out = encoder()(torch.zeros(1, 3, 4), torch.ones(1, 3, dtype=torch.bool))
+    assert (out[0, 0] - out[0, 1]).abs().max() > 1e-3
+
+
+def test_encoder_is_zero_on_padding():
+    valid = torch.tensor([[True, True, False]])
+    out = encoder()(torch.randn(1, 3, 4), valid)
+    assert (out[0, 2] == 0).all()
+    assert (out[0, :2] != 0).all()
+
+
+def test_causal_encoder_hides_the_future():
+    valid = torch.ones(1, 4, dtype=torch.bool)
+    x = torch.randn(1, 4, 4)
+    later = x.clone()
+    later[0, 3] = torch.randn(4)
+    change = (encoder(causal=True)(later, valid) - encoder(causal=True)(x, valid)).abs().sum(-1)
+    assert change[0, :3].max() == 0
+    assert change[0, 3] > 0
+    change = (encoder()(later, valid) - encoder()(x, valid)).abs().sum(-1)
+    assert (change > 0).all()
+
+
+def test_causal_encoder_is_independent_of_padding():
+    torch.manual_seed(1)
+    model, query, source = encoder(causal=True), torch.randn(1, 3, 4), torch.randn(1, 5, 4)
+    own = torch.ones(1, 3, dtype=torch.bool), torch.ones(1, 5, dtype=torch.bool)
+    wide = (
+        torch.tensor([[True] * 3 + [False] * 4]),
+        torch.tensor([[True] * 5 + [False] * 1]),
+    )
+    padded = [nn.functional.pad(x, (0, 0, 0, n)) for x, n in ((query, 4), (source, 1))]
+    expected = model(query, own[0], source, own[1])
+    torch.testing.assert_close(model(padded[0], wide[0], padded[1], wide[1])[:, :3], expected)
+
+
+def test_weight_decay_spares_biases_norms_marked_and_frozen_parameters():
+    class Marked(nn.Linear):
+        no_weight_decay = True
+
+    model = nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2), Marked(2, 2), nn.Linear(2, 2))
+    model[3].requires_grad_(False)
+    decayed, spared = split_weight_decay(model)
+    assert [id(p) for p in decayed] == [id(model[0].weight)]
+    assert len(spared) == 5

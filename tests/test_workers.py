@@ -1,0 +1,113 @@
+"""The functions that workers run stand at the top, where a spawned process finds them."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from mitfrnet.workers import RunParams, WorkerFailure, available_cores, supervised_map
+
+ROOT = Path(__file__).parents[1]
+
+
+def square():
+    return lambda x: x * x
+
+
+def misbehave():
+    def work(task):
+        if task == "crash":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if task == "hang":
+            time.sleep(600)
+        if task == "raise":
+            raise ValueError("no good")
+        return task.upper()
+
+    return work
+
+
+def report_process():
+    return lambda _: (os.getpid(), os.sched_getaffinity(0), os.environ["OMP_NUM_THREADS"])
+
+
+def sleep_marked(folder):
+    def work(task):
+        (Path(folder) / str(os.getpid())).touch()
+        time.sleep(600)
+
+    return work
+
+
+def run(setup, tasks, workers=2, timeout_s=60):
+    return dict(supervised_map(setup, tasks, workers=workers, timeout_s=timeout_s))
+
+
+@pytest.mark.parametrize("workers", [1, 2, 8])
+def test_every_task_has_its_result(workers):
+    assert run(square, range(20), workers) == {i: i * i for i in range(20)}
+    assert run(square, [], workers) == {}
+
+
+def test_each_worker_has_one_core_and_one_thread():
+    results = run(report_process, range(8)).values()
+    assert {len(cores) for _, cores, _ in results} == {1}
+    assert {threads for *_, threads in results} == {"1"}
+    assert os.getpid() not in {pid for pid, *_ in results}
+
+
+def test_a_crash_and_a_hang_cost_one_task_each():
+    results = run(misbehave, ["a", "crash", "b", "hang", "c"], timeout_s=4)
+    assert results == {
+        "a": "A",
+        "b": "B",
+        "c": "C",
+        "crash": WorkerFailure("worker_crashed"),
+        "hang": WorkerFailure("timed_out"),
+    }
+
+
+def test_an_error_rises_and_no_worker_stays():
+    with pytest.raises(ValueError, match="no good"):
+        run(misbehave, ["a", "raise", "b"], workers=1)
+    assert not [c for c in psutil.Process().children() if "spawn_main" in " ".join(c.cmdline())]
+
+
+def test_workers_leave_when_their_parent_is_killed(tmp_path):
+    """The parent is killed in the middle of a task: its worker must not live on."""
+    code = (
+        "from functools import partial\n"
+        "from mitfrnet.workers import supervised_map\n"
+        "from tests.test_workers import sleep_marked\n"
+        "if __name__ == '__main__':\n"
+        f"    setup = partial(sleep_marked, {str(tmp_path)!r})\n"
+        "    list(supervised_map(setup, [1], workers=1, timeout_s=600))\n"
+    )
+    script = tmp_path / "parent.py"
+    script.write_text(code)
+    parent = subprocess.Popen(
+        [sys.executable, str(script)], env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    worker = wait_for(lambda: next((p for p in tmp_path.iterdir() if p.name.isdigit()), None))
+    parent.kill()
+    parent.wait()
+    wait_for(lambda: not psutil.pid_exists(int(worker.name)))
+
+
+def wait_for(condition, seconds=30):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if value := condition():
+            return value
+        time.sleep(0.05)
+    raise AssertionError("it did not happen in time")
+
+
+def test_zero_workers_means_one_per_core():
+    assert RunParams(workers=0, timeout_seconds=1).slots == len(available_cores())
+    assert RunParams(workers=3, timeout_seconds=1).slots == 3
