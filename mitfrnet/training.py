@@ -114,7 +114,7 @@ def train(
     if params.text == "frozen":
         frozen = FrozenText(features["text"]["identity"], text_cache)
     else:
-        encoder = load_encoder(features["text"]["identity"])
+        encoder = load_encoder(features["text"]["identity"]).train()
     utterances = {
         name: prepare(split, observed[name], scaling, frozen)
         for name, split in (("train", training), ("valid", validation))
@@ -191,7 +191,8 @@ def _fit(
         collate_fn=_Parts(optimiser.batch_size),
     )
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*does not have many workers.*")
+        for known in (".*does not have many workers.*", ".*LeafSpec.*"):
+            warnings.filterwarnings("ignore", known)
         trainer.fit(learner, batches, validation)
 
 

@@ -1,0 +1,49 @@
+"""Small tensors of known content, without video."""
+
+import numpy as np
+
+from mitfrnet.data.tensors import Ragged, SplitTensors
+from mitfrnet.metrics import SCALES
+from mitfrnet.models.text_encoder import weights_digest
+
+DIMS = {"text": 384, "acoustic": 5, "visual": 4}
+
+
+def ragged(lengths, dim, rng, detected=None):
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    total = int(offsets[-1])
+    values = rng.normal(3, 2, (total, dim)).astype(np.float32)
+    detected = np.ones(total, dtype=bool) if detected is None else detected
+    values[~detected] = 0
+    return Ragged(values, detected, np.arange(total, dtype=np.float32), offsets)
+
+
+def make_split(n=12, seed=0, without=()):
+    """Return `n` utterances with labels from -2 to 2; those of `without` lack all modalities."""
+    rng = np.random.default_rng(seed)
+    lengths = {
+        "text": rng.integers(3, 8, n),
+        "acoustic": rng.integers(8, 20, n),
+        "visual": rng.integers(4, 9, n),
+    }
+    for i in without:
+        for modality in lengths:
+            lengths[modality][i] = 0
+    seen = rng.random(lengths["visual"].sum()) > 0.2
+    modalities = {
+        m: ragged(lengths[m], DIMS[m], rng, seen if m == "visual" else None) for m in DIMS
+    }
+    text = modalities["text"]
+    special = np.zeros(len(text.values), dtype=bool)
+    full = np.flatnonzero(lengths["text"])
+    special[text.offsets[:-1][full]] = special[text.offsets[1:][full] - 1] = True
+    identity = {"encoder": "embedded", "weights": weights_digest("embedded"), "unknown_id": 100}
+    features = {m: {"digest": m, "identity": identity if m == "text" else {}} for m in DIMS}
+    return SplitTensors(
+        ids=[f"v/{i:02d}" for i in range(n)],
+        label=np.linspace(-2, 2, n).astype(np.float32),
+        modalities=modalities,
+        token_ids=np.where(special, 101, rng.integers(2000, 9000, len(special))).astype(np.int32),
+        special=special,
+        metadata={"language": "en", "scale": SCALES["mosi"].model_dump(), "features": features},
+    )

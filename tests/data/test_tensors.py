@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+
+from mitfrnet.data.tensors import read_steps, read_tensors, write_tensors
+from mitfrnet.errors import FeatureError
+from mitfrnet.modalities import MODALITIES
+from tests.data.made import DIMS, make_split
+
+SPLITS = ("train", "valid", "test")
+
+
+@pytest.fixture
+def splits():
+    return {name: make_split(5 + i, seed=i, without=[2]) for i, name in enumerate(SPLITS)}
+
+
+def test_tensors_come_back_as_written(tmp_path, splits):
+    write_tensors(splits, tmp_path)
+    found = read_tensors(tmp_path)
+    for name, split in splits.items():
+        assert found[name].ids == split.ids
+        assert found[name].metadata == split.metadata
+        assert found[name].dims == DIMS
+        assert np.array_equal(found[name].label, split.label)
+        assert np.array_equal(found[name].token_ids, split.token_ids)
+        for modality in MODALITIES:
+            for part in ("values", "detected", "start_s", "offsets"):
+                ours, theirs = (getattr(s.modalities[modality], part) for s in (found[name], split))
+                assert ours.dtype == theirs.dtype
+                assert np.array_equal(ours, theirs)
+
+
+def test_the_same_tensors_give_the_same_bytes(tmp_path, splits):
+    for folder in ("a", "b"):
+        write_tensors(splits, tmp_path / folder)
+    for name in SPLITS:
+        paths = [tmp_path / folder / f"{name}.safetensors" for folder in ("a", "b")]
+        assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+def test_steps_are_those_of_the_tensors(tmp_path, splits):
+    write_tensors(splits, tmp_path)
+    for name, steps in read_steps(tmp_path).items():
+        expected = splits[name].steps
+        assert steps.ids == expected.ids
+        for modality in MODALITIES:
+            for a, b in zip(steps.detected[modality], expected.detected[modality], strict=True):
+                assert np.array_equal(a, b)
+        assert [len(d) for d in steps.detected["text"]][2] == 0
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not tensors" * 9])
+def test_a_file_that_holds_no_tensors_is_refused(tmp_path, splits, content):
+    write_tensors(splits, tmp_path)
+    path = tmp_path / "valid.safetensors"
+    path.unlink() if content is None else path.write_bytes(content)
+    for read in (read_tensors, read_steps):
+        with pytest.raises(FeatureError, match=r"valid\.safetensors: .*run the tensors stage"):
+            read(tmp_path)

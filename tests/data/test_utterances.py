@@ -1,0 +1,140 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from mitfrnet.data.utterances import (
+    FrozenText,
+    Scaling,
+    fit_scaling,
+    load_encoder,
+    masked_token_ids,
+    masked_utterances,
+    no_scaling,
+)
+from mitfrnet.errors import FeatureError
+from mitfrnet.missing import MaskParams, mask_steps
+from mitfrnet.modalities import MODALITIES
+from tests.data.made import DIMS, make_split
+
+MASK = MaskParams(pattern="random", seed=3)
+
+
+def observe(split, rate):
+    return mask_steps(split.steps, rate=rate, split="train", params=MASK)
+
+
+def text_of(split):
+    text = split.modalities["text"]
+    return [torch.from_numpy(v) for v in text.rows(text.values)]
+
+
+def test_scaling_comes_from_observed_steps_alone():
+    """Values at hidden steps are replaced by garbage: the statistics stay as they are."""
+    split = make_split()
+    observed = observe(split, 0.5)
+    scaling = fit_scaling(split, observed)
+    acoustic = split.modalities["acoustic"]
+    kept = np.concatenate(observed["acoustic"])
+    assert np.allclose(scaling.mean["acoustic"], acoustic.values[kept].mean(0), atol=1e-6)
+    assert np.allclose(scaling.scale["acoustic"], acoustic.values[kept].std(0), atol=1e-6)
+
+    garbage = replace(acoustic, values=np.where(kept[:, None], acoustic.values, 1e6))
+    changed = replace(split, modalities={**split.modalities, "acoustic": garbage})
+    again = fit_scaling(changed, observed)
+    assert torch.equal(again.mean["acoustic"], scaling.mean["acoustic"])
+    assert torch.equal(again.scale["acoustic"], scaling.scale["acoustic"])
+
+
+def test_constant_and_rarely_seen_columns_are_left_as_they_are():
+    split = make_split()
+    split.modalities["acoustic"].values[:, 1] = 4
+    scaling = fit_scaling(split, observe(split, 0.0))
+    assert scaling.scale["acoustic"][1] == 1
+    few = make_split(n=2)  # fewer than 32 faces
+    scaling = fit_scaling(few, observe(few, 0.0))
+    assert scaling.mean["visual"].tolist() == [0] * 4
+    assert scaling.scale["visual"].tolist() == [1] * 4
+
+
+def test_scaling_is_stored_and_read_back():
+    scaling = fit_scaling(make_split(), observe(make_split(), 0.0))
+    again = Scaling.from_tensors(scaling.tensors())
+    assert all(torch.equal(again.mean[m], scaling.mean[m]) for m in scaling.mean)
+
+
+def test_hidden_words_become_the_unknown_token_before_they_are_encoded():
+    split = make_split()
+    observed = observe(split, 1.0)
+    for ids, kept in zip(masked_token_ids(split, observed), observed["text"], strict=True):
+        assert (ids[~torch.from_numpy(kept)] == 100).all()
+        assert ids[0] == ids[-1] == 101
+
+
+def test_values_are_scaled_and_zero_where_missing_and_targets_are_complete():
+    split = make_split()
+    observed = observe(split, 0.4)
+    scaling = fit_scaling(split, observed)
+    for i, u in enumerate(masked_utterances(split, observed, text_of(split), scaling)):
+        raw = split.modalities["acoustic"]
+        complete = (raw.rows(raw.values)[i] - scaling.mean["acoustic"].numpy()) / scaling.scale[
+            "acoustic"
+        ].numpy()
+        assert np.allclose(u.target["acoustic"], complete, atol=1e-5)
+        kept = torch.from_numpy(observed["acoustic"][i])
+        assert torch.equal(u.values["acoustic"][kept], u.target["acoustic"][kept])
+        assert not u.values["acoustic"][~kept].any()
+        assert torch.equal(u.hidden["acoustic"], ~kept)
+        seen = torch.from_numpy(split.steps.detected["visual"][i])
+        assert not (u.hidden["visual"] | u.observed["visual"])[~seen].any()
+        assert not u.target["visual"][~seen].any()
+
+
+def test_a_modality_without_steps_has_one_missing_null_step():
+    split = make_split(without=[4])
+    observed = observe(split, 0.0)
+    u = masked_utterances(split, observed, text_of(split), no_scaling(DIMS))[4]
+    for modality in MODALITIES:
+        assert u.values[modality].shape == (1, DIMS[modality])
+        assert not u.values[modality].any()
+        assert not u.observed[modality].any()
+        assert not u.hidden[modality].any()
+    assert u.token_ids.tolist() == [0]
+
+
+@pytest.mark.slow
+def test_a_hidden_word_is_in_no_vector(tmp_path):
+    """Another word at a hidden place changes no vector; at an observed place it does."""
+    split = make_split()
+    observed = observe(split, 0.5)
+    text = FrozenText(split.metadata["features"]["text"]["identity"])
+    before = text.encode(split, observed)
+    hidden = ~np.concatenate(observed["text"])
+    assert hidden.any()
+    other = replace(split, token_ids=np.where(hidden, 5000, split.token_ids).astype(np.int32))
+    assert all(torch.equal(a, b) for a, b in zip(before, text.encode(other, observed), strict=True))
+    swapped = replace(split, token_ids=np.where(split.special, 101, 5000).astype(np.int32))
+    after = text.encode(swapped, observed)
+    assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+@pytest.mark.slow
+def test_nothing_hidden_keeps_the_stored_vectors_and_the_cache_gives_the_same(tmp_path):
+    split = make_split()
+    identity = split.metadata["features"]["text"]["identity"]
+    stored = FrozenText(identity).encode(split, observe(split, 0.0))
+    assert all(torch.equal(a, b) for a, b in zip(stored, text_of(split), strict=True))
+
+    observed = observe(split, 0.5)
+    first = FrozenText(identity, tmp_path).encode(split, observed)
+    assert len(list(tmp_path.iterdir())) == 1
+    cached = FrozenText(identity, tmp_path)
+    again = cached.encode(split, observed)
+    assert "_encoder" not in vars(cached)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+
+
+def test_an_encoder_of_other_weights_is_refused():
+    with pytest.raises(FeatureError, match="other weights than the features"):
+        load_encoder({"encoder": "embedded", "weights": "0"})
