@@ -2,6 +2,8 @@
 
 import csv
 import importlib
+import os
+import subprocess
 import sys
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -41,7 +43,8 @@ def read_seconds(path: Path) -> float:
     """Return the length of the picture in seconds."""
     with av.open(path) as container:
         stream = container.streams.video[0]
-        assert stream.duration is not None and stream.time_base is not None
+        assert stream.duration is not None
+        assert stream.time_base is not None
         return float(stream.duration * stream.time_base)
 
 
@@ -116,7 +119,8 @@ def test_corpus_is_small(rows: dict[str, Row]) -> None:
 
 def test_length_tells_nothing_about_the_label(rows: dict[str, Row]) -> None:
     seconds = np.array([read_seconds(clip_path(utterance_id)) for utterance_id in rows])
-    assert seconds.min() >= 1.4 and seconds.max() <= 2.8
+    assert seconds.min() >= 1.4
+    assert seconds.max() <= 2.8
     for column in ("label", "label_T", "label_A", "label_V"):
         labels = np.array([float(row[column]) for row in rows.values()])
         assert abs(np.corrcoef(labels, seconds)[0, 1]) < 0.1
@@ -173,19 +177,48 @@ def test_label_file_comes_from_the_script(
     assert (tmp_path / "label.csv").read_bytes() == (SAMPLE / "label.csv").read_bytes()
 
 
-@pytest.mark.parametrize("index", [0, 155])
-def test_script_makes_the_same_clip_again(script: ModuleType, tmp_path: Path, index: int) -> None:
-    """Equal bytes; on a processor that rounds otherwise, the same picture and sound to the eye."""
+def skip_unless_made_with_the_same_versions(script: ModuleType) -> None:
     try:
         versions = script.find_versions()
     except FileNotFoundError as error:
         pytest.skip(str(error))
     if versions != script.MADE_WITH:
         pytest.skip(f"made with {script.MADE_WITH}, here is {versions}")
+
+
+@pytest.mark.parametrize("index", [37, 155])
+def test_script_makes_the_committed_clip_again(
+    script: ModuleType, tmp_path: Path, index: int
+) -> None:
+    """Equal bytes, or on a processor that rounds otherwise, the same clip to eye and ear."""
+    skip_unless_made_with_the_same_versions(script)
     made = script.make_clip(script.plan_corpus()[index], tmp_path)
     committed = SAMPLE / made.relative_to(tmp_path)
     if made.read_bytes() != committed.read_bytes():
         (pictures, sound), (old_pictures, old_sound) = map(read_streams, (made, committed))
-        assert pictures.shape == old_pictures.shape and sound.shape == old_sound.shape
+        assert pictures.shape == old_pictures.shape
+        assert sound.shape == old_sound.shape
         assert np.abs(pictures.astype(float) - old_pictures).mean() < 1
         assert np.abs(sound - old_sound).mean() < 1e-3
+        pytest.skip("same picture and sound, other bytes: made on another processor?")
+
+
+def test_bytes_do_not_depend_on_what_memory_held_before(script: ModuleType, tmp_path: Path) -> None:
+    """Where the C library is glibc, the variable fills fresh memory with the given byte."""
+    skip_unless_made_with_the_same_versions(script)
+    program = (
+        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]); "
+        "from make_sample import make_clip, plan_corpus; "
+        "print(make_clip(plan_corpus()[50], Path(sys.argv[2])))"
+    )
+    clips = []
+    for fill in ("1", "170"):
+        done = subprocess.run(
+            [sys.executable, "-c", program, str(SAMPLE), str(tmp_path / fill)],
+            env=os.environ | {"MALLOC_PERTURB_": fill},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        clips.append(Path(done.stdout.strip()).read_bytes())
+    assert clips[0] == clips[1]
