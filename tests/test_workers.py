@@ -5,10 +5,12 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
 from mitfrnet.workers import RunParams, WorkerFailure, available_cores, supervised_map
 
@@ -32,8 +34,9 @@ def misbehave():
     return work
 
 
-def report_process():
-    return lambda _: (os.getpid(), os.sched_getaffinity(0), os.environ["OMP_NUM_THREADS"])
+def report_process(device):
+    """`device` is unpickled, and so torch is imported, before this is called."""
+    return lambda _: (os.getpid(), os.sched_getaffinity(0), torch.get_num_threads())
 
 
 def sleep_marked(folder):
@@ -55,9 +58,11 @@ def test_every_task_has_its_result(workers):
 
 
 def test_each_worker_has_one_core_and_one_thread():
-    results = run(report_process, range(8)).values()
+    before = os.environ.get("OMP_NUM_THREADS")
+    results = run(partial(report_process, torch.device("cpu")), range(8)).values()
     assert {len(cores) for _, cores, _ in results} == {1}
-    assert {threads for *_, threads in results} == {"1"}
+    assert {threads for *_, threads in results} == {1}
+    assert os.environ.get("OMP_NUM_THREADS") == before
     assert os.getpid() not in {pid for pid, *_ in results}
 
 

@@ -1,0 +1,28 @@
+"""Stage `report`: one page, tables and plot data of the grid's cells."""
+
+import argparse
+from pathlib import Path
+
+from mitfrnet.errors import run_command
+from mitfrnet.params import load_params
+from mitfrnet.report.page import ReportParams, write_report
+from mitfrnet.report.results import GridParams, read_results
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the stage."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--metrics", type=Path, required=True)
+    parser.add_argument("--predictions", type=Path, required=True)
+    parser.add_argument("--models", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args(argv)
+
+    params = load_params(ReportParams, section="report")
+    grid = load_params(GridParams, section="grid")
+    results = read_results(grid, args.metrics, args.predictions, args.models)
+    write_report(results, params, args.out)
+
+
+if __name__ == "__main__":
+    run_command(main)

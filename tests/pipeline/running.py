@@ -1,0 +1,69 @@
+"""Run stages as DVC does: the command of `dvc.yaml`, in a folder with a params.yaml."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+
+# Tells on stderr which section of params.yaml a stage reads; -X importtime tells what it imports.
+SPY = """
+import runpy, sys
+from mitfrnet import params
+read = params.read_section
+def spy(section, *args):
+    print("section", section, file=sys.stderr)
+    return read(section, *args)
+params.read_section = spy
+sys.argv = sys.argv[1:]
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+"""
+
+
+def command_of(stage, **item):
+    """Return the stage's command for one item of its matrix, as words without `python -m`."""
+    command = STAGES[stage]["cmd"]
+    for key, value in item.items():
+        command = command.replace("${item." + key + "}", str(value))
+    assert "${" not in command
+    return command.split()[2:]
+
+
+def run_stage(folder, stage, *, spy=False, **item):
+    """Run one stage in `folder`, and return the finished process."""
+    start = ["-X", "importtime", "-c", SPY] if spy else ["-m"]
+    return subprocess.run(
+        [sys.executable, *start, *command_of(stage, **item)],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+
+
+def imported(process):
+    """Return the modules of mitfrnet that a spied stage and its workers loaded."""
+    return set(re.findall(r"^import time:.*\|\s+(mitfrnet[\w.]*)$", process.stderr, re.MULTILINE))
+
+
+def sections(process):
+    """Return the sections of params.yaml that a spied stage read."""
+    return set(re.findall(r"^section (.*)$", process.stderr, re.MULTILINE))
+
+
+def write_params(folder, **changes):
+    """Write the shipped params.yaml, with values at dotted keys replaced."""
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for key, value in changes.items():
+        *path, last = key.split("__")
+        section = params
+        for part in path:
+            section = section[part]
+        section[last] = value
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))

@@ -1,0 +1,161 @@
+"""The whole pipeline, stage by stage, on ten clips of the sample corpus."""
+
+import csv
+import json
+import shutil
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.pipeline.running import ROOT, STAGES, imported, run_stage, sections, write_params
+from tests.test_dvc_yaml import SHARED, file_of, is_only_docstring
+
+pytestmark = pytest.mark.slow
+
+CELL = {"corpus": "sample", "model": "mitfrnet", "missing_rate": 0.3, "seed": 1}
+ITEMS = [
+    ("ingest", {"corpus": "sample"}),
+    *(("extract", {"corpus": "sample", "modality": m}) for m in ("text", "acoustic", "visual")),
+    ("tensors", {"corpus": "sample"}),
+    ("mask", {"corpus": "sample", "missing_rate": 0.3}),
+    ("train", CELL),
+    ("evaluate", CELL),
+    ("report", {}),
+]
+TAKEN = {"train": 6, "valid": 2, "test": 2}
+
+
+def copy_of_sample(folder):
+    """Copy the first clips of each split of raw/sample."""
+    source = ROOT / "raw" / "sample"
+    with (source / "label.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    left, kept = dict(TAKEN), []
+    for row in rows:
+        if left[row["mode"]]:
+            left[row["mode"]] -= 1
+            kept.append(row)
+            clip = f"Raw/{row['video_id']}/{row['clip_id']}.mp4"
+            (folder / clip).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source / clip, folder / clip)
+    with (folder / "label.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(kept)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Return the folder of a finished run, and each stage's process."""
+    folder = tmp_path_factory.mktemp("run")
+    copy_of_sample(folder / "raw" / "sample")
+    write_params(folder, train__max_epochs=2)
+    processes = []
+    for stage, item in ITEMS:
+        process = run_stage(folder, stage, spy=True, **item)
+        assert process.returncode == 0, process.stderr[-3000:]
+        processes.append((stage, item, process))
+    return folder, processes
+
+
+def test_every_stage_writes_its_outs(finished):
+    folder, _ = finished
+    for stage, item in ITEMS:
+        outs = [*STAGES[stage].get("outs", []), *STAGES[stage].get("metrics", [])]
+        for out in outs:
+            path = next(iter(out)) if isinstance(out, dict) else out
+            for key, value in item.items():
+                path = path.replace("${item." + key + "}", str(value))
+            assert (folder / path).exists(), path
+    assert not [p for p in folder.rglob("*.tmp")]
+    assert not [p for p in folder.rglob("*") if p.suffix in {".pkl", ".ckpt", ".pt", ".bin"}]
+
+
+def test_a_stage_lists_what_it_really_imports(finished):
+    for stage, item, process in finished[1]:
+        deps = STAGES[stage]["deps"]
+        for key, value in item.items():
+            deps = [d.replace("${item." + key + "}", str(value)) for d in deps]
+        for module in imported(process):
+            file = file_of(module)
+            if file in SHARED or (file.endswith("__init__.py") and is_only_docstring(file)):
+                continue
+            assert any(file == d or file.startswith(f"{d}/") for d in deps), (stage, file)
+
+
+def test_a_stage_lists_the_sections_of_params_it_really_reads(finished):
+    for stage, item, process in finished[1]:
+        listed = set(STAGES[stage].get("params", []))
+        for key, value in item.items():
+            listed = {s.replace("${item." + key + "}", str(value)) for s in listed}
+        read = sections(process) - {"run"}  # how the work is done is tracked by no stage
+        uncovered = {s for s in read if not any(s == p or s.startswith(f"{p}.") for p in listed)}
+        assert not uncovered, stage
+        idle = {p for p in listed if not any(s == p or s.startswith(f"{p}.") for s in read)}
+        assert not idle, stage
+
+
+def test_training_and_evaluation_need_no_decoder(finished):
+    """A machine with torch and transformers alone can train from tensors."""
+    heavy = ("mediapipe", "librosa", "cv2", "av")
+    for stage, _, process in finished[1]:
+        if stage in ("train", "evaluate", "mask", "tensors", "report"):
+            loaded = {line.split("|")[-1].strip() for line in process.stderr.splitlines()}
+            assert not loaded & set(heavy), stage
+
+
+def test_the_test_split_is_predicted_and_scored(finished):
+    folder, _ = finished
+    scores = json.loads((folder / "metrics/sample/mitfrnet/0.3/1.json").read_text())
+    table = pq.read_table(folder / "predictions/sample/mitfrnet/0.3/1.parquet")
+    assert scores["n"] == len(table) == TAKEN["test"]
+    assert "acc2_non0" in scores
+
+
+def test_a_rerun_of_a_cell_gives_the_same_bytes(finished, tmp_path):
+    folder, _ = finished
+    shutil.copytree(folder, tmp_path / "again", symlinks=True)
+    for name in ("models", "predictions", "metrics/sample/mitfrnet", "report"):
+        shutil.rmtree(tmp_path / "again" / name)
+    for stage, item in ITEMS[-3:]:
+        assert run_stage(tmp_path / "again", stage, **item).returncode == 0
+    for name in ("models", "predictions", "metrics/sample/mitfrnet", "report"):
+        files = [p for p in (folder / name).rglob("*") if p.is_file()]
+        assert files
+        for path in files:
+            again = tmp_path / "again" / path.relative_to(folder)
+            assert again.read_bytes() == path.read_bytes(), path
+
+
+@pytest.mark.parametrize(
+    ("stage", "item", "change", "message"),
+    [
+        ("ingest", {"corpus": "sample"}, {"ingest__max_bad_fractoin": 1}, "unknown key"),
+        ("ingest", {"corpus": "mosi"}, {}, "corpora.mosi: no such section (found: sample)"),
+        ("ingest", {"corpus": "../up"}, {}, "expected a name of a-z, 0-9, _, -"),
+        (
+            "extract",
+            {"corpus": "sample", "modality": "text"},
+            {"extract__text__encoder": "nobody/nothing"},
+            "text encoder 'nobody/nothing'",
+        ),
+        ("mask", {"corpus": "sample", "missing_rate": 1.5}, {}, "expected a number in [0, 1]"),
+        ("mask", {"corpus": "sample", "missing_rate": 0.5}, {"mask__sed": 1}, "(expected: seed)"),
+        ("train", CELL | {"model": "mitfnet"}, {}, "unknown model"),
+        ("train", CELL | {"missing_rate": 0.9}, {}, "run the mask stage"),
+        ("evaluate", CELL | {"seed": 9}, {}, "run train"),
+    ],
+)
+def test_bad_input_gives_one_line_and_status_1(finished, tmp_path, stage, item, change, message):
+    folder = tmp_path / "run"
+    shutil.copytree(finished[0], folder)
+    write_params(folder, **change)
+    before = {p: p.read_bytes() for p in (folder / "data").rglob("*") if p.is_file()}
+    process = run_stage(folder, stage, **item)
+    assert process.returncode == 1
+    lines = process.stderr.strip().splitlines()
+    assert lines[-1].startswith("error: ")
+    assert message in lines[-1]
+    assert "Traceback" not in process.stderr
+    after = {p: p.read_bytes() for p in (folder / "data").rglob("*") if p.is_file()}
+    assert {p: b for p, b in after.items() if not p.name.endswith(".lock")} == before

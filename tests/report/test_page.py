@@ -1,0 +1,224 @@
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from mitfrnet.report.page import ReportParams, flatten, listed, percent, write_report
+from tests.report.made_results import TITLE, read, write_results
+
+HOSTILE = "<script>alert(1)</script>"
+
+
+class Page(HTMLParser):
+    """The page's elements and the text of its tables."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.attributes, self.tables = [], [], []
+        self._cell = None
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.attributes += [(tag, key, value) for key, value in attributes]
+        if tag == "table":
+            self.tables.append([])
+        if tag == "tr":
+            self.tables[-1].append([])
+        if tag in ("th", "td", "caption"):
+            self._cell = []
+
+    def handle_endtag(self, tag):
+        if tag in ("th", "td"):
+            self.tables[-1][-1].append(" ".join("".join(self._cell).split()))
+        if tag in ("th", "td", "caption"):
+            self._cell = None
+
+    def handle_data(self, data):
+        if self._cell is not None:
+            self._cell.append(data)
+
+    def values(self, key):
+        return [value for _, k, value in self.attributes if k == key]
+
+
+def make(folder, **made):
+    grid = write_results(folder / "results", **made)
+    write_report(read(folder / "results", grid), ReportParams(title=TITLE), folder / "report")
+    return (folder / "report" / "index.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A study of two corpora, models, rates and seeds."""
+    corpora = {"first": "mosi", "second": "sims"}
+    return make(
+        tmp_path_factory.mktemp("study"),
+        corpora=corpora,
+        models=("mitfrnet", "tfn"),
+        rates=(0.1, 1.0),
+        seeds=(1, 2),
+    )
+
+
+def test_numbers_of_the_first_table_by_hand(tmp_path):
+    """Labels -2, -1, 1, 3, each predicted 0.25 too high.
+
+    All signs are right and all classes of seven; MAE is 0.25, the correlation 1. The majority
+    class is 1.5: half of the signs, none of the classes but 2 = round(1.5), which no label has;
+    MAE (3.5 + 2.5 + 0.5 + 1.5) / 4 = 2; F1 of `positive` 2 / 3 and of the other 0, so 1 / 3.
+    """
+    html = make(
+        tmp_path, clips=4, label=[-2, -1, 1, 3], predict=lambda m, r, s, label: label + 0.25
+    )
+    head, group, model, majority = Page(html).tables[0][:4]
+    assert head[0] == "Predictor"
+    assert head[1] == "Acc-2 % ↑, higher is better"
+    assert head[4] == "MAE ↓, lower is better"
+    assert group == ["Missing rate 0.3"]
+    assert model == [
+        "MIT-FRNet", "100.0 best", "100.0 best", "100.0 best", "0.250 best", "1.000 best"
+    ]  # fmt: skip
+    assert majority == [
+        "Majority class constant prediction",
+        "50.0",
+        "33.3",
+        "0.0",
+        "2.000",
+        "\N{EN DASH}",
+    ]
+    assert "One clip more or less is 25.0 points of Acc-2" in html
+    assert "4 test clips, 4 of them with a label other than 0" in html
+
+
+def test_a_constant_model_is_flagged(tmp_path):
+    html = make(tmp_path, predict=lambda m, r, s, label: np.full(len(label), 0.5))
+    assert Page(html).tables[0][2][0] == "MIT-FRNet constant prediction"
+
+
+def test_the_page_loads_nothing(study):
+    page = Page(study)
+    loading = {"script", "link", "img", "iframe", "object", "embed", "base", "video", "audio"}
+    assert not loading & set(page.tags)
+    assert "@import" not in study
+    assert "default-src 'none'" in study
+    for tag, key, value in page.attributes:
+        if key in ("src", "srcset", "href", "xlink:href", "action", "data"):
+            assert value.startswith("#") or (tag == "a" and value.startswith("https://doi.org/"))
+        if value and "url(" in value:
+            assert re.findall(r"url\((.)", value) == ["#"]
+    assert "url(" not in study.split("<style>")[1].split("</style>")[0]
+
+
+def test_tables_and_figures_can_be_heard(study):
+    page = Page(study)
+    assert page.tags.count("table") == page.tags.count("caption")
+    for tag in ("html", "header", "nav", "main", "h1"):
+        assert page.tags.count(tag) == 1
+    heads = [key for tag, key, _ in page.attributes if tag == "th"]
+    assert heads.count("scope") == page.tags.count("th")
+    assert page.tags.count("svg") == page.tags.count("figure") == page.tags.count("figcaption")
+    described = [
+        value for tag, key, value in page.attributes if (tag, key) == ("svg", "aria-label")
+    ]
+    assert len(described) == page.tags.count("svg")
+    assert any(
+        "training at 0.1: 1.03 at 1, " in text and "; 0.1: 1.27 at 1, " in text
+        for text in described
+    )
+    ids = page.values("id")
+    assert len(ids) == len(set(ids))
+    assert {v for v in page.values("href") if v.startswith("#")} <= {f"#{i}" for i in ids}
+
+
+def test_same_results_same_bytes_whatever_lay_there_before(tmp_path, study):
+    grid = write_results(
+        tmp_path / "results",
+        {"first": "mosi", "second": "sims"},
+        ("mitfrnet", "tfn"),
+        (0.1, 1.0),
+        (1, 2),
+    )
+    out = tmp_path / "elsewhere" / "report"
+    stale = out / "plots" / "losses" / "left" / "mitfrnet" / "0.3" / "1.tsv"
+    stale.parent.mkdir(parents=True)
+    stale.write_text("epoch\n")
+    write_report(read(tmp_path / "results", grid), ReportParams(title=TITLE), out)
+    assert (out / "index.html").read_text(encoding="utf-8") == study
+    assert str(tmp_path) not in study
+    assert not stale.exists()
+    assert len(list((out / "plots" / "losses").rglob("*.tsv"))) == 16
+
+
+def test_cells_that_left_the_grid_are_not_shown(tmp_path):
+    results = tmp_path / "results"
+    write_results(results, {"one": "mosi", "gone": "sims"}, ("tfn", "mitfrnet"), (0.3, 0.7), (1, 9))
+    html = make(tmp_path)
+    assert make(tmp_path / "alone") == html
+    assert not re.search(r"\bgone\b|TFN|0\.7\b|seed 9", html.split("</style>")[1].split("<svg")[0])
+
+
+def test_what_comes_from_data_is_escaped(tmp_path):
+    grid = write_results(tmp_path, clips=2, ids=[HOSTILE, "a\tb\nc"])
+    results = read(tmp_path, grid)
+    results.corpora[0].features["visual"]["missing"][HOSTILE] = 7
+    results.cells[0].config["settings"][HOSTILE] = HOSTILE
+    results.cells[0].config["versions"][HOSTILE] = HOSTILE
+    write_report(results, ReportParams(title=HOSTILE), tmp_path / "report")
+    html = (tmp_path / "report/index.html").read_text(encoding="utf-8")
+    assert "<script" not in html
+    page = Page(html)
+    assert "script" not in page.tags
+    assert [HOSTILE, "a b c"] in (
+        [row[0] for row in sorted(table[1:])] for table in page.tables if table[0][0] == "Clip"
+    )
+    table = (tmp_path / "report/plots/predictions/one/mitfrnet/0.3/1.tsv").read_text()
+    assert '"a\tb\nc"\t0.3\t' in table
+
+
+def test_one_rate_shows_parts_and_several_show_rates(tmp_path, study):
+    html = make(tmp_path)
+    assert "Over missing rates" not in html
+    assert {"text", "acoustic", "visual", "training", "validation"} <= legend(html)
+    assert 'href="#rates"' in study
+    assert {"0.1", "1.0", "MIT-FRNet", "TFN", "Text ridge", "Majority class"} <= legend(study)
+
+
+def legend(html):
+    return set(re.findall(r"text-anchor: start[^>]*>([^<]+)<", html))
+
+
+def test_every_test_rate_of_a_list_has_its_rows(tmp_path):
+    html = make(tmp_path, tested=(0.0, 0.5))
+    assert "Trained at missing rate 0.3, tested at 0.5" in html
+    assert 'id="rates"' in html
+
+
+def test_data_and_masks_are_told(study):
+    tables = {tuple(t[0]): t for t in Page(study).tables}
+    corpora = next(t for head, t in tables.items() if head == ("", "first", "second"))
+    assert ["Hours", "0.25", "0.25"] in corpora
+    assert ["Label scale", "-3.0 to 3.0 (mosi)", "-1.0 to 1.0 (sims)"] in corpora
+    missing = next(t for head, t in tables.items() if head[:2] == ("Modality", "Clips without"))
+    assert missing[2] == [
+        "acoustic", "2 of 48", "no audio stream (2)", "1,234", "93.8 %", "100.0 %", "50.0 %"
+    ]  # fmt: skip
+    masks = next(t for head, t in tables.items() if "Hidden of maskable steps" in head)
+    assert masks[2] == ["Asked: 10.0 %, pattern random, seed 1"]
+    assert masks[3] == ["text", *["10.0 %"] * 3, *["16.2 %"] * 3, "3", "3", "3"]
+
+
+def test_the_page_stays_small(study):
+    assert len(study) < 3_000_000
+
+
+def test_words():
+    assert listed([1]) == "1"
+    assert listed([1, 2, 3]) == "1, 2 and 3"
+    assert percent(None) == "\N{EN DASH}"
+    assert flatten({"a": {"b": True, "c": None}, "d": [1, 2]}) == {
+        "a.b": "true",
+        "a.c": "none",
+        "d": "1, 2",
+    }

@@ -1,0 +1,76 @@
+import json
+
+import pytest
+
+from mitfrnet.errors import FeatureError, ParamsError
+from mitfrnet.params import parse_params
+from mitfrnet.report.results import GridParams
+from tests.report.made_results import read, write_results
+
+
+def test_cells_come_in_the_order_of_the_grid(tmp_path):
+    grid = write_results(tmp_path, {"b": "mosi", "a": "sims"}, ("tfn", "mitfrnet"), (0.5, 0.1))
+    cells = read(tmp_path, grid).cells
+    assert [(c.corpus, c.rate, c.model) for c in cells] == [
+        (corpus, rate, model)
+        for corpus in ("b", "a")
+        for rate in (0.5, 0.1)
+        for model in ("tfn", "mitfrnet")
+    ]
+    assert [c.scale.family for c in cells] == ["mosi"] * 4 + ["sims"] * 4
+
+
+def test_curves_are_read_by_row_and_not_by_their_step(tmp_path):
+    """The made-up training loss of epoch e (from 0) is 0.8 * 0.9 ** e + 0.2 + 0.06 + 0.01."""
+    (cell,) = read(tmp_path, write_results(tmp_path)).cells
+    assert len(cell.losses["train/task"]) == 20
+    assert cell.losses["train/task"][:2] == pytest.approx([1.07, 0.99])
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "metrics/one/quality.json",
+        "metrics/one/features.json",
+        "metrics/one/masks/0.3.json",
+        "metrics/one/mitfrnet/0.3/1.json",
+        "predictions/one/mitfrnet/0.3/1.parquet",
+        "models/one/mitfrnet/0.3/1/config.json",
+        "models/one/mitfrnet/0.3/1/curves/plots/metrics/valid/task.tsv",
+    ],
+)
+def test_an_absent_file_of_a_cell_is_named(tmp_path, path):
+    grid = write_results(tmp_path)
+    (tmp_path / path).unlink()
+    with pytest.raises(FeatureError, match=r"absent, though the grid asks for it") as error:
+        read(tmp_path, grid)
+    assert str(tmp_path / path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_broken_file_is_named(tmp_path):
+    grid = write_results(tmp_path)
+    (tmp_path / "metrics/one/quality.json").write_text("{")
+    with pytest.raises(FeatureError, match=r"quality\.json: not valid JSON"):
+        read(tmp_path, grid)
+    (tmp_path / "metrics/one/quality.json").write_text(json.dumps({}))
+    (tmp_path / "predictions/one/mitfrnet/0.3/1.parquet").write_text("no parquet")
+    with pytest.raises(FeatureError, match=r"1\.parquet: not valid Parquet"):
+        read(tmp_path, grid)
+
+
+def test_rates_name_folders_as_they_are_written(tmp_path):
+    """DVC writes 1 as `1` and 1.0 as `1.0`, so the report must look there too."""
+    for rate, name in ((1, "1"), (1.0, "1.0")):
+        grid = write_results(tmp_path / name, rates=(rate,))
+        assert (tmp_path / name / f"metrics/one/mitfrnet/{name}/1.json").exists()
+        assert read(tmp_path / name, grid).cells[0].path == f"one/mitfrnet/{name}/1"
+
+
+def test_a_grid_without_models_is_an_error():
+    values = {"corpora": ["a"], "models": [], "baselines": [], "missing_rates": [0.1], "seeds": [1]}
+    with pytest.raises(ParamsError, match="models and baselines are both empty"):
+        parse_params(GridParams, values, where="params.yaml: grid")
+    assert parse_params(
+        GridParams, values | {"baselines": ["tfn"]}, where="params.yaml: grid"
+    ).all_models == ["tfn"]
