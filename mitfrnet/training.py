@@ -12,9 +12,11 @@ import torch
 import transformers
 from dvclive.lightning import DVCLiveLogger
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback, EarlyStopping, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, EarlyStopping
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from pydantic import Field
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_value_
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -160,10 +162,11 @@ def _trainer(params: TrainParams, best: "_KeepBest", curves: Path) -> Trainer:
         devices=1,
         precision=params.precision,
         max_epochs=params.max_epochs,
-        callbacks=[best, EarlyStopping(WATCHED, patience=params.stop_patience), TQDMProgressBar()],
+        callbacks=[best, EarlyStopping(WATCHED, patience=params.stop_patience), _ProgressBar(best)],
         # Otherwise DVCLive writes into the repository's own dvc.yaml and makes an experiment.
         logger=DVCLiveLogger(dir=str(curves), dvcyaml=None, save_dvc_exp=False),
         enable_checkpointing=False,
+        enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
         deterministic=True,
@@ -265,7 +268,7 @@ class _Learner(LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log the task loss, and lower the learning rates where it stalls."""
         means = self._means["valid"].collect("valid")
-        self.log_dict(means, prog_bar=True)
+        self.log_dict(means)
         scheduler = cast(ReduceLROnPlateau, self.lr_schedulers())
         scheduler.step(float(means[WATCHED]))
         self.log("learning_rate", scheduler.get_last_lr()[0])
@@ -307,3 +310,30 @@ class _KeepBest(Callback):
             self.loss, self.epoch = loss, trainer.current_epoch + 1
             state = cast(_Learner, pl_module).network.state_dict()
             self.state = {k: v.detach().to("cpu", copy=True) for k, v in state.items()}
+
+
+class _ProgressBar(Callback):
+    """One bar over epochs on stderr, with the last and the best validation loss."""
+
+    def __init__(self, best: _KeepBest) -> None:
+        self._best = best
+        self._bar = Progress(
+            TextColumn("train {task.description}"),
+            BarColumn(),
+            TextColumn("epoch {task.completed:.0f} of at most {task.total:.0f}"),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+        )
+        self._task = self._bar.add_task("", total=None)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._bar.update(self._task, total=trainer.max_epochs)
+        self._bar.start()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        loss = float(trainer.callback_metrics[WATCHED])
+        best = f"best {self._best.loss:.3f} in epoch {self._best.epoch}"
+        self._bar.update(self._task, advance=1, description=f"valid {loss:.3f}, {best}")
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._bar.stop()

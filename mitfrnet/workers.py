@@ -9,6 +9,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import connection, get_context, parent_process
 from multiprocessing.connection import Connection
@@ -25,9 +26,6 @@ from mitfrnet.params import StageParams
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 Item = TypeVar("Item")
-
-# Libraries read these when they load: one worker is one core.
-ONE_THREAD = dict.fromkeys(["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"], "1")
 
 
 class RunParams(StageParams):
@@ -88,17 +86,38 @@ def supervised_map(
         _Slot(setup, waiting, done, core=cores[i % len(cores)], timeout_s=timeout_s)
         for i in range(min(workers, len(tasks)))
     ]
-    for slot in slots:
-        slot.start()
-    try:
-        for _ in tasks:
-            task, result = done.get()
-            if isinstance(result, _TaskError):
-                raise result.error
-            yield task, result
-    finally:
+    with _one_thread_each():
         for slot in slots:
-            slot.stop()
+            slot.start()
+        try:
+            for _ in tasks:
+                task, result = done.get()
+                if isinstance(result, _TaskError):
+                    raise result.error
+                yield task, result
+        finally:
+            for slot in slots:
+                slot.stop()
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Let the processes started in this block use one thread each.
+
+    Their libraries read these variables when they load, which may be as early as `setup` is
+    unpickled. Several threads on one core would wait for each other, ten times as long.
+    """
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 class _Slot(threading.Thread, Generic[Task, Result]):
@@ -169,7 +188,6 @@ class _Slot(threading.Thread, Generic[Task, Result]):
 
 def _work(setup: Callable[[], Callable[[Any], Any]], link: Connection, core: int) -> None:
     """Serve tasks from `link` until it closes; runs in the worker process."""
-    os.environ.update(ONE_THREAD)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {core})
     threading.Thread(target=_leave_with_parent, daemon=True).start()

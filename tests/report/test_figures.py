@@ -67,6 +67,7 @@ def test_a_scatter_shows_predictions_beyond_the_scale():
     svg = scatter_chart(label, label * 40, SCALES["sims"], name="s", described="d")
     root, _ = elements(svg, "text")
     width, height = map(float, root.attrib["viewBox"].split()[2:])
+    assert len(dots(str(svg))) == 2
     for dot in dots(str(svg)):
         x, y = map(float, dot.split())
         assert 0 < x < width
