@@ -52,7 +52,9 @@ def finished(tmp_path_factory):
         copy(ROOT / name, folder / name)
     copy_of_sample(folder / "raw" / "sample")
     write_params(folder, train__max_epochs=1)
-    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    author = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
+    for words in (["init", "-q"], ["add", "-A"], [*author, "commit", "-q", "-m", "project"]):
+        subprocess.run(["git", *words], cwd=folder, check=True)
     ran, _ = repro(folder)
     assert ran == [
         "ingest@sample", "extract@sample-text", "extract@sample-acoustic", "extract@sample-visual",
