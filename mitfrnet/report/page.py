@@ -125,12 +125,12 @@ def render_page(results: Results, groups: Sequence[Group], params: ReportParams)
         losses=[
             loss_charts(results, corpus, model)
             for corpus in results.grid.corpora
-            for model in results.grid.all_models
+            for model in results.grid.models
         ],
         agreements=[
             agreement(results.select(group.corpus, model, group.trained)[0], group)
             for corpus in results.grid.corpora
-            for model in results.grid.all_models
+            for model in results.grid.models
             for group in _spread([g for g in groups if g.corpus == corpus])
         ],
         settings=_settings(results),
@@ -162,7 +162,7 @@ def listed(things: Sequence[object]) -> str:
 def summarise(results: Results, groups: Sequence[Group]) -> str:
     """Return in one sentence what was run."""
     grid = results.grid
-    models = listed([tables.model_name(m) for m in grid.all_models])
+    models = listed([tables.model_name(m) for m in grid.models])
     rates, seeds = grid.missing_rates, grid.seeds
     runs = len(results.cells)
     clips = {g.corpus: g.n for g in groups}
@@ -361,7 +361,7 @@ def agreement(cell: Cell, group: Group) -> Agreement:
 def _settings(results: Results) -> dict[str, dict[str, dict[str, str]]]:
     """Return settings by model and part; they are those of `params.yaml` in all its cells."""
     by_model = {}
-    for model in results.grid.all_models:
+    for model in results.grid.models:
         config = results.select(results.grid.corpora[0], model)[0].config
         masks = config["training"]["masks"]
         by_model[tables.model_name(model)] = {

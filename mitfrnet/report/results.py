@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from mitfrnet.errors import FeatureError
 from mitfrnet.metrics import Scale, Score
@@ -22,21 +22,9 @@ class GridParams(StageParams):
     """Section `grid`: the axes of the study."""
 
     corpora: list[str] = Field(min_length=1)
-    models: list[str]
-    baselines: list[str]
+    models: list[str] = Field(min_length=1)
     missing_rates: list[int | float] = Field(min_length=1)  # 1 and 1.0 name two folders
     seeds: list[int] = Field(min_length=1)
-
-    @model_validator(mode="after")
-    def _some_model(self) -> "GridParams":
-        if not self.all_models:
-            raise ValueError("models and baselines are both empty, expected a model")
-        return self
-
-    @property
-    def all_models(self) -> list[str]:
-        """Return models, then baselines, each once."""
-        return list(dict.fromkeys([*self.models, *self.baselines]))
 
 
 @dataclass(frozen=True)
@@ -136,7 +124,7 @@ def read_results(grid: GridParams, metrics: Path, predictions: Path, models: Pat
     cells = []
     for corpus in grid.corpora:
         for rate in grid.missing_rates:
-            for model in grid.all_models:
+            for model in grid.models:
                 for seed in grid.seeds:
                     place = Path(corpus, model, str(rate))
                     scores = _read_json(metrics / place / f"{seed}.json")

@@ -172,7 +172,7 @@ def score_groups(results: Results) -> list[Group]:
     groups = []
     for corpus in results.grid.corpora:
         for trained in results.grid.missing_rates:
-            by_model = {m: results.select(corpus, m, trained) for m in results.grid.all_models}
+            by_model = {m: results.select(corpus, m, trained) for m in results.grid.models}
             first = next(iter(by_model.values()))[0]
             for tested in sorted(first.scores):
                 predictions = first.tested_at(tested)

@@ -51,7 +51,6 @@ def write_results(
     grid = {
         "corpora": list(corpora),
         "models": list(models),
-        "baselines": [],
         "missing_rates": list(rates),
         "seeds": list(seeds),
     }

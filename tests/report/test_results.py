@@ -68,9 +68,6 @@ def test_rates_name_folders_as_they_are_written(tmp_path):
 
 
 def test_a_grid_without_models_is_an_error():
-    values = {"corpora": ["a"], "models": [], "baselines": [], "missing_rates": [0.1], "seeds": [1]}
-    with pytest.raises(ParamsError, match="models and baselines are both empty"):
+    values = {"corpora": ["a"], "models": [], "missing_rates": [0.1], "seeds": [1]}
+    with pytest.raises(ParamsError, match=r"grid\.models: List should have at least 1 item"):
         parse_params(GridParams, values, where="params.yaml: grid")
-    assert parse_params(
-        GridParams, values | {"baselines": ["tfn"]}, where="params.yaml: grid"
-    ).all_models == ["tfn"]
