@@ -1,7 +1,4 @@
-"""Errors that a user can act on, and how a command reports them."""
-
-import sys
-from collections.abc import Callable
+"""Errors that a user can act on."""
 
 
 class MitfrnetError(Exception):
@@ -24,10 +21,5 @@ class FeatureError(MitfrnetError):
     """A feature, tensor, mask or model file does not hold what its reader needs."""
 
 
-def run_command(main: Callable[[], None]) -> None:
-    """Run `main`; a `MitfrnetError` becomes one line on stderr and exit status 1."""
-    try:
-        main()
-    except MitfrnetError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+class TrainingError(MitfrnetError):
+    """A model could not be trained."""

@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader
 from mitfrnet.data.batches import Batch, Utterance, collate
 from mitfrnet.data.tensors import SplitTensors
 from mitfrnet.data.utterances import FrozenText, fit_scaling, load_encoder, no_scaling
+from mitfrnet.errors import TrainingError
 from mitfrnet.missing import Masks
 from mitfrnet.models import registry
 from mitfrnet.models.layers import split_weight_decay
@@ -102,6 +103,9 @@ def train(
         seed: of weights, dropout and the order of utterances.
         curves: folder for the losses of every epoch.
         text_cache: folder for text encoded under masks.
+
+    Raises:
+        TrainingError: no epoch had a finite validation loss.
     """
     lightning.seed_everything(seed, verbose=False)
     training, validation = splits["train"], splits["valid"]
@@ -127,6 +131,11 @@ def train(
     best = _KeepBest()
     trainer = _trainer(params, best, curves)
     _fit(trainer, _Learner(network, optimiser), utterances, optimiser, seed)
+    if not best.state:
+        raise TrainingError(
+            f"model {model!r}: the validation loss was not a number from the first epoch on "
+            "(a lower learning_rate may help)"
+        )
     network.load_state_dict(best.state)
     config = {
         "model": model,

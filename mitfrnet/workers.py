@@ -7,7 +7,7 @@ of untrusted media do abort; here every slot owns one process and starts another
 import os
 import queue
 import threading
-import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, Generic, TypeVar
 
-import psutil
 from pydantic import Field
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from mitfrnet.errors import MitfrnetError
 from mitfrnet.params import StageParams
 
 Task = TypeVar("Task")
@@ -49,7 +49,7 @@ class WorkerFailure:
 
 @dataclass(frozen=True)
 class _TaskError:
-    error: BaseException
+    error: Exception
 
 
 def available_cores() -> list[int]:
@@ -75,7 +75,8 @@ def supervised_map(
         timeout_s: a worker that is silent for longer is killed.
 
     Raises:
-        Exception: whatever `setup` or the function raised, with the worker's traceback as note.
+        MitfrnetError: `setup` or the function raised it.
+        RuntimeError: they raised another error, of which this carries the traceback.
     """
     waiting: queue.SimpleQueue[Task] = queue.SimpleQueue()
     for task in tasks:
@@ -200,8 +201,10 @@ def _work(setup: Callable[[], Callable[[Any], Any]], link: Connection, core: int
         try:
             function = function or setup()
             result = function(task)
-        except Exception as error:
+        except MitfrnetError as error:
             result = _TaskError(error)
+        except Exception:
+            result = _TaskError(RuntimeError(f"in a worker process:\n{traceback.format_exc()}"))
         link.send(result)
 
 
@@ -210,29 +213,6 @@ def _leave_with_parent() -> None:
     if parent is not None:
         connection.wait([parent.sentinel])
         os._exit(1)
-
-
-def leave_with_dvc() -> None:
-    """End this process, and so its workers, once the DVC that started it is gone.
-
-    A DVC that is killed cannot stop its stage, and a stage that lives on would write beside
-    the next run. Does nothing outside DVC.
-    """
-    if "DVC_STAGE" not in os.environ:
-        return
-    ancestors = psutil.Process().parents()
-    dvc = next((p for p in ancestors if p.name() not in _SHELLS), None)
-
-    def watch() -> None:
-        while dvc is not None and dvc.is_running() and dvc.status() != psutil.STATUS_ZOMBIE:
-            time.sleep(_WATCH_INTERVAL_S)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-_SHELLS = {"sh", "bash", "dash", "zsh", "fish", "ksh"}
-_WATCH_INTERVAL_S = 0.5
 
 
 def track(

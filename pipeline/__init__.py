@@ -1,7 +1,49 @@
-"""The stages of `dvc.yaml`, one script each."""
+"""The stages of `dvc.yaml`, one script each, and how all of them behave as processes."""
 
 import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import psutil
+
+from mitfrnet.errors import MitfrnetError
 
 # Before torch loads: threads that wait must sleep. Spinning ones make a step ten times slower
 # when other stages, or anything else, run on the same cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+_SHELLS = {"sh", "bash", "dash", "zsh", "fish", "ksh"}
+_WATCH_INTERVAL_S = 0.5
+
+
+def run_stage(main: Callable[[], None]) -> None:
+    """Run `main`; a `MitfrnetError` becomes one line on stderr and exit status 1."""
+    _leave_with_dvc()
+    try:
+        main()
+    except MitfrnetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _leave_with_dvc() -> None:
+    """End this process, and so its workers, once the DVC that started it is gone.
+
+    A DVC that is killed cannot stop its stage, and a stage that lives on would write beside
+    the next run. Does nothing outside DVC.
+    """
+    if "DVC_STAGE" not in os.environ:
+        return
+    ancestors = psutil.Process().parents()
+    dvc = next((p for p in ancestors if p.name() not in _SHELLS), None)
+    if dvc is None:
+        return
+
+    def watch() -> None:
+        while dvc.is_running() and dvc.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(_WATCH_INTERVAL_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

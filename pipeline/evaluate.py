@@ -7,12 +7,12 @@ import pyarrow.parquet as pq
 
 from mitfrnet.data.tensors import read_tensors
 from mitfrnet.data.utterances import FrozenText
-from mitfrnet.errors import run_command
 from mitfrnet.evaluation import EvaluateParams, evaluate
 from mitfrnet.files import replacing, write_json
 from mitfrnet.missing import read_masks
 from mitfrnet.params import load_params
 from mitfrnet.trained import TrainedModel
+from pipeline import run_stage
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -38,4 +38,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_stage(main)

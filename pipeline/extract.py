@@ -4,11 +4,11 @@ import argparse
 from pathlib import Path
 
 from mitfrnet.corpus.manifest import read_manifest
-from mitfrnet.errors import run_command
 from mitfrnet.features.run import extract_corpus, params_type
 from mitfrnet.modalities import MODALITIES
 from mitfrnet.params import load_params
 from mitfrnet.workers import RunParams
+from pipeline import run_stage
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -28,4 +28,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_stage(main)

@@ -13,10 +13,10 @@ from mitfrnet.corpus.ingest import (
     summarise,
 )
 from mitfrnet.corpus.manifest import write_manifest
-from mitfrnet.errors import run_command
 from mitfrnet.files import write_json
 from mitfrnet.params import check_name, load_params
 from mitfrnet.workers import RunParams, track
+from pipeline import run_stage
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -45,4 +45,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_stage(main)

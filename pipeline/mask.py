@@ -4,10 +4,10 @@ import argparse
 from pathlib import Path
 
 from mitfrnet.data.tensors import read_steps
-from mitfrnet.errors import run_command
 from mitfrnet.files import write_json
 from mitfrnet.missing import MaskParams, mask_corpus, write_masks
 from mitfrnet.params import load_params
+from pipeline import run_stage
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -27,4 +27,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_stage(main)

@@ -3,10 +3,10 @@
 import argparse
 from pathlib import Path
 
-from mitfrnet.errors import run_command
 from mitfrnet.params import load_params
 from mitfrnet.report.page import ReportParams, write_report
 from mitfrnet.report.results import GridParams, read_results
+from pipeline import run_stage
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -25,4 +25,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_stage(main)

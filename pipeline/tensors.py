@@ -6,10 +6,10 @@ from pathlib import Path
 from mitfrnet.corpus.manifest import read_manifest
 from mitfrnet.data.assembly import build_tensors, summarise_features
 from mitfrnet.data.tensors import write_tensors
-from mitfrnet.errors import run_command
 from mitfrnet.features.store import read_features
 from mitfrnet.files import write_json
 from mitfrnet.modalities import MODALITIES
+from pipeline import run_stage
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -28,4 +28,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_stage(main)

@@ -4,10 +4,10 @@ import argparse
 from pathlib import Path
 
 from mitfrnet.data.tensors import read_tensors
-from mitfrnet.errors import run_command
 from mitfrnet.missing import read_masks
 from mitfrnet.params import load_params
 from mitfrnet.training import TrainParams, load_model_params, train
+from pipeline import run_stage
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -39,4 +39,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_stage(main)

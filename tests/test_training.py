@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mitfrnet.data.utterances import FrozenText
-from mitfrnet.errors import FeatureError, ParamsError
+from mitfrnet.errors import FeatureError, ParamsError, TrainingError
 from mitfrnet.evaluation import EvaluateParams, evaluate
 from mitfrnet.missing import MaskParams, mask_corpus
 from mitfrnet.models.output import Loss
@@ -265,6 +265,11 @@ def test_an_unknown_model_is_named():
 def test_wrong_rates_to_evaluate_are_refused(rates):
     with pytest.raises(ValueError, match="rate"):
         EvaluateParams(rates=rates)
+
+
+def test_training_that_diverges_is_an_error(splits, masks, tmp_path):
+    with pytest.raises(TrainingError, match="validation loss was not a number"):
+        fit(splits, masks, tmp_path, learning_rate=1e30, clip_value=1e30)
 
 
 def test_epoch_means_weigh_batches_by_their_counts():

@@ -28,7 +28,7 @@ from mitfrnet.features.store import (
 )
 from mitfrnet.media import MediaLimits
 from mitfrnet.params import StageParams
-from mitfrnet.workers import RunParams, WorkerFailure, leave_with_dvc, supervised_map, track
+from mitfrnet.workers import RunParams, WorkerFailure, supervised_map, track
 
 # Longer than a stage needs to notice that its DVC is gone.
 _LOCK_WAIT_S = 10
@@ -90,7 +90,6 @@ def extract_corpus(
         FeatureError: another process works on the same folder, or a model is not there.
     """
     out.mkdir(parents=True, exist_ok=True)
-    leave_with_dvc()
     lock = FileLock(out.parent / f".{out.name}.lock", timeout=_LOCK_WAIT_S)
     try:
         lock.acquire()
@@ -144,6 +143,7 @@ def _extract_locked(
         timeout_s=run.timeout_seconds,
     )
     clips_todo = sum(map(len, batches))
+    failed = 0
     for batch, result in track(
         results, total=clips_todo, size=lambda pair: len(pair[0]), description=f"extract {modality}"
     ):
@@ -151,6 +151,7 @@ def _extract_locked(
             shard = shard_of(clip.utterance_id, shards)
             wanted = members[shard][clip.utterance_id]
             if isinstance(result, WorkerFailure):
+                failed += 1
                 row = Row(clip.utterance_id, None, result.reason, wanted.input_digest, "")
             else:
                 features, reason = result[i]
@@ -161,6 +162,11 @@ def _extract_locked(
                 digests = {u: (w.input_digest, valid_digest) for u, w in members[shard].items()}
                 folder.write(shard, digests, fresh.pop(shard))
     folder.remove_others()
+    if failed and failed == clips_todo:
+        raise FeatureError(
+            f"{modality}: every worker process crashed or ran out of time, on all {failed} clips "
+            "(not the clips but the installation is at fault, or run.timeout_seconds too short)"
+        )
     return clips_todo
 
 
