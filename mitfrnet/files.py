@@ -1,5 +1,6 @@
-"""Write files all or nothing: a reader never meets half a file, nor does the next run."""
+"""Files as wholes: written all or nothing, so that no reader meets half a file; and digests."""
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -25,3 +26,12 @@ def write_json(values: Any, path: Path) -> None:
     text = json.dumps(values, indent=2, sort_keys=True, allow_nan=False)
     with replacing(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,6 +1,5 @@
 """From a corpus as published to its manifest: read the table, probe the clips, sum up."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from mitfrnet.corpus.layouts import LAYOUTS, LabelledClip
 from mitfrnet.corpus.manifest import PROBE_FIELDS, SPLITS, make_manifest
 from mitfrnet.corpus.splits import SplitParams, assign_splits
 from mitfrnet.errors import CorpusError
+from mitfrnet.files import sha256_of
 from mitfrnet.metrics import SCALES, Scale
 from mitfrnet.modalities import MODALITIES
 from mitfrnet.params import StageParams
@@ -128,18 +128,10 @@ def _probe_clip(folder: Path, limits: media.MediaLimits, clip: LabelledClip) -> 
         return ProbedClip(digest=None, probe=_unusable("no_file"))
     path = folder / clip.path
     try:
-        digest = _sha256(path)
+        digest = sha256_of(path)
     except OSError:  # of which the probe gives the reason
         digest = None
     return ProbedClip(digest=digest, probe=media.probe(path, limits))
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def build_manifest(

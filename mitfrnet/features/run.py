@@ -6,6 +6,7 @@ is done, so a killed run loses at most the shards in hand.
 
 import importlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,8 +17,9 @@ from filelock import FileLock, Timeout
 
 from mitfrnet.corpus.manifest import manifest_settings
 from mitfrnet.errors import FeatureError, MediaError
-from mitfrnet.features.extractor import Clip, Extractor
+from mitfrnet.features.extractor import Clip, Extractor, Features
 from mitfrnet.features.store import (
+    Digests,
     Row,
     ShardFolder,
     digest_of,
@@ -29,6 +31,9 @@ from mitfrnet.features.store import (
 from mitfrnet.media import MediaLimits
 from mitfrnet.params import StageParams
 from mitfrnet.workers import RunParams, WorkerFailure, supervised_map, track
+
+# Features, and the reason why the modality is missing; where no face is ever found, both.
+Extracted = tuple[Features | None, str | None]
 
 # Longer than a stage needs to notice that its DVC is gone.
 _LOCK_WAIT_S = 10
@@ -89,85 +94,99 @@ def extract_corpus(
     Raises:
         FeatureError: another process works on the same folder, or a model is not there.
     """
+    extractor = build_extractor(modality, params, manifest_settings(manifest))
     out.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(out.parent / f".{out.name}.lock", timeout=_LOCK_WAIT_S)
+    with _alone_in(out):
+        folder = ShardFolder(out, feature_schema(extractor), shard_count(len(manifest)))
+        shards = _plan(modality, manifest, raw, folder, extractor_digest(extractor))
+        batches: list[list[Clip]] = []
+        for shard in shards:
+            batches += _batches(shard.clips_to_do, getattr(extractor, "batch_size", 1))
+            if not shard.waiting and not folder.is_current(shard.index, shard.digests):
+                folder.write(shard.index, shard.digests, shard.fresh)
+
+        results = supervised_map(
+            partial(_worker, modality, params, manifest_settings(manifest)),
+            batches,
+            workers=run.slots,
+            timeout_s=run.timeout_seconds,
+        )
+        total = sum(map(len, batches))
+        failed = 0
+        for batch, result in track(
+            results, total=total, size=lambda r: len(r[0]), description=f"extract {modality}"
+        ):
+            shard = shards[shard_of(batch[0].utterance_id, len(shards))]  # the same for all
+            shard.add(batch, result)
+            failed += len(batch) * isinstance(result, WorkerFailure)
+            if not shard.waiting:
+                folder.write(shard.index, shard.digests, shard.fresh)
+                shard.fresh.clear()
+        folder.remove_others()
+    if failed and failed == total:
+        raise FeatureError(
+            f"{modality}: every worker process crashed or ran out of time, on all {failed} clips "
+            "(not the clips but the installation is at fault, or run.timeout_seconds is too short)"
+        )
+    return total
+
+
+@dataclass
+class _Shard:
+    """What one shard shall hold, which rows of it are new, and which are still waited for."""
+
+    index: int
+    wanted: dict[str, _Wanted]
+    digests: Digests
+    fresh: list[Row]
+    waiting: set[str]
+
+    @property
+    def clips_to_do(self) -> list[Clip]:
+        return [self.wanted[utterance_id].clip for utterance_id in sorted(self.waiting)]
+
+    def add(self, batch: list[Clip], result: list[Extracted] | WorkerFailure) -> None:
+        """Take in the results of a batch; a failure makes rows that the next run tries again."""
+        for i, clip in enumerate(batch):
+            input_digest, valid = self.digests[clip.utterance_id]
+            if isinstance(result, WorkerFailure):
+                row = Row(clip.utterance_id, None, result.reason, input_digest, "")
+            else:
+                row = Row(clip.utterance_id, *result[i], input_digest, valid)
+            self.fresh.append(row)
+            self.waiting.discard(clip.utterance_id)
+
+
+def _plan(
+    modality: str, manifest: pa.Table, raw: Path, folder: ShardFolder, valid_digest: str
+) -> list[_Shard]:
+    """Return all shards, with what each of them lacks."""
+    members: list[dict[str, _Wanted]] = [{} for _ in range(shard_count(len(manifest)))]
+    for wanted in _wanted(modality, manifest, raw):
+        utterance_id = wanted.clip.utterance_id
+        members[shard_of(utterance_id, len(members))][utterance_id] = wanted
+    shards = []
+    for index, here in enumerate(members):
+        digests = {u: (w.input_digest, valid_digest) for u, w in here.items()}
+        outdated = folder.outdated(index, digests)
+        missing = {u for u in outdated if here[u].reason}
+        rows = [Row(u, None, here[u].reason, *digests[u]) for u in missing]
+        shards.append(_Shard(index, here, digests, rows, outdated - missing))
+    return shards
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder of shards; it lies beside it, and goes with its process."""
+    lock = FileLock(folder.parent / f".{folder.name}.lock", timeout=_LOCK_WAIT_S)
     try:
         lock.acquire()
     except Timeout:
-        raise FeatureError(f"{out}: another process extracts into it (wait, or end it)") from None
-    with lock:
-        return _extract_locked(modality, manifest, raw, out, params, run)
-
-
-def _extract_locked(
-    modality: str,
-    manifest: pa.Table,
-    raw: Path,
-    out: Path,
-    params: StageParams,
-    run: RunParams,
-) -> int:
-    settings = manifest_settings(manifest)
-    extractor = build_extractor(modality, params, settings)
-    valid_digest = extractor_digest(extractor)
-    shards = shard_count(len(manifest))
-    folder = ShardFolder(out, feature_schema(extractor), shards)
-
-    members: dict[int, dict[str, _Wanted]] = {shard: {} for shard in range(shards)}
-    for wanted in _wanted(modality, manifest, raw):
-        utterance_id = wanted.clip.utterance_id
-        members[shard_of(utterance_id, shards)][utterance_id] = wanted
-
-    fresh: dict[int, list[Row]] = {}
-    open_clips: dict[int, set[str]] = {}
-    batches: list[list[Clip]] = []
-    for shard, wanted_here in members.items():
-        digests = {u: (w.input_digest, valid_digest) for u, w in wanted_here.items()}
-        todo = [wanted_here[u] for u in sorted(folder.outdated(shard, digests))]
-        fresh[shard] = [
-            Row(w.clip.utterance_id, None, w.reason, w.input_digest, valid_digest)
-            for w in todo
-            if w.reason
-        ]
-        clips = [w.clip for w in todo if not w.reason]
-        open_clips[shard] = {clip.utterance_id for clip in clips}
-        if clips:
-            batches.extend(_batches(clips, getattr(extractor, "batch_size", 1)))
-        elif not folder.is_current(shard, digests):
-            folder.write(shard, digests, fresh.pop(shard))
-
-    results = supervised_map(
-        partial(_worker, modality, params, settings),
-        batches,
-        workers=run.slots,
-        timeout_s=run.timeout_seconds,
-    )
-    clips_todo = sum(map(len, batches))
-    failed = 0
-    for batch, result in track(
-        results, total=clips_todo, size=lambda pair: len(pair[0]), description=f"extract {modality}"
-    ):
-        for i, clip in enumerate(batch):
-            shard = shard_of(clip.utterance_id, shards)
-            wanted = members[shard][clip.utterance_id]
-            if isinstance(result, WorkerFailure):
-                failed += 1
-                row = Row(clip.utterance_id, None, result.reason, wanted.input_digest, "")
-            else:
-                features, reason = result[i]
-                row = Row(clip.utterance_id, features, reason, wanted.input_digest, valid_digest)
-            fresh[shard].append(row)
-            open_clips[shard].discard(clip.utterance_id)
-            if not open_clips[shard]:
-                digests = {u: (w.input_digest, valid_digest) for u, w in members[shard].items()}
-                folder.write(shard, digests, fresh.pop(shard))
-    folder.remove_others()
-    if failed and failed == clips_todo:
         raise FeatureError(
-            f"{modality}: every worker process crashed or ran out of time, on all {failed} clips "
-            "(not the clips but the installation is at fault, or run.timeout_seconds too short)"
-        )
-    return clips_todo
+            f"{folder}: another process extracts into it (wait, or end it)"
+        ) from None
+    with lock:
+        yield
 
 
 def _wanted(modality: str, manifest: pa.Table, raw: Path) -> Iterator[_Wanted]:
@@ -199,19 +218,16 @@ def _batches(clips: list[Clip], size: int) -> list[list[Clip]]:
 
 def _worker(
     modality: str, params: StageParams, settings: dict[str, Any]
-) -> Callable[[list[Clip]], list[tuple[Any, str | None]]]:
+) -> Callable[[list[Clip]], list[Extracted]]:
     """Build the extractor in a worker process and return what is applied to each batch."""
     return partial(_extract_batch, build_extractor(modality, params, settings))
 
 
-def _extract_batch(extractor: Extractor, clips: list[Clip]) -> list[tuple[Any, str | None]]:
-    """Return the features and the reason why the modality is missing, for each clip.
-
-    Where no face is ever found there are both: undetected steps, and the reason.
-    """
+def _extract_batch(extractor: Extractor, clips: list[Clip]) -> list[Extracted]:
+    """Return what each clip has of the modality."""
     if hasattr(extractor, "extract_batch"):
         return [(features, None) for features in extractor.extract_batch(clips)]
-    results: list[tuple[Any, str | None]] = []
+    results: list[Extracted] = []
     for clip in clips:
         try:
             features = extractor.extract(clip)

