@@ -15,8 +15,10 @@ install: $(VENV)/.installed ## make .venv with the pinned versions
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.10, 3.11 or 3.12 found (set PYTHON=...)" >&2; exit 1; }
-	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	@test -x $(VENV)/bin/pip || $(PYTHON) -m venv --clear $(VENV)
 	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@$(VENV)/bin/python -c 'import cv2' || { echo "error: OpenCV lacks a system library (on \
+	Debian and Ubuntu: apt-get install libgl1 libglib2.0-0)" >&2; exit 1; }
 	@touch $@
 
 repro: install ## run the pipeline, print the scores and where the report is
@@ -34,5 +36,5 @@ check: install ## lint, format and types, without changing a file
 	@$(RUN) ruff format --check .
 	@$(RUN) mypy
 
-clean: ## remove what the pipeline made, but for the cache in .dvc
-	rm -rf data models predictions report work
+clean: ## remove what the pipeline made, and DVC's cache of it
+	rm -rf data models predictions report work .dvc/cache .dvc/tmp

@@ -33,6 +33,8 @@ class EvaluateParams(StageParams):
         if isinstance(rates, list):
             if not rates:
                 raise ValueError("expected 'matched' or at least one rate")
+            if len(set(rates)) < len(rates):
+                raise ValueError("a rate stands there twice")
             for rate in rates:
                 if not 0 <= rate <= 1:
                     raise ValueError(f"{rate} is no missing rate (expected within [0, 1])")

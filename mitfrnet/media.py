@@ -54,6 +54,8 @@ _CLOCK_SLACK_S = 1e-3
 _AUDIO_GAP_S = 0.05
 # Decoders of compressed sound need a few frames before what they give is right.
 _AUDIO_RUN_UP_S = 0.5
+# PyAV reads past the planes of frames with more, which damaged sound can decode to.
+_MAX_CHANNELS = 8
 # These have no true time stamps after a seek, and are quick to decode from the start.
 _NOT_SEEKABLE = ("mp3", "aac")
 
@@ -128,8 +130,12 @@ def probe(
         with _open(path, limits) as container:
             return _measure(container, limits, start_s or 0.0, end_s)
     except MediaError as error:
-        reason: Any = str(error)
-        return Probe(0.0, None, 0, None, None, None, None, 0.0, None, None, reason, reason)
+        return unusable(str(error))
+
+
+def unusable(reason: Any) -> Probe:
+    """Return the probe of a file of which nothing is usable, for one reason."""
+    return Probe(0.0, None, 0, None, None, None, None, 0.0, None, None, reason, reason)
 
 
 def read_waveform(
@@ -398,6 +404,8 @@ def _shown(
 
 def _resampled(resampler: av.AudioResampler, frame: av.AudioFrame | None) -> list[Waveform]:
     """Return the mono samples that `frame` completes; `None` fetches the rest."""
+    if frame is not None and frame.layout.nb_channels > _MAX_CHANNELS:
+        return []
     try:
         pieces = resampler.resample(frame)
     except (av.FFmpegError, ValueError) as error:

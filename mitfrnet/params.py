@@ -12,11 +12,16 @@ from mitfrnet.errors import ParamsError
 
 PARAMS_FILE = Path("params.yaml")
 
+# A section that no stage reads would be a mistake that nobody notices.
+SECTIONS = frozenset(
+    ["grid", "run", "corpora", "ingest", "extract", "mask", "train", "model", "evaluate", "report"]
+)
+
 
 class StageParams(BaseModel):
     """Base of every section: frozen, and an unknown key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 Params = TypeVar("Params", bound=StageParams)
@@ -45,6 +50,10 @@ def read_section(section: str, path: Path = PARAMS_FILE) -> Any:
         raise ParamsError(f"{path}: cannot be read ({error})") from error
     except yaml.YAMLError as error:
         raise ParamsError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
+    if isinstance(value, dict) and (unknown := set(map(str, value)) - SECTIONS):
+        name = sorted(unknown)[0]
+        close = difflib.get_close_matches(name, SECTIONS, n=1) or sorted(SECTIONS)
+        raise ParamsError(f"{path}: {name}: unknown section (expected: {', '.join(close)})")
     reached = []
     for key in section.split("."):
         reached.append(key)

@@ -107,7 +107,6 @@ def train(
     Raises:
         TrainingError: no epoch had a finite validation loss.
     """
-    lightning.seed_everything(seed, verbose=False)
     training, validation = splits["train"], splits["valid"]
     observed = masks.observed
     scaling = (
@@ -125,6 +124,8 @@ def train(
         name: prepare(split, observed[name], scaling, frozen)
         for name, split in (("train", training), ("valid", validation))
     }
+    # Only now: loading a text encoder may draw numbers, and a warm cache loads none.
+    lightning.seed_everything(seed, verbose=False)
     network = Network(registry.build(model, dims=training.dims, **model_params.network), encoder)
 
     optimiser = model_params.optimiser
@@ -152,6 +153,7 @@ def train(
             "masks": masks.metadata,
             "clips": {name: len(u) for name, u in utterances.items()},
             "best_epoch": best.epoch,
+            "unscored_reconstructions": list(scaling.unscored),
             "best_valid_task_loss": best.loss,
             "parameters": sum(p.numel() for p in network.parameters()),
         },

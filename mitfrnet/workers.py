@@ -6,11 +6,13 @@ of untrusted media do abort; here every slot owns one process and starts another
 
 import os
 import queue
+import signal
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import connection, get_context, parent_process
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -29,7 +31,10 @@ Item = TypeVar("Item")
 
 
 class RunParams(StageParams):
-    """Section `run`: how work is done, which no stage tracks because it changes no result."""
+    """Section `run`: how work is done, which no stage tracks.
+
+    It changes no result, but for clips that run out of time.
+    """
 
     workers: int = Field(ge=0)  # 0: one per core
     timeout_seconds: float = Field(gt=0)  # a worker that spends longer on one task is killed
@@ -72,19 +77,21 @@ def supervised_map(
         setup: picklable; called once in every worker, returns the function applied to tasks.
         tasks: picklable.
         workers: number of processes, each pinned to one core.
-        timeout_s: a worker that is silent for longer is killed.
+        timeout_s: a worker that is silent for longer, on `setup` or on one task, is killed.
 
     Raises:
         MitfrnetError: `setup` or the function raised it.
-        RuntimeError: they raised another error, of which this carries the traceback.
+        RuntimeError: they raised another error, of which this carries the traceback; or a
+            worker did not come as far as a task.
     """
     waiting: queue.SimpleQueue[Task] = queue.SimpleQueue()
     for task in tasks:
         waiting.put(task)
     done: queue.SimpleQueue[Any] = queue.SimpleQueue()
     cores = available_cores()
+    first = os.getpid()  # so that two stages with one worker each do not share a core
     slots = [
-        _Slot(setup, waiting, done, core=cores[i % len(cores)], timeout_s=timeout_s)
+        _Slot(setup, waiting, done, core=cores[(first + i) % len(cores)], timeout_s=timeout_s)
         for i in range(min(workers, len(tasks)))
     ]
     with _one_thread_each():
@@ -146,9 +153,12 @@ class _Slot(threading.Thread, Generic[Task, Result]):
                 task = self._waiting.get_nowait()
             except queue.Empty:
                 break
+            result: Any = None
             if link is None:
                 link = self._start_worker()
-            result = self._ask(link, task)
+                result = self._wait_until_ready(link)
+            if result is None:
+                result = self._ask(link, task)
             if isinstance(result, WorkerFailure):
                 self._kill()
                 link = None
@@ -169,11 +179,22 @@ class _Slot(threading.Thread, Generic[Task, Result]):
         )
         self._process.start()
         theirs.close()
+        if self._stopping.is_set():  # `stop` may have come before there was a process to end
+            self._kill()
         return ours
 
-    def _ask(self, link: Connection, task: Task) -> Any:
+    def _wait_until_ready(self, link: Connection) -> _TaskError | None:
+        """Wait for `setup`: what goes wrong there is no fault of the task."""
+        answer = self._ask(link)
+        if isinstance(answer, WorkerFailure):
+            return _TaskError(RuntimeError(f"a worker process did not start: {answer.reason}"))
+        return answer
+
+    def _ask(self, link: Connection, *tasks: Task) -> Any:
+        """Return the answer to a task, or to nothing: that of `setup`."""
         try:
-            link.send(task)
+            for task in tasks:
+                link.send(task)
             if link.poll(self._timeout_s):
                 return link.recv()
             return WorkerFailure("timed_out")
@@ -192,20 +213,24 @@ def _work(setup: Callable[[], Callable[[Any], Any]], link: Connection, core: int
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {core})
     threading.Thread(target=_leave_with_parent, daemon=True).start()
-    function: Callable[[Any], Any] | None = None
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of ctrl-C the parent hears too, and ends us
+    function = _answer(setup)
+    link.send(function if isinstance(function, _TaskError) else None)
     while True:
         try:
             task = link.recv()
-        except (EOFError, KeyboardInterrupt):
+        except EOFError:
             return
-        try:
-            function = function or setup()
-            result = function(task)
-        except MitfrnetError as error:
-            result = _TaskError(error)
-        except Exception:
-            result = _TaskError(RuntimeError(f"in a worker process:\n{traceback.format_exc()}"))
-        link.send(result)
+        link.send(_answer(partial(function, task)))
+
+
+def _answer(work: Callable[[], Any]) -> Any:
+    try:
+        return work()
+    except MitfrnetError as error:
+        return _TaskError(error)
+    except Exception:
+        return _TaskError(RuntimeError(f"in a worker process:\n{traceback.format_exc()}"))
 
 
 def _leave_with_parent() -> None:

@@ -10,9 +10,9 @@ import psutil
 
 from mitfrnet.errors import MitfrnetError
 
-# Before torch loads: threads that wait must sleep. Spinning ones make a step ten times slower
-# when other stages, or anything else, run on the same cores.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Before torch loads: threads that wait must soon sleep. Those that spin make a step ten times
+# slower when other stages, or anything else, run on the same cores (benchmarks/NOTES.md).
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 _SHELLS = {"sh", "bash", "dash", "zsh", "fish", "ksh"}
 _WATCH_INTERVAL_S = 0.5
@@ -20,12 +20,13 @@ _WATCH_INTERVAL_S = 0.5
 
 def run_stage(main: Callable[[], None]) -> None:
     """Run `main`; a `MitfrnetError` becomes one line on stderr and exit status 1."""
-    _leave_with_dvc()
     try:
         main()
     except MitfrnetError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def _leave_with_dvc() -> None:
@@ -34,12 +35,10 @@ def _leave_with_dvc() -> None:
     A DVC that is killed cannot stop its stage, and a stage that lives on would write beside
     the next run. Does nothing outside DVC.
     """
-    if "DVC_STAGE" not in os.environ:
-        return
     ancestors = psutil.Process().parents()
     dvc = next((p for p in ancestors if p.name() not in _SHELLS), None)
-    if dvc is None:
-        return
+    if dvc is None or (dvc.pid == 1 and "dvc" not in " ".join(dvc.cmdline())):
+        os._exit(1)  # it went before we looked
 
     def watch() -> None:
         while dvc.is_running() and dvc.status() != psutil.STATUS_ZOMBIE:
@@ -47,3 +46,8 @@ def _leave_with_dvc() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+# Now, not when the stage runs: its imports take seconds.
+if "DVC_STAGE" in os.environ:
+    _leave_with_dvc()

@@ -1,4 +1,4 @@
-"""Stages `train` and `train_baseline`: fit one model at one missing rate with one seed."""
+"""Stage `train`: fit one model at one missing rate with one seed."""
 
 import argparse
 from pathlib import Path

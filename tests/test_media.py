@@ -441,3 +441,18 @@ def test_real_segment_is_a_slice(row):
         part = read_waveform(path, start_s=1.5, end_s=2.5, **options)
         whole = read_waveform(path, **options)[first : first + options["sample_rate_hz"]]
         np.testing.assert_allclose(part, whole, atol=5e-3)  # AAC fills in noise
+
+
+def test_sound_of_more_channels_than_pyav_can_lay_out_is_left_out(tmp_path):
+    """Damaged AAC may decode to such frames, and reading them ends the process."""
+    path = tmp_path / "channels.mkv"
+    with av.open(str(path), "w") as out:
+        audio = out.add_stream("pcm_s16le", rate=RATE, layout="hexadecagonal")
+        frame = av.AudioFrame.from_ndarray(
+            np.ones((1, 16 * 1000), np.int16), format="s16", layout="hexadecagonal"
+        )
+        frame.sample_rate = RATE
+        out.mux(audio.encode(frame))
+        out.mux(audio.encode(None))
+    with pytest.raises(MediaError):
+        read_waveform(path, sample_rate_hz=RATE, limits=LIMITS)

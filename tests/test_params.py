@@ -21,8 +21,8 @@ def write(tmp_path, text):
 
 
 def test_a_section_is_read_into_its_type(tmp_path):
-    path = write(tmp_path, "a:\n  b:\n    inner: {seed: 3}\n    rate: 0.5\n")
-    assert load_params(Outer, section="a.b", path=path) == Outer(inner=Inner(seed=3), rate=0.5)
+    path = write(tmp_path, "mask:\n  b:\n    inner: {seed: 3}\n    rate: 0.5\n")
+    assert load_params(Outer, section="mask.b", path=path) == Outer(inner=Inner(seed=3), rate=0.5)
 
 
 @pytest.mark.parametrize(
@@ -44,21 +44,22 @@ def test_a_wrong_value_is_named_with_what_is_right(values, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: {c: 1}", "a.b: no such section (found: c)"),
-        ("a: [", "not valid YAML"),
-        ("", "a: no such section (found: nothing)"),
+        ("mask: {c: 1}", "mask.b: no such section (found: c)"),
+        ("maks: {b: 1}", "maks: unknown section (expected: mask)"),
+        ("mask: [", "not valid YAML"),
+        ("", "mask: no such section (found: nothing)"),
     ],
 )
 def test_a_file_without_the_section_is_an_error_of_one_line(tmp_path, text, message):
     with pytest.raises(ParamsError) as error:
-        load_params(Outer, section="a.b", path=write(tmp_path, text))
+        load_params(Outer, section="mask.b", path=write(tmp_path, text))
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_an_absent_file_is_named(tmp_path):
     with pytest.raises(ParamsError, match=r"none\.yaml: cannot be read"):
-        load_params(Outer, section="a", path=tmp_path / "none.yaml")
+        load_params(Outer, section="mask", path=tmp_path / "none.yaml")
 
 
 @pytest.mark.parametrize("name", ["../up", "A", "a b", "", "a/b"])

@@ -47,8 +47,17 @@ def sleep_marked(folder):
     return work
 
 
+def die_at_start():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def run(setup, tasks, workers=2, timeout_s=60):
     return dict(supervised_map(setup, tasks, workers=workers, timeout_s=timeout_s))
+
+
+def test_a_worker_that_cannot_start_is_no_fault_of_a_task():
+    with pytest.raises(RuntimeError, match="did not start: worker_crashed"):
+        run(die_at_start, ["a"])
 
 
 @pytest.mark.parametrize("workers", [1, 2, 8])

@@ -111,12 +111,8 @@ def probe_clips(
     )
     for clip, result in probing:
         if isinstance(result, WorkerFailure):
-            result = ProbedClip(digest=None, probe=_unusable(result.reason))
+            result = ProbedClip(digest=None, probe=media.unusable(result.reason))
         yield clip, result
-
-
-def _unusable(reason: Any) -> media.Probe:
-    return media.Probe(0.0, None, 0, None, None, None, None, 0.0, None, None, reason, reason)
 
 
 def _prober(folder: Path, limits: media.MediaLimits) -> "partial[ProbedClip]":
@@ -125,7 +121,7 @@ def _prober(folder: Path, limits: media.MediaLimits) -> "partial[ProbedClip]":
 
 def _probe_clip(folder: Path, limits: media.MediaLimits, clip: LabelledClip) -> ProbedClip:
     if clip.path is None:
-        return ProbedClip(digest=None, probe=_unusable("no_file"))
+        return ProbedClip(digest=None, probe=media.unusable("no_file"))
     path = folder / clip.path
     try:
         digest = sha256_of(path)
@@ -162,6 +158,7 @@ def build_manifest(
         "scale": corpus.resolved_scale.model_dump(),
         "text_encoder": corpus.text_encoder,
         "limits": ingest.limits.model_dump(),
+        "max_bad_fraction": ingest.max_bad_fraction,
     }
     return make_manifest(rows, settings)
 

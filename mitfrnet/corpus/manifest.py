@@ -1,5 +1,6 @@
 """The manifest: one row per labelled clip, with what is on disk and what is naturally missing."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,22 @@ def make_manifest(rows: list[dict[str, Any]], settings: dict[str, Any]) -> pa.Ta
     """Return the manifest of `rows`, with the corpus's `settings` in its metadata."""
     metadata = {METADATA_KEY: json.dumps(settings, sort_keys=True)}
     return pa.Table.from_pylist(rows, schema=SCHEMA.with_metadata(metadata))
+
+
+def input_digest(row: dict[str, Any], modality: str) -> str:
+    """Return the digest of what `modality` of an utterance is extracted from.
+
+    Args:
+        row: of the manifest.
+        modality: which one.
+    """
+    if modality == "text":
+        source = [row["transcript"]]
+    else:
+        source = [row["digest"], row["start_s"], row["end_s"]]
+    # With the reason: a raised limit must bring a clip back.
+    text = json.dumps([*source, row[f"{modality}_reason"]])
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def write_manifest(manifest: pa.Table, path: Path) -> None:

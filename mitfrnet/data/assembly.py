@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mitfrnet.corpus.manifest import SPLITS, manifest_settings
+from mitfrnet.corpus.manifest import SPLITS, input_digest, manifest_settings
 from mitfrnet.data.tensors import Ragged, SplitTensors
 from mitfrnet.errors import FeatureError
 from mitfrnet.features.store import description_of
@@ -37,7 +37,7 @@ def build_tensors(manifest: pa.Table, features: dict[str, pa.Table]) -> dict[str
     row_of = {
         m: {u: i for i, u in enumerate(features[m]["utterance_id"].to_pylist())} for m in MODALITIES
     }
-    labelled = manifest.select(["utterance_id", "split", "label"]).to_pylist()
+    labelled = manifest.to_pylist()
     splits = {}
     for split in SPLITS:
         rows = [row for row in labelled if row["split"] == split]
@@ -51,7 +51,13 @@ def build_tensors(manifest: pa.Table, features: dict[str, pa.Table]) -> dict[str
                     "(run the extract stage)"
                 )
             indices = pa.array([row_of[modality][u] for u in ids], pa.int64())
-            chosen[modality] = features[modality].take(indices)
+            table = chosen[modality] = features[modality].take(indices)
+            for row, found in zip(rows, table["input_digest"].to_pylist(), strict=True):
+                if found != input_digest(row, modality):
+                    raise FeatureError(
+                        f"{modality} features: {row['utterance_id']} was extracted from other "
+                        "input than the manifest names (run the extract stage)"
+                    )
         text = chosen["text"]
         splits[split] = SplitTensors(
             ids=ids,

@@ -1,6 +1,7 @@
 """From tensors and masks to what a model sees: hide, encode the text, scale."""
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -35,10 +37,13 @@ class Scaling:
 
     Attributes:
         mean, scale: per modality, (dim,) of float32.
+        unscored: modalities of which too few training steps were observed to scale them by;
+            their reconstruction is not scored, since it would outweigh all else.
     """
 
     mean: dict[str, Tensor]
     scale: dict[str, Tensor]
+    unscored: tuple[str, ...] = ()
 
     def tensors(self) -> dict[str, Tensor]:
         """Return both as named tensors, to be stored beside the weights."""
@@ -56,20 +61,23 @@ def fit_scaling(train: SplitTensors, observed: Observed) -> Scaling:
     """Return mean and deviation of every column over the observed training steps.
 
     A column that is constant, or of a modality with fewer than 32 observed steps, is left as it
-    is.
+    is; such a modality leaves the reconstruction loss.
     """
     mean, scale = {}, {}
+    unscored = []
     for modality in _SCALED:
         values = train.modalities[modality].values
         steps = values[_joined(observed[modality])].astype(np.float64)
         dim = values.shape[1]
         enough = len(steps) >= _MIN_STEPS
+        if not enough:
+            unscored.append(modality)
         deviation = steps.std(axis=0) if enough else np.ones(dim)
         mean[modality] = torch.tensor(
             steps.mean(axis=0) if enough else np.zeros(dim), dtype=torch.float32
         )
         scale[modality] = torch.tensor(np.where(deviation > 0, deviation, 1), dtype=torch.float32)
-    return Scaling(mean, scale)
+    return Scaling(mean, scale, tuple(unscored))
 
 
 def no_scaling(dims: Mapping[str, int]) -> Scaling:
@@ -150,7 +158,8 @@ class FrozenText:
     def _encode(self, token_ids: list[Tensor]) -> list[Tensor]:
         if self._cache is None:
             return self._encoder.encode(token_ids, _ENCODED_TOGETHER)
-        key = hashlib.sha256(f"{self._identity['weights']} {best_device()}".encode())
+        versions = [torch.__version__, transformers.__version__, str(best_device())]
+        key = hashlib.sha256(json.dumps([self._identity, versions], sort_keys=True).encode())
         for ids in token_ids:
             key.update(np.int64(len(ids)).tobytes() + ids.numpy().tobytes())
         path = self._cache / f"{key.hexdigest()[:32]}.safetensors"
@@ -184,6 +193,7 @@ def masked_utterances(
         _utterance(
             split,
             i,
+            unscored=scaling.unscored,
             complete={m: complete[m][i] for m in MODALITIES},
             observed={m: torch.from_numpy(observed[m][i]) for m in MODALITIES},
             text=text[i],
@@ -197,6 +207,7 @@ def _utterance(
     split: SplitTensors,
     index: int,
     *,
+    unscored: tuple[str, ...],
     complete: dict[str, Tensor],
     observed: dict[str, Tensor],
     text: Tensor,
@@ -208,6 +219,8 @@ def _utterance(
         target[modality] = complete[modality]
         kept[modality] = observed[modality]
         hidden[modality] = torch.from_numpy(detected[modality][index]) & ~kept[modality]
+        if modality in unscored:
+            hidden[modality] = torch.zeros_like(hidden[modality])
         if modality == "text":
             values[modality] = text
         else:

@@ -41,12 +41,14 @@ class Features:
         start_s: float32, (steps,); when each step starts, in seconds from the utterance's
             start; NaN where that is unknown (tokens without word times).
         columns: further per-step columns by name, (steps,).
+        reason: why the modality counts as missing although it has steps, e.g. `no_face`.
     """
 
     values: NDArray[np.float32]
     detected: NDArray[np.bool_]
     start_s: NDArray[np.float32]
     columns: dict[str, NDArray[Any]] = field(default_factory=dict)
+    reason: str | None = None
 
 
 class Extractor(Protocol):

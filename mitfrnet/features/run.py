@@ -5,6 +5,7 @@ is done, so a killed run loses at most the shards in hand.
 """
 
 import importlib
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,14 +16,13 @@ from typing import Any
 import pyarrow as pa
 from filelock import FileLock, Timeout
 
-from mitfrnet.corpus.manifest import manifest_settings
+from mitfrnet.corpus.manifest import input_digest, manifest_settings
 from mitfrnet.errors import FeatureError, MediaError
 from mitfrnet.features.extractor import Clip, Extractor, Features
 from mitfrnet.features.store import (
     Digests,
     Row,
     ShardFolder,
-    digest_of,
     extractor_digest,
     feature_schema,
     shard_count,
@@ -94,7 +94,8 @@ def extract_corpus(
     Raises:
         FeatureError: another process works on the same folder, or a model is not there.
     """
-    extractor = build_extractor(modality, params, manifest_settings(manifest))
+    settings = manifest_settings(manifest)
+    extractor = build_extractor(modality, params, settings)
     out.mkdir(parents=True, exist_ok=True)
     with _alone_in(out):
         folder = ShardFolder(out, feature_schema(extractor), shard_count(len(manifest)))
@@ -106,29 +107,39 @@ def extract_corpus(
                 folder.write(shard.index, shard.digests, shard.fresh)
 
         results = supervised_map(
-            partial(_worker, modality, params, manifest_settings(manifest)),
+            partial(_worker, modality, params, settings),
             batches,
             workers=run.slots,
             timeout_s=run.timeout_seconds,
         )
         total = sum(map(len, batches))
-        failed = 0
+        failed: list[str] = []
         for batch, result in track(
             results, total=total, size=lambda r: len(r[0]), description=f"extract {modality}"
         ):
             shard = shards[shard_of(batch[0].utterance_id, len(shards))]  # the same for all
             shard.add(batch, result)
-            failed += len(batch) * isinstance(result, WorkerFailure)
+            if isinstance(result, WorkerFailure):
+                failed += [f"{clip.utterance_id}: {result.reason}" for clip in batch]
             if not shard.waiting:
                 folder.write(shard.index, shard.digests, shard.fresh)
                 shard.fresh.clear()
         folder.remove_others()
-    if failed and failed == total:
-        raise FeatureError(
-            f"{modality}: every worker process crashed or ran out of time, on all {failed} clips "
-            "(not the clips but the installation is at fault, or run.timeout_seconds is too short)"
-        )
+    _report_failures(modality, failed, len(manifest), settings["max_bad_fraction"])
     return total
+
+
+def _report_failures(modality: str, failed: list[str], clips: int, max_bad_fraction: float) -> None:
+    """Say which clips cost a worker process, and stop where that is no longer their own fault."""
+    if not failed:
+        return
+    shown = "; ".join(sorted(failed)[:20]) + (f"; and {len(failed) - 20} more" * (len(failed) > 20))
+    if len(failed) > max_bad_fraction * clips:
+        raise FeatureError(
+            f"{modality}: {len(failed)} of {clips} clips crashed their worker process or ran out "
+            f"of run.timeout_seconds, more than ingest.max_bad_fraction: {shown}"
+        )
+    print(f"warning: {modality} is missing, and tried again next time: {shown}", file=sys.stderr)
 
 
 @dataclass
@@ -178,24 +189,17 @@ def _plan(
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
     """Hold the lock of a folder of shards; it lies beside it, and goes with its process."""
-    lock = FileLock(folder.parent / f".{folder.name}.lock", timeout=_LOCK_WAIT_S)
+    lock = FileLock(folder.parent / f".{folder.name}.lock")
     try:
-        lock.acquire()
+        held = lock.acquire(timeout=_LOCK_WAIT_S)
     except Timeout:
-        raise FeatureError(
-            f"{folder}: another process extracts into it (wait, or end it)"
-        ) from None
-    with lock:
+        raise FeatureError(f"{folder}: another process extracts into it (wait for it)") from None
+    with held:
         yield
 
 
 def _wanted(modality: str, manifest: pa.Table, raw: Path) -> Iterator[_Wanted]:
     for row in manifest.to_pylist():
-        reason = row[f"{modality}_reason"]
-        if modality == "text":
-            source = [row["transcript"]]
-        else:
-            source = [row["digest"], row["start_s"], row["end_s"]]
         yield _Wanted(
             clip=Clip(
                 utterance_id=row["utterance_id"],
@@ -204,8 +208,8 @@ def _wanted(modality: str, manifest: pa.Table, raw: Path) -> Iterator[_Wanted]:
                 end_s=row["end_s"],
                 transcript=row["transcript"],
             ),
-            input_digest=digest_of([*source, reason]),
-            reason=reason,
+            input_digest=input_digest(row, modality),
+            reason=row[f"{modality}_reason"],
         )
 
 
@@ -226,7 +230,7 @@ def _worker(
 def _extract_batch(extractor: Extractor, clips: list[Clip]) -> list[Extracted]:
     """Return what each clip has of the modality."""
     if hasattr(extractor, "extract_batch"):
-        return [(features, None) for features in extractor.extract_batch(clips)]
+        return [(f, f.reason) for f in extractor.extract_batch(clips)]
     results: list[Extracted] = []
     for clip in clips:
         try:
@@ -234,5 +238,5 @@ def _extract_batch(extractor: Extractor, clips: list[Clip]) -> list[Extracted]:
         except MediaError as error:
             results.append((None, str(error)))
         else:
-            results.append((features, None if features.detected.any() else "no_face"))
+            results.append((features, features.reason))
     return results

@@ -59,15 +59,10 @@ def shard_of(utterance_id: str, shards: int) -> int:
     return int.from_bytes(digest[:8], "big") % shards
 
 
-def digest_of(values: Any) -> str:
-    """Return a digest of JSON-ready values."""
-    text = json.dumps(values, sort_keys=True, ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
 def extractor_digest(extractor: Extractor) -> str:
     """Return the digest that a row must carry to be still valid under `extractor`."""
-    return digest_of(_description(extractor))
+    text = json.dumps(_description(extractor), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _description(extractor: Extractor) -> dict[str, Any]:

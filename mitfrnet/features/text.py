@@ -103,6 +103,7 @@ class TextExtractor:
                         "char_start": offsets[:, 0],
                         "char_end": offsets[:, 1],
                     },
+                    reason="empty_transcript" if all(tokens["special_tokens_mask"][i]) else None,
                 )
             )
         return features

@@ -9,6 +9,7 @@ Left and right are the person's own: the right eye is on the left of the image.
 """
 
 import hashlib
+import http.client
 import itertools
 import math
 import os
@@ -196,6 +197,7 @@ class VisualExtractor:
             values=values,
             detected=detected,
             start_s=(np.arange(len(faces)) / self.params.fps).astype(np.float32),
+            reason=None if detected.any() else "no_face",
         )
 
 
@@ -356,10 +358,13 @@ def _fetch_model(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with urllib.request.urlopen(MODEL_URL, timeout=60) as response:
             content = response.read()
+        digest = hashlib.sha256(content).hexdigest()
+        if digest != MODEL_SHA256:
+            raise OSError(f"what came has SHA-256 {digest}, not {MODEL_SHA256}")
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as part:
             part.write(content)
         os.replace(part.name, path)
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         raise FeatureError(
             f"{path}: no face landmarker there, and it cannot be fetched ({error}); put "
             f"{MODEL_URL} there, or its path into {MODEL_VARIABLE}, or set "

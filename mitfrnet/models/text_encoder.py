@@ -5,8 +5,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import huggingface_hub
 import torch
 import transformers
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers.utils import cached_file
@@ -57,13 +59,14 @@ def _found(load: Callable[..., Loaded], name: str, *args: Any, **options: Any) -
     """Return what a loader of transformers finds for `name`."""
     transformers.logging.set_verbosity_error()  # it reports layers that are left out on purpose
     transformers.logging.disable_progress_bar()
+    huggingface_hub.logging.set_verbosity_error()
     try:
         return load(encoder_folder(name), *args, **options)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise FeatureError(
-            f"text encoder {name!r}: no folder with a model in safetensors, nor in the Hugging "
-            "Face cache, nor reachable on the hub (use 'embedded', give a folder, or run once "
-            "with network access)"
+            f"text encoder {name!r}: no folder with a whole model in safetensors, nor in the "
+            "Hugging Face cache, nor reachable on the hub (use 'embedded', give a folder, or run "
+            "once with network access)"
         ) from error
 
 
@@ -73,7 +76,12 @@ def encoder_config(name: str) -> Any:
     Raises:
         FeatureError: there is none of that name.
     """
-    return _found(transformers.AutoConfig.from_pretrained, name)
+    config = _found(transformers.AutoConfig.from_pretrained, name)
+    if not (hasattr(config, "hidden_size") and hasattr(config, "max_position_embeddings")):
+        raise FeatureError(
+            f"text encoder {name!r}: a model of type {config.model_type} (expected a BERT type)"
+        )
+    return config
 
 
 def weights_digest(name: str) -> str:

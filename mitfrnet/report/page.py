@@ -283,14 +283,19 @@ def _term_lines(cells: Sequence[Cell], terms: Sequence[str]) -> list[Line]:
     """Return the training loss of each term for one cell, their sum for each of several."""
     lines = []
     for i, cell in enumerate(cells):
-        curves = [tables.loss_curves(cell)[f"train/{term}"] for term in terms]
+        # A term that had nothing to score, as reconstruction at rate 0, has no curve.
+        known = tables.loss_curves(cell)
+        found = {term: known[f"train/{term}"] for term in terms if f"train/{term}" in known}
+        curves = list(found.values())
+        if not curves:
+            continue
         if len(cells) > 1:
             total = [
                 (points[0][0], sum(v for _, v in points)) for points in zip(*curves, strict=True)
             ]
             lines.append(Line(str(cell.rate), total, figures.shade(i, len(cells))))
         elif len(terms) > 1:
-            names = [words(term.removeprefix("reconstruction_")) for term in terms]
+            names = [words(term.removeprefix("reconstruction_")) for term in found]
             lines += map(Line, names, curves, SERIES)
         else:
             lines.append(Line(words(terms[0]), curves[0], SERIES[0], in_legend=False))

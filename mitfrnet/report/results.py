@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from mitfrnet.errors import FeatureError
 from mitfrnet.metrics import Scale, Score
@@ -25,6 +25,13 @@ class GridParams(StageParams):
     models: list[str] = Field(min_length=1)
     missing_rates: list[int | float] = Field(min_length=1)  # 1 and 1.0 name two folders
     seeds: list[int] = Field(min_length=1)
+
+    @field_validator("corpora", "models", "missing_rates", "seeds")
+    @classmethod
+    def _each_once(cls, values: list[Any]) -> list[Any]:
+        if len(set(values)) < len(values):
+            raise ValueError("a value stands there twice")
+        return values
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,13 @@ def test_the_corpus_may_be_a_link_but_not_lead_out_by_one(tmp_path):
         read(corpus)
 
 
+def test_a_link_to_itself_is_left_to_the_probe(tmp_path):
+    write_corpus(tmp_path, [ROW])
+    (tmp_path / "Raw" / "v1").mkdir(parents=True)
+    (tmp_path / "Raw" / "v1" / "0001.mp4").symlink_to("0001.mp4")
+    assert read(tmp_path)[0].path == "Raw/v1/0001.mp4"
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [

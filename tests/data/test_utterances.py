@@ -58,6 +58,18 @@ def test_constant_and_rarely_seen_columns_are_left_as_they_are():
     assert scaling.scale["visual"].tolist() == [1] * 4
 
 
+def test_a_modality_never_observed_in_training_leaves_the_reconstruction_loss():
+    """At rate 1 nothing is there to scale by: unscaled targets would outweigh all else."""
+    split = make_split()
+    observed = observe(split, 1.0)
+    scaling = fit_scaling(split, observed)
+    assert scaling.unscored == ("acoustic", "visual")
+    for u in masked_utterances(split, observed, text_of(split), scaling):
+        assert not u.hidden["acoustic"].any()
+        assert not u.hidden["visual"].any()
+        assert u.hidden["text"].any()
+
+
 def test_scaling_is_stored_and_read_back():
     scaling = fit_scaling(make_split(), observe(make_split(), 0.0))
     again = Scaling.from_tensors(scaling.tensors())

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from mitfrnet.corpus.ingest import build_manifest, probe_clips, read_corpus
 from mitfrnet.corpus.manifest import write_manifest
 from mitfrnet.errors import FeatureError
 from mitfrnet.features.acoustic import AcousticParams
-from mitfrnet.features.run import extract_corpus
+from mitfrnet.features.run import _worker, extract_corpus
 from mitfrnet.features.store import read_features
 from mitfrnet.workers import RunParams
 from tests.clips import write_small_corpus
@@ -97,6 +98,43 @@ def test_a_folder_in_use_is_not_touched(reference, tmp_path, monkeypatch):
 
     monkeypatch.setattr("mitfrnet.features.run._LOCK_WAIT_S", 0.1)
     with FileLock(tmp_path / ".out.lock"), pytest.raises(FeatureError, match="another process"):
+        extract(reference / "raw", tmp_path / "out")
+
+
+def crash_on(names):
+    """Return a stand-in for a decoder that aborts on some clips; workers import it from here."""
+    return partial(_crash_on, names)
+
+
+def _crash_on(names, modality, params, settings):
+    function = _worker(modality, params, settings)
+
+    def work(clips):
+        if clips[0].utterance_id in names:
+            os.abort()
+        return function(clips)
+
+    return work
+
+
+def test_a_decoder_that_aborts_costs_its_clip_alone_and_is_tried_again(
+    reference, tmp_path, monkeypatch, capsys
+):
+    for _ in range(2):  # the second time this clip is all there is to do
+        monkeypatch.setattr("mitfrnet.features.run._worker", crash_on({"v3/01"}))
+        assert extract(reference / "raw", tmp_path / "out") in (len(MODES), 1)
+        assert "tried again next time: v3/01: worker_crashed" in capsys.readouterr().err
+    rows = {r["utterance_id"]: r["reason"] for r in read_features(tmp_path / "out").to_pylist()}
+    assert {u: reason for u, reason in rows.items() if reason} == {"v3/01": "worker_crashed"}
+    monkeypatch.undo()
+    assert extract(reference / "raw", tmp_path / "out") == 1
+    assert contents(tmp_path / "out") == contents(reference / "out")
+
+
+def test_too_many_aborts_stop_the_stage(reference, tmp_path, monkeypatch):
+    names = {"v3/01", "v4/01"}
+    monkeypatch.setattr("mitfrnet.features.run._worker", crash_on(names))
+    with pytest.raises(FeatureError, match=r"2 of 10 clips crashed .* v3/01: worker_crashed; v4"):
         extract(reference / "raw", tmp_path / "out")
 
 

@@ -159,3 +159,26 @@ def test_bad_input_gives_one_line_and_status_1(finished, tmp_path, stage, item, 
     assert "Traceback" not in process.stderr
     after = {p: p.read_bytes() for p in (folder / "data").rglob("*") if p.is_file()}
     assert {p: b for p, b in after.items() if not p.name.endswith(".lock")} == before
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("video_id,clip_id,label\nv,1,1\n", "label.csv: missing column text"),
+        ("video_id,clip_id,text,label\nv,1,x,1\nv,1,x,1\n", "label.csv:3: duplicate id 'v/1'"),
+        ("video_id,clip_id,text,label\nv,1,x,7\n", "label.csv:2: label is 7, out of scale"),
+        ("video_id,clip_id,text,label\n..,1,x,1\n", "label.csv:2: video_id is '..'"),
+        ("video_id,clip_id,text,label,mode\nv,1,x,1,train\n", "split 'valid' is empty"),
+        ("video_id,clip_id,text,label\na,1,x,1\nb,1,x,1\nc,1,x,1\n", "3 of 3 clips cannot be"),
+    ],
+)
+def test_a_corpus_that_cannot_be_used_stops_the_stage_in_one_line(tmp_path, table, message):
+    (tmp_path / "raw" / "sample").mkdir(parents=True)
+    (tmp_path / "raw" / "sample" / "label.csv").write_text(table)
+    write_params(tmp_path)
+    process = run_stage(tmp_path, "ingest", corpus="sample")
+    assert process.returncode == 1
+    assert message in process.stderr.strip().splitlines()[-1]
+    assert "Traceback" not in process.stderr
+    assert not (tmp_path / "data").exists()
+    assert not (tmp_path / "metrics").exists()

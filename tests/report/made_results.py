@@ -179,9 +179,10 @@ def write_model(folder, model, rate, seed, scale, epochs=20):
     )
     curves = {"train/task": falling, "valid/task": valid}
     if model == "mitfrnet":
-        curves |= {f"train/reconstruction_{m}": [v / (i + 1) for v in aux]
-                   for i, m in enumerate(MODALITIES)}  # fmt: skip
         curves["train/invariance"] = [3 * v for v in aux]
+    if model == "mitfrnet" and rate > 0:  # at rate 0 there is nothing to reconstruct
+        for i, m in enumerate(MODALITIES):
+            curves[f"train/reconstruction_{m}"] = [v / (i + 1) for v in aux]
     for name, values in curves.items():
         path = folder / "curves" / "plots" / "metrics" / f"{name}.tsv"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -222,3 +222,10 @@ def test_words():
         "a.c": "none",
         "d": "1, 2",
     }
+
+
+@pytest.mark.parametrize("rates", [(0.0,), (0.0, 0.3)])
+def test_a_cell_without_anything_to_reconstruct_has_no_such_line(tmp_path, rates):
+    html = make(tmp_path, rates=rates)
+    assert "Task loss" in html
+    assert ("Reconstruction loss" in html) == (0.3 in rates)
