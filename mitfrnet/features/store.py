@@ -118,8 +118,7 @@ def to_table(rows: Iterable[Row], schema: pa.Schema) -> pa.Table:
                 pa.array(flat.ravel(), type=pa.float32()), type=inner
             )
         else:
-            flat = np.concatenate([np.empty(0, inner.to_pandas_dtype()), *arrays])
-            content = pa.array(flat, type=inner)
+            content = pa.array(np.concatenate(arrays) if arrays else [], type=inner)
         return pa.ListArray.from_arrays(offsets, content, type=kind)
 
     columns: dict[str, pa.Array] = {
