@@ -15,7 +15,7 @@ from mitfrnet.errors import MitfrnetError
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 _SHELLS = {"sh", "bash", "dash", "zsh", "fish", "ksh"}
-_WATCH_INTERVAL_S = 0.5
+_WATCH_INTERVAL_S = 0.05
 
 
 def run_stage(main: Callable[[], None]) -> None:

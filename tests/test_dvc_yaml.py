@@ -27,18 +27,21 @@ def file_of(module):
     return None
 
 
-def imports_of(file):
-    """Return the project's files that one file imports, wherever in it the import stands."""
-    found = set()
+def modules_in(file):
+    """Return the names that one file imports, wherever in it the import stands."""
+    names = set()
     for node in ast.walk(ast.parse((ROOT / file).read_text())):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        else:
-            continue
-        found |= {f for name in names if name.split(".")[0] == "mitfrnet" and (f := file_of(name))}
-    return found | BY_NAME.get(file, set())
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def imports_of(file):
+    """Return the project's files that one file imports."""
+    ours = {name for name in modules_in(file) if name.split(".")[0] == "mitfrnet"}
+    return {f for name in ours if (f := file_of(name))} | BY_NAME.get(file, set())
 
 
 def reached_from(script, modality=None):
@@ -80,6 +83,13 @@ def test_a_stage_lists_the_files_it_runs_through_and_no_others(stage, modality):
     whole = set().union(*(reached_from(script, m) for s, m in CASES if s == stage))
     idle = {d for d in deps if not any(f == d or f.startswith(f"{d}/") for f in {script} | whole)}
     assert not idle
+
+
+@pytest.mark.parametrize("stage", ["tensors", "mask", "train", "evaluate", "report"])
+def test_a_machine_without_decoders_can_train(stage):
+    for file in reached_from(f"pipeline/{stage}.py"):
+        roots = {name.split(".")[0] for name in modules_in(file)}
+        assert not roots & {"mediapipe", "librosa", "cv2", "av"}, file
 
 
 def test_every_script_is_a_stage():

@@ -119,6 +119,7 @@ def test_an_added_clip_is_the_only_one_extracted(project):
 def test_a_killed_repro_resumes_with_the_same_bytes(project, killed):
     """SIGKILL in the middle of the visual extraction; then what is left, and only that, is run."""
     whole = features(project)
+    write_params(project, train__max_epochs=1, run__workers=1)  # slow enough to be caught
     out = project / "data" / "sample" / "features" / "visual"
     shutil.rmtree(out)
     shutil.rmtree(project / ".dvc" / "cache")

@@ -136,7 +136,7 @@ def test_causal_prediction_is_independent_of_batch_mates(network, make_utterance
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"dmi": 3}, r"model\.mitfrnet\.dmi: unknown key \(expected: dim\)"),
+        ({"dmi": 3}, r"model\.mitfrnet\.network\.dmi: unknown key \(expected: dim\)"),
         ({"heads": 4}, "heads: 4 does not divide dim = 6"),
         ({"reconstruction_heads": 4}, "does not divide 3 dim = 18"),
         ({"kernels": {"text": 2, "acoustic": 5, "visual": 3}}, r"kernels\.text: 2 is even"),
