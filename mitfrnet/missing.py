@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,15 +32,19 @@ class MaskParams(StageParams):
     seed: int = Field(ge=0)
 
 
-def check_rate(rate: float) -> float:
-    """Return `rate`.
+def check_rate(rate: float | str) -> float:
+    """Return `rate` as a number.
 
     Raises:
-        ParamsError: it is not within [0, 1].
+        ParamsError: it is none, or not within [0, 1].
     """
-    if not 0 <= rate <= 1:
+    try:
+        value = float(rate)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
         raise ParamsError(f"missing rate is {rate} (expected a number in [0, 1])")
-    return rate
+    return value
 
 
 def draw_masks(

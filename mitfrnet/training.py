@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader
 from mitfrnet.data.batches import Batch, Utterance, collate
 from mitfrnet.data.tensors import SplitTensors
 from mitfrnet.data.utterances import FrozenText, fit_scaling, load_encoder, no_scaling
-from mitfrnet.errors import TrainingError
+from mitfrnet.errors import ParamsError, TrainingError
 from mitfrnet.missing import Masks
 from mitfrnet.models import registry
 from mitfrnet.models.layers import split_weight_decay
@@ -34,6 +34,7 @@ from mitfrnet.params import PARAMS_FILE, StageParams, load_params, parse_params
 from mitfrnet.trained import Network, TrainedModel, prepare
 
 WATCHED = "valid/task"
+MAX_SEED = 2**32 - 1  # of NumPy, which Lightning seeds too
 
 
 class TrainParams(StageParams):
@@ -77,6 +78,17 @@ def load_model_params(name: str, path: Path = PARAMS_FILE) -> ModelParams:
     params = load_params(ModelParams, section=f"model.{name}", path=path)
     parse_params(kind, params.network, where=f"{path}: model.{name}.network")
     return params
+
+
+def check_seed(text: str) -> int:
+    """Return a seed as a number.
+
+    Raises:
+        ParamsError: it is no whole number from 0 on.
+    """
+    if not text.isdecimal() or int(text) > MAX_SEED:
+        raise ParamsError(f"grid.seeds: {text} (expected a whole number from 0 to {MAX_SEED})")
+    return int(text)
 
 
 def train(

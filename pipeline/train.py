@@ -6,7 +6,7 @@ from pathlib import Path
 from mitfrnet.data.tensors import read_tensors
 from mitfrnet.missing import read_masks
 from mitfrnet.params import load_params
-from mitfrnet.training import TrainParams, load_model_params, train
+from mitfrnet.training import TrainParams, check_seed, load_model_params, train
 from pipeline import run_stage
 
 
@@ -16,7 +16,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--tensors", type=Path, required=True)
     parser.add_argument("--masks", type=Path, required=True)
     parser.add_argument("--model", required=True)
-    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--seed", required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args(argv)
@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> None:
         model=args.model,
         model_params=model_params,
         params=params,
-        seed=args.seed,
+        seed=check_seed(args.seed),
         curves=args.out / "curves",
         text_cache=args.work / "text",
     )

@@ -114,7 +114,7 @@ def load_encoder(identity: Mapping[str, Any]) -> TextEncoder:
     if weights_digest(name) != identity["weights"]:
         raise FeatureError(
             f"text encoder {name!r}: other weights than the features were made with "
-            "(run the extract stage again)"
+            "(extract again: dvc repro -f extract@<corpus>-text)"
         )
     return TextEncoder(name)
 

@@ -49,7 +49,7 @@ def finished(tmp_path_factory):
     """Return the folder of a finished run, and each stage's process."""
     folder = tmp_path_factory.mktemp("run")
     copy_of_sample(folder / "raw" / "sample")
-    write_params(folder, train__max_epochs=2)
+    write_params(folder, train__max_epochs=2, run__workers=2)
     processes = []
     for stage, item in ITEMS:
         process = run_stage(folder, stage, spy=True, **item)
@@ -118,6 +118,21 @@ def test_a_rerun_of_a_cell_gives_the_same_bytes(finished, tmp_path):
             assert again.read_bytes() == path.read_bytes(), path
 
 
+@pytest.mark.parametrize("modality", ["text", "acoustic", "visual"])
+def test_one_worker_gives_the_bytes_of_several(finished, tmp_path, modality):
+    folder, _ = finished
+    shutil.copytree(folder / "raw", tmp_path / "raw")
+    (tmp_path / "data" / "sample").mkdir(parents=True)
+    shutil.copy(folder / "data/sample/manifest.parquet", tmp_path / "data/sample")
+    write_params(tmp_path, run__workers=1)
+    process = run_stage(tmp_path, "extract", corpus="sample", modality=modality)
+    assert process.returncode == 0, process.stderr
+    shards = sorted((folder / "data/sample/features" / modality).glob("*.parquet"))
+    assert len(shards) == 8
+    for path in shards:
+        assert (tmp_path / path.relative_to(folder)).read_bytes() == path.read_bytes()
+
+
 def outputs(folder):
     files = [p for name in ("data", "metrics", "models") for p in (folder / name).rglob("*")]
     return {p: p.read_bytes() for p in files if p.is_file() and p.suffix != ".lock"}
@@ -137,7 +152,9 @@ def outputs(folder):
         ),
         ("mask", {"corpus": "sample", "missing_rate": 1.5}, {}, "expected a number in [0, 1]"),
         ("mask", {"corpus": "sample", "missing_rate": 0.5}, {"mask__sed": 1}, "(expected: seed)"),
+        ("mask", {"corpus": "sample", "missing_rate": "half"}, {}, "missing rate is half"),
         ("train", CELL | {"model": "mitfnet"}, {}, "unknown model"),
+        ("train", CELL | {"seed": -1}, {}, "grid.seeds: -1 (expected a whole number"),
         ("train", CELL | {"missing_rate": 0.9}, {}, "run the mask stage"),
         ("evaluate", CELL | {"seed": 9}, {}, "run train"),
     ],
