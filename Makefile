@@ -16,6 +16,7 @@ install: $(VENV)/.installed ## make .venv with the pinned versions
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.10, 3.11 or 3.12 found (set PYTHON=...)" >&2; exit 1; }
 	@test -x $(VENV)/bin/pip || $(PYTHON) -m venv --clear $(VENV)
+	@echo "Installing into $(VENV): a few minutes, and several GB with PyTorch's CUDA build"
 	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	@$(VENV)/bin/python -c 'import cv2' || { echo "error: OpenCV lacks a system library (on \
 	Debian and Ubuntu: apt-get install libgl1 libglib2.0-0)" >&2; exit 1; }

@@ -27,17 +27,20 @@ class EvaluateParams(StageParams):
 
     rates: Literal["matched"] | list[float]  # of the test masks; matched: as trained
 
-    @field_validator("rates")
+    @field_validator("rates", mode="before")
     @classmethod
-    def _within_bounds(cls, rates: Any) -> Any:
-        if isinstance(rates, list):
-            if not rates:
-                raise ValueError("expected 'matched' or at least one rate")
-            if len(set(rates)) < len(rates):
-                raise ValueError("a rate stands there twice")
-            for rate in rates:
-                if not 0 <= rate <= 1:
-                    raise ValueError(f"{rate} is no missing rate (expected within [0, 1])")
+    def _known_rates(cls, rates: Any) -> Any:
+        if rates == "matched":
+            return rates
+        if not isinstance(rates, list) or not all(isinstance(r, int | float) for r in rates):
+            raise ValueError("expected 'matched' or a list of rates")
+        if not rates:
+            raise ValueError("expected 'matched' or at least one rate")
+        if len(set(rates)) < len(rates):
+            raise ValueError("a rate stands there twice")
+        for rate in rates:
+            if not 0 <= rate <= 1:
+                raise ValueError(f"{rate} is no missing rate (expected within [0, 1])")
         return rates
 
 
