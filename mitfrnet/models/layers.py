@@ -94,6 +94,18 @@ class MaskedConv1d(nn.Module):
         return zero_padding(self.conv(x).transpose(1, 2), valid)
 
 
+class BatchNorm(nn.BatchNorm1d):
+    """Batch normalisation that trains on a batch of one too, with the running statistics."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (batch, dim) for `x` of that shape."""
+        if self.training and len(x) == 1:
+            return F.batch_norm(
+                x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+            )
+        return super().forward(x)
+
+
 class MultiheadAttention(nn.Module):
     """Scaled dot-product attention in several heads.
 

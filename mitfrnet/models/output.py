@@ -5,7 +5,37 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is predicted of an utterance: a score, or one of several classes.
+
+    Attributes:
+        low, high: bounds of a score, for models whose output has a range.
+        classes: how many there are; 0 for a score.
+    """
+
+    low: float = -3.0
+    high: float = 3.0
+    classes: int = 0
+
+    @property
+    def outputs(self) -> int:
+        """Return how many numbers a head gives per utterance."""
+        return self.classes or 1
+
+    def prediction(self, head: Tensor) -> Tensor:
+        """Return what a head's output, (batch, outputs), says.
+
+        Scores are (batch,), logits of classes (batch, classes).
+        """
+        return head if self.classes else head.squeeze(-1)
+
+
+SCORE = Task()  # of CMU-MOSI
 
 
 @dataclass(frozen=True)
@@ -36,7 +66,8 @@ class Output:
     """What a model makes of one batch.
 
     Attributes:
-        prediction: one score per utterance, (batch,).
+        prediction: one score per utterance, (batch,); or the logits of its classes,
+            (batch, classes).
         reconstructed: rebuilt features by modality, (batch, time, dim), zero on padding; empty
             for a model that rebuilds nothing.
         losses: the whole objective of the model by name; `task` is always among them, and all
@@ -51,16 +82,21 @@ class Output:
 def task_loss(
     prediction: Tensor, label: Tensor, *, weight: float, kind: Literal["l1", "mse"] = "l1"
 ) -> Loss:
-    """Return the distance between predicted and true scores, both (batch,), eq. 23 of MIT-FRNet.
+    """Return the distance between predicted and true labels, eq. 23 of MIT-FRNet.
+
+    Not in the paper: classes are scored by cross-entropy.
 
     Args:
-        prediction: one score per utterance.
-        label: the true scores.
+        prediction: scores, (batch,), or logits, (batch, classes).
+        label: true scores or indices of classes, (batch,) of float.
         weight: of the term in the objective.
-        kind: absolute (`l1`) or squared (`mse`) difference.
+        kind: absolute (`l1`) or squared (`mse`) difference of scores.
     """
-    difference = prediction - label  # float32 under autocast, as the label is
-    distance = difference.abs() if kind == "l1" else difference.square()
+    if prediction.ndim == 2:
+        distance = F.cross_entropy(prediction.float(), label.long(), reduction="none")
+    else:
+        difference = prediction - label  # float32 under autocast, as the label is
+        distance = difference.abs() if kind == "l1" else difference.square()
     return Loss(distance.sum(), torch.ones_like(label).sum(), weight)
 
 

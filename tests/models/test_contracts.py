@@ -13,7 +13,7 @@ from torch import nn
 
 from mitfrnet.data.batches import Batch, collate
 from mitfrnet.modalities import MODALITIES
-from mitfrnet.models.output import objective
+from mitfrnet.models.output import SCORE, Task, objective
 from mitfrnet.models.registry import MODELS, build
 
 TOLERANCE = 1e-5  # float32 sums in another order; leaks seen in the field start at 1e-3
@@ -26,10 +26,12 @@ def model(request: pytest.FixtureRequest, dims: dict[str, int]) -> nn.Module:
     return lively(request.param, dims, settings)
 
 
-def lively(name: str, dims: dict[str, int], settings: dict[str, object]) -> nn.Module:
+def lively(
+    name: str, dims: dict[str, int], settings: dict[str, object], task: Task = SCORE
+) -> nn.Module:
     """Return a model with noise on its weights: a fresh one hardly looks at its input."""
     torch.manual_seed(0)
-    model = build(name, dims=dims, **settings).eval()
+    model = build(name, dims=dims, task=task, **settings).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.3 * torch.randn_like(parameter)
@@ -178,6 +180,8 @@ def test_counts_are_known_before_the_model_runs(model, make_utterance):
 def test_parts_of_a_batch_add_up_to_the_whole(model, make_utterance):
     utterances = [make_utterance(0, absent=("visual",))] + [make_utterance(i) for i in range(1, 5)]
     whole = collate(utterances)
+    for name in model.batch_losses:  # these compare utterances across the parts
+        model.weights[name] = 0.0
     expected = gradients(model, whole)
     counts = model.loss_counts(whole)
     model.zero_grad()
@@ -204,6 +208,22 @@ def test_bfloat16_autocast_stays_finite(model, make_utterance):
     assert all(part.sum.isfinite() for part in output.losses.values())
     assert all(part.sum.dtype == torch.float32 for part in output.losses.values())
     assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_classes_are_learnt_by_heart(request, name, make_utterance, dims):
+    """Five utterances of three classes, told apart by logits."""
+    model = lively(name, dims, request.getfixturevalue(f"{name}_settings"), Task(classes=3))
+    utterances = [replace(make_utterance(i), label=float(i % 3)) for i in range(5)]
+    batch = collate(utterances)
+    assert predict(model, batch).shape == (5, 3)
+    model.train()
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
+    for _ in range(60):
+        optimiser.zero_grad()
+        objective(model(batch).losses).backward()
+        optimiser.step()
+    assert model(batch).prediction.argmax(1).tolist() == [0, 1, 2, 0, 1]
 
 
 def test_a_small_batch_is_learnt_by_heart(model, make_utterance):

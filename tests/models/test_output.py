@@ -1,7 +1,9 @@
+import math
+
 import pytest
 import torch
 
-from mitfrnet.models.output import Loss, objective, task_loss
+from mitfrnet.models.output import Loss, Task, objective, task_loss
 
 
 def loss(total: float, count: int, weight: float) -> Loss:
@@ -14,6 +16,20 @@ def test_task_loss():
     l1 = task_loss(prediction, label, weight=3.0)
     assert (l1.sum, l1.count, l1.weight) == (5, 3, 3.0)
     assert task_loss(prediction, label, weight=1.0, kind="mse").sum == 17
+
+
+def test_classes_are_scored_by_cross_entropy():
+    """Equal logits of two classes give ln 2; 0 against ln 3 in favour of the truth ln (4 / 3)."""
+    logits = torch.tensor([[0.0, 0.0], [0.0, math.log(3)]])
+    loss = task_loss(logits, torch.tensor([0.0, 1.0]), weight=1.0)
+    assert loss.sum.item() == pytest.approx(math.log(2) + math.log(4 / 3))
+    assert loss.count == 2
+
+
+def test_a_head_gives_a_score_or_logits():
+    assert Task(classes=0).prediction(torch.zeros(4, 1)).shape == (4,)
+    assert Task(classes=3).prediction(torch.zeros(4, 3)).shape == (4, 3)
+    assert Task(classes=3).outputs == 3
 
 
 def test_objective_is_the_weighted_sum_of_means():

@@ -14,7 +14,7 @@ def test_build_and_params_type_find_a_model(dims, mitfrnet_settings):
 
 
 def test_unknown_model_names_the_known_ones(dims):
-    with pytest.raises(ParamsError, match=r"model\.mitfrnett: unknown model .*mitfrnet"):
+    with pytest.raises(ParamsError, match=r"unknown model 'mitfrnett' .*mitfrnet"):
         build("mitfrnett", dims=dims)
     with pytest.raises(ParamsError, match="unknown model"):
         params_type("mitfrnett")

@@ -3,12 +3,11 @@
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from mitfrnet.modalities import MODALITIES
-from mitfrnet.models.layers import MaskedConv1d
+from mitfrnet.models.layers import BatchNorm, MaskedConv1d
 
 Gate = Literal["printed", "released"]
 ClassifierNorm = Literal["batch", "layer"]
@@ -62,18 +61,6 @@ class GateEncoder(nn.Module):
         return steps.masked_fill(~valid[..., None], -torch.inf).amax(1)
 
 
-class BatchNorm(nn.BatchNorm1d):
-    """Batch normalisation that trains on a batch of one too, with the running statistics."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return (batch, dim) for `x` of that shape."""
-        if self.training and len(x) == 1:
-            return F.batch_norm(
-                x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
-            )
-        return super().forward(x)
-
-
 class Fusion(nn.Module):
     r"""Scores an utterance from the three sequences.
 
@@ -92,6 +79,7 @@ class Fusion(nn.Module):
         classifier_dropout: of that layer.
         classifier_norm: `batch`, or `layer`, with which training does not depend on how a
             global batch is divided among devices.
+        outputs: numbers the classifier gives per utterance.
     """
 
     def __init__(
@@ -105,6 +93,7 @@ class Fusion(nn.Module):
         classifier_dim: int,
         classifier_dropout: float,
         classifier_norm: ClassifierNorm,
+        outputs: int,
     ) -> None:
         super().__init__()
         self.encoders = nn.ModuleDict(
@@ -120,15 +109,15 @@ class Fusion(nn.Module):
             nn.Linear(fused_dim, classifier_dim),
             nn.LeakyReLU(),
             nn.Dropout(classifier_dropout),
-            nn.Linear(classifier_dim, 1),
+            nn.Linear(classifier_dim, outputs),
         )
 
     def forward(self, encoded: dict[str, Tensor], valid: dict[str, Tensor]) -> Tensor:
-        """Return one score per utterance, (batch,).
+        """Return (batch, outputs).
 
         Args:
             encoded: H by modality, (batch, time, in_dim).
             valid: real steps by modality, (batch, time) of bool.
         """
         vectors = [self.dropout(self.encoders[m](encoded[m], valid[m])) for m in MODALITIES]
-        return self.classifier(torch.cat(vectors, dim=-1)).squeeze(-1)
+        return self.classifier(torch.cat(vectors, dim=-1))

@@ -13,7 +13,7 @@ from mitfrnet.models.mitfrnet.extraction import Extraction
 from mitfrnet.models.mitfrnet.fusion import ClassifierNorm, Fusion, Gate
 from mitfrnet.models.mitfrnet.invariance import Invariance, Similarity, comparable
 from mitfrnet.models.mitfrnet.reconstruction import Reconstruction, smooth_l1_sum
-from mitfrnet.models.output import Loss, Output, task_loss
+from mitfrnet.models.output import SCORE, Loss, Output, Task, task_loss
 from mitfrnet.params import StageParams, parse_params
 
 Count = Annotated[int, Field(ge=1)]
@@ -98,13 +98,16 @@ class MITFRNet(nn.Module):
 
     Args:
         dims: features of a step by modality.
+        task: what is predicted.
         settings: the fields of `MITFRNetParams`.
 
     Raises:
         ParamsError: a setting is unknown, absent or out of range.
     """
 
-    def __init__(self, *, dims: dict[str, int], **settings: object) -> None:
+    batch_losses: tuple[str, ...] = ()
+
+    def __init__(self, *, dims: dict[str, int], task: Task = SCORE, **settings: object) -> None:
         super().__init__()
         params = parse_params(MITFRNetParams, settings, where="model.mitfrnet.network")
         dropouts: dict[str, Any] = {
@@ -153,7 +156,9 @@ class MITFRNet(nn.Module):
             classifier_dim=params.classifier_dim,
             classifier_dropout=params.classifier_dropout,
             classifier_norm=params.classifier_norm,
+            outputs=task.outputs,
         )
+        self.task = task
         self.aux_start_epoch = params.aux_start_epoch
         self.score_all = params.reconstruct == "all"
         self.fuse_reconstructed = params.fuse == "reconstructed"
@@ -190,10 +195,10 @@ class MITFRNet(nn.Module):
             present = {m: real & aux for m, real in _present(batch).items()}
             sums["invariance"] = self.invariance(encoded, batch.valid, present).sum()
 
-        prediction = self.fusion(fused, batch.valid)
-        losses = {name: Loss(sums[name], counts[name], self.weights[name]) for name in sums}
-        task = task_loss(prediction, batch.label, weight=self.weights["task"])
-        return Output(prediction, rebuilt, {"task": task, **losses})
+        prediction = self.task.prediction(self.fusion(fused, batch.valid))
+        losses = {"task": task_loss(prediction, batch.label, weight=self.weights["task"])}
+        losses |= {name: Loss(sums[name], counts[name], self.weights[name]) for name in sums}
+        return Output(prediction, rebuilt, losses)
 
     def loss_counts(self, batch: Batch) -> dict[str, Tensor]:
         """Return the count of each loss of `batch`, from its masks alone.

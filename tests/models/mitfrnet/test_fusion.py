@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from mitfrnet.models.mitfrnet.fusion import BatchNorm, Fusion, GateEncoder
+from mitfrnet.models.layers import BatchNorm
+from mitfrnet.models.mitfrnet.fusion import Fusion, GateEncoder
 
 
 def gate_encoder(gate: str) -> GateEncoder:
@@ -82,6 +83,7 @@ def test_classifier(norm, kind):
         classifier_dim=128,
         classifier_dropout=0.0,
         classifier_norm=norm,
+        outputs=1,
     )
     assert isinstance(fusion.classifier[0], kind)
     assert fusion.classifier[1].weight.shape == (128, 104)

@@ -1,0 +1,1 @@
+"""TFN, MulT, MISA and TFR-Net, one file each."""
