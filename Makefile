@@ -38,4 +38,4 @@ check: install ## lint, format and types, without changing a file
 	@$(RUN) mypy
 
 clean: ## remove what the pipeline made, and DVC's cache of it
-	rm -rf data models predictions report work .dvc/cache .dvc/tmp
+	rm -rf data models predictions report timings work .dvc/cache .dvc/tmp

@@ -5,14 +5,16 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import torch
 from numpy.typing import NDArray
-from pydantic import field_validator
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from mitfrnet.data.tensors import SplitTensors
 from mitfrnet.data.utterances import FrozenText, Observed
-from mitfrnet.metrics import Scale, Score, score
-from mitfrnet.missing import MaskParams, Masks, mask_corpus
+from mitfrnet.errors import ParamsError
+from mitfrnet.metrics import ClassScale, Score, parse_scale, score
+from mitfrnet.missing import WHOLE_PATTERNS, MaskParams, Masks, mask_steps
 from mitfrnet.params import StageParams
 from mitfrnet.trained import TrainedModel
 
@@ -23,25 +25,43 @@ _RIDGE_ALPHAS = tuple(10.0**k for k in range(-2, 5))
 
 
 class EvaluateParams(StageParams):
-    """Section `evaluate`."""
+    """Section `evaluate`: what the test masks are drawn by."""
 
-    rates: Literal["matched"] | list[float]  # of the test masks; matched: as trained
+    rates: Literal["matched"] | list[float]  # matched: as trained
+    protocol_rates: list[float] = Field(min_length=1)  # of models that no one rate matches
+    mask_seeds: Literal["matched"] | list[int]  # matched: as trained
 
-    @field_validator("rates", mode="before")
+    @field_validator("rates", "mask_seeds", mode="before")
+    @classmethod
+    def _matched_or_listed(cls, values: Any) -> Any:
+        listed = isinstance(values, list) and all(
+            isinstance(v, int | float) and not isinstance(v, bool) for v in values
+        )
+        if values != "matched" and not (listed and values):
+            raise ValueError("expected 'matched' or a list of numbers")
+        return values
+
+    @field_validator("rates", "protocol_rates")
     @classmethod
     def _known_rates(cls, rates: Any) -> Any:
-        if rates == "matched":
-            return rates
-        if not isinstance(rates, list) or not all(isinstance(r, int | float) for r in rates):
-            raise ValueError("expected 'matched' or a list of rates")
-        if not rates:
-            raise ValueError("expected 'matched' or at least one rate")
-        if len(set(rates)) < len(rates):
-            raise ValueError("a rate stands there twice")
-        for rate in rates:
+        for rate in () if rates == "matched" else rates:
             if not 0 <= rate <= 1:
                 raise ValueError(f"{rate} is no missing rate (expected within [0, 1])")
         return rates
+
+    @field_validator("rates", "protocol_rates", "mask_seeds")
+    @classmethod
+    def _each_once(cls, values: Any) -> Any:
+        if values != "matched" and len(set(values)) < len(values):
+            raise ValueError("a value stands there twice")
+        return values
+
+    @field_validator("mask_seeds")
+    @classmethod
+    def _known_seeds(cls, seeds: Any) -> Any:
+        if seeds != "matched" and min(seeds) < 0:
+            raise ValueError(f"{min(seeds)} is no seed (expected a whole number from 0 on)")
+        return seeds
 
 
 def evaluate(
@@ -57,60 +77,89 @@ def evaluate(
         trained: the model.
         splits: complete features of `train` and `test`; the former for the references only.
         masks: those the model was trained under.
-        params: which rates of missing the test split is scored at.
+        params: which rates and seeds of missing the test split is scored at.
         text: encodes masked transcripts.
 
     Returns:
-        The scores of the one matched rate, or `by_rate` with those of each listed one; and a
-        table of `utterance_id`, `missing_rate`, `label`, `prediction` and each reference.
+        The scores under the one test mask, or, of several, `by_rate` and within it
+        `by_mask_seed`; and a table of `utterance_id`, `missing_rate`, `mask_seed`, `label`,
+        `prediction` and each reference. Of classes, labels and predictions are indices.
+
+    Raises:
+        ParamsError: a rate that the masks' pattern cannot reach, or seeds for a pattern that
+            has its own.
+        FeatureError: the features are not of the kind the model was trained on.
     """
+    # Predictions depend on the number in their last bits, as the weights do.
+    torch.set_num_threads(trained.config["training"]["train"]["threads"])
     test = splits["test"]
-    scale = Scale(**test.metadata["scale"])
+    scale = parse_scale(test.metadata["scale"])
     references = References(splits["train"], masks.observed["train"], text)
-    trained_rate = masks.metadata["rate"]
-    recipe = MaskParams(pattern=masks.metadata["pattern"], seed=masks.metadata["seed"])
-    by_rate: dict[str, dict[str, Score]] = {}
+    recipe = MaskParams(**masks.metadata["params"])
+    by_rate: dict[str, dict[str, dict[str, dict[str, Score]]]] = {}
     tables = []
-    for rate in [trained_rate] if params.rates == "matched" else params.rates:
-        if rate == trained_rate:
-            observed = masks.observed["test"]
-        else:
-            observed = mask_corpus({"test": test.steps}, rate=rate, params=recipe).observed["test"]
-        prediction = trained.predict(test, observed, text)
-        by_rate[str(rate)] = score(prediction, test.label, scale)
-        columns = {
-            "utterance_id": pa.array(test.ids, pa.string()),
-            "missing_rate": pa.array([rate] * len(test.ids), pa.float64()),
-            "label": pa.array(test.label, pa.float32()),
-            "prediction": pa.array(prediction, pa.float32()),
-        }
-        for name, values in references.predict(text.encode(test, observed)).items():
-            columns[name] = pa.array(values, pa.float32())
-        tables.append(pa.table(columns))
-    scores = by_rate[str(trained_rate)] if params.rates == "matched" else {"by_rate": by_rate}
-    return scores, pa.concat_tables(tables)
+    for rate in _test_rates(masks, params):
+        for seed in _mask_seeds(recipe, params):
+            drawn_by = recipe.model_copy(update={"seed": seed})
+            observed = mask_steps(test.steps, rate=rate, split="test", params=drawn_by)
+            whole = recipe.pattern in WHOLE_PATTERNS
+            prediction = trained.predict(test, observed, text, whole=whole)
+            scores = score(prediction, test.label, scale)
+            by_rate.setdefault(str(rate), {"by_mask_seed": {}})["by_mask_seed"][str(seed)] = scores
+            n = len(test.ids)
+            columns = {
+                "utterance_id": pa.array(test.ids, pa.string()),
+                "missing_rate": pa.array([rate] * n, pa.float64()),
+                "mask_seed": pa.array([seed] * n, pa.int64()),
+                "label": pa.array(test.label, pa.float32()),
+                "prediction": pa.array(prediction, pa.float32()),
+            }
+            for name, values in references.predict(text.encode(test, observed)).items():
+                columns[name] = pa.array(values, pa.float32())
+            tables.append(pa.table(columns))
+    return scores if len(tables) == 1 else {"by_rate": by_rate}, pa.concat_tables(tables)
 
 
-REFERENCES = ("majority", "train_mean", "text_ridge")
+def _test_rates(masks: Masks, params: EvaluateParams) -> Sequence[float]:
+    trained_rate = masks.metadata["rate"]
+    if trained_rate is None:
+        return params.protocol_rates
+    return [trained_rate] if params.rates == "matched" else params.rates
+
+
+def _mask_seeds(recipe: MaskParams, params: EvaluateParams) -> Sequence[int]:
+    if params.mask_seeds == "matched":
+        return [recipe.seed]
+    if recipe.pattern == "legacy":
+        raise ParamsError(
+            "params.yaml: evaluate.mask_seeds: pattern legacy has seeds of its own "
+            "(expected matched)"
+        )
+    return params.mask_seeds
 
 
 class References:
     """Predictions that need no neural network, from the training split under the same mask.
 
-    `majority`: the median label on the side of zero where most training labels are.
-    `train_mean`: their mean. `text_ridge`: ridge regression on the mean of the token vectors,
-    its strength chosen by leave-one-out within the training split.
+    Of scores: `majority`, the median label on the side of the neutral point where most training
+    labels are; `train_mean`, their mean; `text_ridge`, ridge regression on the mean of the token vectors,
+    its strength chosen by leave-one-out within the training split. Of classes: `majority`, the
+    most frequent one; `text_logistic`, logistic regression on the same vectors.
     """
 
     def __init__(self, train: SplitTensors, observed: Observed, text: FrozenText) -> None:
-        from sklearn.linear_model import RidgeCV
-
-        label = train.label
-        majority = label > 0 if (label > 0).sum() >= (label < 0).sum() else label < 0
-        self._majority = float(np.median(label[majority])) if majority.any() else 0.0
-        self._mean = float(label.mean())
-        self._ridge = RidgeCV(alphas=_RIDGE_ALPHAS)
-        self._ridge.fit(_mean_vectors(text.encode(train, observed)), label)
+        label, scale = train.label, parse_scale(train.metadata["scale"])
+        if isinstance(scale, ClassScale):
+            self._constants = {"majority": float(np.bincount(label.astype(int)).argmax())}
+            self._name, self._regression = "text_logistic", _logistic(label)
+        else:
+            neutral = scale.neutral_point
+            above, below = label > neutral, label < neutral
+            majority = above if above.sum() >= below.sum() else below
+            median = float(np.median(label[majority])) if majority.any() else neutral
+            self._constants = {"majority": median, "train_mean": float(label.mean())}
+            self._name, self._regression = "text_ridge", _ridge()
+        self._regression.fit(_mean_vectors(text.encode(train, observed)), label)
 
     def predict(self, text: Sequence[Tensor]) -> dict[str, Scores]:
         """Return the prediction of each reference, (utterances,).
@@ -118,10 +167,24 @@ class References:
         Args:
             text: token vectors under the mask, (steps, dim) per utterance.
         """
-        n = len(text)
-        ridge = self._ridge.predict(_mean_vectors(text)).astype(np.float32)
-        constants = [np.full(n, c, dtype=np.float32) for c in (self._majority, self._mean)]
-        return dict(zip(REFERENCES, [*constants, ridge], strict=True))
+        predicted = {name: np.full(len(text), c) for name, c in self._constants.items()}
+        predicted[self._name] = self._regression.predict(_mean_vectors(text))
+        return {name: values.astype(np.float32) for name, values in predicted.items()}
+
+
+def _ridge() -> Any:
+    from sklearn.linear_model import RidgeCV
+
+    return RidgeCV(alphas=_RIDGE_ALPHAS)
+
+
+def _logistic(label: Scores) -> Any:
+    from sklearn.dummy import DummyClassifier
+    from sklearn.linear_model import LogisticRegression
+
+    if len(np.unique(label)) < 2:  # nothing to tell apart
+        return DummyClassifier()
+    return LogisticRegression(max_iter=1000)
 
 
 def _mean_vectors(text: Sequence[Tensor]) -> NDArray[np.float64]:

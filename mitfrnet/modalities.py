@@ -1,3 +1,5 @@
-"""The three modalities, in the one order that columns, features and modules follow."""
+"""The modalities and the splits, each in the one order that columns, features and files follow."""
 
 MODALITIES = ("text", "acoustic", "visual")
+
+SPLITS = ("train", "valid", "test")

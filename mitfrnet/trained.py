@@ -1,7 +1,7 @@
 """A trained model with all it needs to score utterances, and the folder it is kept in."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from mitfrnet.data.utterances import FrozenText, Observed, Scaling, masked_utter
 from mitfrnet.errors import FeatureError
 from mitfrnet.files import replacing, write_json
 from mitfrnet.models import registry
-from mitfrnet.models.output import Output
+from mitfrnet.models.output import Output, Task
 from mitfrnet.models.text_encoder import TextEncoder, best_device
 
 _SCORED_TOGETHER = 64
@@ -55,8 +55,9 @@ class TrainedModel:
     Attributes:
         network: the model.
         scaling: of acoustic and visual features.
-        config: `model` and its `settings`, `dims`, `text` (frozen or fine-tuned), `features`
-            (the fingerprint of each modality's), `scale`, and how it was trained.
+        config: `model`, its name in `params.yaml`, `architecture` and `settings`, `dims`, `text`
+            (frozen or fine-tuned), `features` (the fingerprint of each modality's), `scale`, and
+            how it was trained.
     """
 
     network: Network
@@ -80,7 +81,12 @@ class TrainedModel:
         """
         try:
             config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-            model = registry.build(config["model"], dims=config["dims"], **config["settings"])
+            model = registry.build(
+                config["architecture"],
+                dims=config["dims"],
+                task=task_of(config["scale"]),
+                **config["settings"],
+            )
             encoder = None
             if config["text"] == "finetuned":
                 encoder = TextEncoder(config["features"]["text"]["identity"]["encoder"])
@@ -107,27 +113,39 @@ class TrainedModel:
                 )
 
     def predict(
-        self, split: SplitTensors, observed: Observed, text: FrozenText
+        self, split: SplitTensors, observed: Observed, text: FrozenText, *, whole: bool
     ) -> NDArray[np.float32]:
-        """Return one score per utterance, (utterances,).
+        """Return one score, or the index of one class, per utterance, (utterances,).
 
         Args:
             split: complete features.
             observed: what the mask keeps.
             text: encodes the masked transcripts of a model whose encoder is frozen.
+            whole: whether the mask hides modalities as wholes.
 
         Raises:
             FeatureError: the features are not of the kind the model was trained on.
         """
         self.check_features(split)
-        utterances = prepare(
-            split, observed, self.scaling, None if self.network.text_encoder else text
-        )
+        frozen = None if self.network.text_encoder else text
+        utterances = prepare(split, observed, self.scaling, frozen, whole=whole)
         return predict_utterances(self.network, utterances).numpy()
 
 
+def task_of(scale: Mapping[str, Any]) -> Task:
+    """Return what a model predicts on a corpus, from the label scale in its metadata."""
+    if "classes" in scale:
+        return Task(classes=len(scale["classes"]))
+    return Task(scale["low"], scale["high"])
+
+
 def prepare(
-    split: SplitTensors, observed: Observed, scaling: Scaling, text: FrozenText | None
+    split: SplitTensors,
+    observed: Observed,
+    scaling: Scaling,
+    text: FrozenText | None,
+    *,
+    whole: bool,
 ) -> list[Utterance]:
     """Return the utterances of a split as a network takes them.
 
@@ -137,18 +155,19 @@ def prepare(
         scaling: of acoustic and visual features.
         text: encodes the masked transcripts; None: the network does it from the token ids, and
             finds zeros in place of the vectors.
+        whole: whether the mask hides modalities as wholes.
     """
     if text is not None:
         vectors = text.encode(split, observed)
     else:
         lengths = np.diff(split.modalities["text"].offsets).tolist()
         vectors = [torch.zeros(n, split.dims["text"]) for n in lengths]
-    return masked_utterances(split, observed, vectors, scaling)
+    return masked_utterances(split, observed, vectors, scaling, whole=whole)
 
 
 @torch.no_grad()
 def predict_utterances(network: Network, utterances: Sequence[Utterance]) -> Tensor:
-    """Return the scores of `utterances` on the CPU, (utterances,), in float32."""
+    """Return scores, or indices of classes, on the CPU, (utterances,), in float32."""
     device = next(network.parameters()).device
     network.eval()
     order = sorted(range(len(utterances)), key=lambda i: len(utterances[i].observed["acoustic"]))
@@ -156,5 +175,8 @@ def predict_utterances(network: Network, utterances: Sequence[Utterance]) -> Ten
     for start in range(0, len(order), _SCORED_TOGETHER):
         rows = order[start : start + _SCORED_TOGETHER]
         batch = collate([utterances[i] for i in rows]).to(device)
-        scores[rows] = network(batch, aux=False).prediction.float().cpu()
+        prediction = network(batch, aux=False).prediction
+        if prediction.ndim == 2:
+            prediction = prediction.argmax(1)
+        scores[rows] = prediction.float().cpu()
     return scores

@@ -2,12 +2,15 @@
 
 import logging
 import math
+import statistics
+import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import lightning
+import psutil
 import torch
 import transformers
 from dvclive.lightning import DVCLiveLogger
@@ -24,14 +27,21 @@ from torch.utils.data import DataLoader
 
 from mitfrnet.data.batches import Batch, Utterance, collate
 from mitfrnet.data.tensors import SplitTensors
-from mitfrnet.data.utterances import FrozenText, fit_scaling, load_encoder, no_scaling
+from mitfrnet.data.utterances import (
+    FrozenText,
+    Observed,
+    Scaling,
+    fit_scaling,
+    load_encoder,
+    no_scaling,
+)
 from mitfrnet.errors import ParamsError, TrainingError
-from mitfrnet.missing import Masks
+from mitfrnet.missing import WHOLE_PATTERNS, MaskParams, Masks, mask_steps
 from mitfrnet.models import registry
 from mitfrnet.models.layers import split_weight_decay
 from mitfrnet.models.output import Loss, objective
 from mitfrnet.params import PARAMS_FILE, StageParams, load_params, parse_params
-from mitfrnet.trained import Network, TrainedModel, prepare
+from mitfrnet.trained import Network, TrainedModel, prepare, task_of
 
 WATCHED = "valid/task"
 MAX_SEED = 2**32 - 1  # of NumPy, which Lightning seeds too
@@ -43,12 +53,12 @@ class TrainParams(StageParams):
     text: Literal["frozen", "finetuned"]  # whether the text encoder learns
     scale: Literal["standard", "none"]  # of acoustic and visual features
     max_epochs: int = Field(gt=0)
-    stop_patience: int = Field(gt=0)  # epochs without a better validation task loss
     precision: Literal["32-true", "bf16-mixed"]
+    threads: int = Field(gt=0)  # of the CPU; another number gives other last bits
 
 
 class OptimiserParams(StageParams):
-    """Section `model.<name>.optimiser`: Adam, and when its rate falls."""
+    """Section `model.<name>.optimiser`: Adam, when its rate falls, and when it stops."""
 
     batch_size: int = Field(gt=0)
     accumulate: int = Field(gt=0)  # batches whose gradients make one step
@@ -56,27 +66,46 @@ class OptimiserParams(StageParams):
     weight_decay: float = Field(ge=0)  # never on biases and norms
     text_learning_rate: float = Field(gt=0)  # of a fine-tuned text encoder
     text_weight_decay: float = Field(ge=0)
-    clip_value: float = Field(gt=0)  # no element of a gradient is larger
+    clip_value: float | None = Field(gt=0)  # no element of a gradient is larger; null: no limit
     plateau_factor: float = Field(gt=0, lt=1)  # of the rates, when validation stalls
-    plateau_patience: int = Field(ge=0)  # epochs
+    plateau_patience: int | None = Field(ge=0)  # epochs; null: the rates stay
+    stop_patience: int = Field(gt=0)  # epochs without a better validation task loss
 
 
 class ModelParams(StageParams):
     """Section `model.<name>`."""
 
+    architecture: str  # of the registry
     network: dict[str, Any]
     optimiser: OptimiserParams
 
 
-def load_model_params(name: str, path: Path = PARAMS_FILE) -> ModelParams:
+def load_model_params(name: str, *, baseline: bool, path: Path = PARAMS_FILE) -> ModelParams:
     """Return the section of one model, its network's settings checked too.
+
+    Args:
+        name: of the section below `model`.
+        baseline: whether it is named in `grid.baselines`, and not in `grid.models`. DVC watches
+            the file of the baseline's name, and the folder of MIT-FRNet for all others.
+        path: of the parameter file.
 
     Raises:
         ParamsError: the model is unknown, or its section is not as it should be.
     """
-    kind = registry.params_type(name)
+    where = f"{path}: model.{name}"
     params = load_params(ModelParams, section=f"model.{name}", path=path)
-    parse_params(kind, params.network, where=f"{path}: model.{name}.network")
+    try:
+        kind = registry.params_type(params.architecture)
+    except ParamsError as error:
+        raise ParamsError(f"{where}.architecture: {error}") from error
+    expected = name if baseline else "mitfrnet"
+    if params.architecture != expected:
+        axis = "grid.baselines" if baseline else "grid.models"
+        raise ParamsError(
+            f"{where}.architecture: {params.architecture} (expected {expected} for an entry of "
+            f"{axis}: DVC would not notice a change to another model's code)"
+        )
+    parse_params(kind, params.network, where=f"{where}.network")
     return params
 
 
@@ -91,25 +120,41 @@ def check_seed(text: str) -> int:
     return int(text)
 
 
+class Trained(NamedTuple):
+    """What training gives.
+
+    Attributes:
+        model: the one of the best epoch.
+        cost: `seconds_per_epoch` (median, with validation), `epochs`, `parameters`,
+            `peak_memory_mb` (of the process, or of the GPU), `device` and `threads`. It differs
+            from run to run and stays out of the model's folder.
+    """
+
+    model: TrainedModel
+    cost: dict[str, Any]
+
+
 def train(
     splits: Mapping[str, SplitTensors],
     masks: Masks,
     *,
-    model: str,
+    name: str,
     model_params: ModelParams,
     params: TrainParams,
     seed: int,
     curves: Path,
     text_cache: Path | None = None,
-) -> TrainedModel:
-    """Return the model of the epoch with the lowest validation task loss.
+) -> Trained:
+    """Return the model of the epoch with the lowest validation task loss, and what it took.
 
-    Only the splits `train` and `valid` are looked at. Sets the global seeds.
+    Only the splits `train` and `valid` are looked at. Sets the global seeds and the number of
+    threads.
 
     Args:
         splits: complete features.
-        masks: what is hidden of them, in training and validation alike.
-        model: a name of the registry.
+        masks: what is hidden of them; under `random_train` the training masks are drawn anew
+            in each epoch.
+        name: of the model in `params.yaml`.
         model_params: its network and optimiser.
         params: of training.
         seed: of weights, dropout and the order of utterances.
@@ -119,39 +164,48 @@ def train(
     Raises:
         TrainingError: no epoch had a finite validation loss.
     """
-    training, validation = splits["train"], splits["valid"]
-    observed = masks.observed
+    torch.set_num_threads(params.threads)
+    training = splits["train"]
     scaling = (
-        fit_scaling(training, observed["train"])
+        fit_scaling(training, masks.observed["train"])
         if params.scale == "standard"
         else no_scaling(training.dims)
     )
     features = training.metadata["features"]
-    frozen = encoder = None
+    identity = features["text"]["identity"]
+    frozen = redrawn = encoder = None
     if params.text == "frozen":
-        frozen = FrozenText(features["text"]["identity"], text_cache)
+        frozen, redrawn = FrozenText(identity, text_cache), FrozenText(identity)
     else:
-        encoder = load_encoder(features["text"]["identity"]).train()
-    utterances = {
-        name: prepare(split, observed[name], scaling, frozen)
-        for name, split in (("train", training), ("valid", validation))
-    }
+        encoder = load_encoder(identity).train()
+    utterances = Utterances(splits, masks, scaling, frozen=frozen, redrawn=redrawn)
     # Only now: loading a text encoder may draw numbers, and a warm cache loads none.
     lightning.seed_everything(seed, verbose=False)
-    network = Network(registry.build(model, dims=training.dims, **model_params.network), encoder)
+    model = registry.build(
+        model_params.architecture,
+        dims=training.dims,
+        task=task_of(training.metadata["scale"]),
+        **model_params.network,
+    )
+    network = Network(model, encoder)
 
     optimiser = model_params.optimiser
-    best = _KeepBest()
-    trainer = _trainer(params, best, curves)
-    _fit(trainer, _Learner(network, optimiser), utterances, optimiser, seed)
+    best, clock = _KeepBest(), _Clock()
+    trainer = _trainer(params, optimiser, best, clock, curves)
+    with warnings.catch_warnings():
+        for known in (".*does not have many workers.*", ".*LeafSpec.*"):
+            warnings.filterwarnings("ignore", known)
+        trainer.fit(_Learner(network, optimiser, utterances, seed))
     if not best.state:
         raise TrainingError(
-            f"model {model!r}: the validation loss was not a number from the first epoch on "
+            f"model {name!r}: the validation loss was not a number from the first epoch on "
             "(a lower learning_rate may help)"
         )
     network.load_state_dict(best.state)
+    parameters = sum(p.numel() for p in network.parameters())
     config = {
-        "model": model,
+        "model": name,
+        "architecture": model_params.architecture,
         "settings": model_params.network,
         "dims": training.dims,
         "text": params.text,
@@ -163,11 +217,11 @@ def train(
             "train": params.model_dump(),
             "optimiser": optimiser.model_dump(),
             "masks": masks.metadata,
-            "clips": {name: len(u) for name, u in utterances.items()},
+            "clips": {split: len(splits[split].ids) for split in ("train", "valid")},
             "best_epoch": best.epoch,
             "unscored_reconstructions": list(scaling.unscored),
             "best_valid_task_loss": best.loss,
-            "parameters": sum(p.numel() for p in network.parameters()),
+            "parameters": parameters,
         },
         "versions": {
             "torch": torch.__version__,
@@ -175,17 +229,73 @@ def train(
             "transformers": transformers.__version__,
         },
     }
-    return TrainedModel(network.eval(), scaling, config)
+    cost = clock.cost() | {"parameters": parameters, "threads": params.threads}
+    return Trained(TrainedModel(network.eval(), scaling, config), cost)
 
 
-def _trainer(params: TrainParams, best: "_KeepBest", curves: Path) -> Trainer:
+class Utterances:
+    """The utterances of training and validation under their masks.
+
+    Args:
+        splits: complete features.
+        masks: what is hidden of them.
+        scaling: of acoustic and visual features.
+        frozen: encodes masked transcripts; None: the network does it from the token ids.
+        redrawn: as `frozen`, for masks that are used in one epoch only.
+    """
+
+    def __init__(
+        self,
+        splits: Mapping[str, SplitTensors],
+        masks: Masks,
+        scaling: Scaling,
+        *,
+        frozen: FrozenText | None,
+        redrawn: FrozenText | None,
+    ) -> None:
+        self._split, self._scaling, self._redrawn = splits["train"], scaling, redrawn
+        self._params = MaskParams(**masks.metadata["params"])
+        self._whole = masks.metadata["pattern"] in WHOLE_PATTERNS
+        self._each_epoch = masks.metadata["protocol"] == "random_train"
+        self.valid = self._prepare(splits["valid"], masks.observed["valid"], frozen)
+        if self._each_epoch:
+            self._epoch, self._train = 1, self._draw(1)
+        else:
+            self._train = self._prepare(self._split, masks.observed["train"], frozen)
+
+    def train(self, epoch: int) -> list[Utterance]:
+        """Return the training utterances of an epoch, counted from 1."""
+        if self._each_epoch and epoch != self._epoch:
+            self._epoch, self._train = epoch, self._draw(epoch)
+        return self._train
+
+    def _draw(self, epoch: int) -> list[Utterance]:
+        observed = mask_steps(
+            self._split.steps, rate=None, split="train", params=self._params, epoch=epoch
+        )
+        return self._prepare(self._split, observed, self._redrawn)
+
+    def _prepare(
+        self, split: SplitTensors, observed: Observed, text: FrozenText | None
+    ) -> list[Utterance]:
+        return prepare(split, observed, self._scaling, text, whole=self._whole)
+
+
+def _trainer(
+    params: TrainParams,
+    optimiser: OptimiserParams,
+    best: "_KeepBest",
+    clock: "_Clock",
+    curves: Path,
+) -> Trainer:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    stop = EarlyStopping(WATCHED, patience=optimiser.stop_patience)
     return Trainer(
         accelerator="gpu" if torch.cuda.is_available() else "cpu",
         devices=1,
         precision=params.precision,
         max_epochs=params.max_epochs,
-        callbacks=[best, EarlyStopping(WATCHED, patience=params.stop_patience), _ProgressBar(best)],
+        callbacks=[best, stop, clock, _ProgressBar(best)],
         # Otherwise DVCLive writes into the repository's own dvc.yaml and makes an experiment.
         logger=DVCLiveLogger(dir=str(curves), dvcyaml=None, save_dvc_exp=False),
         enable_checkpointing=False,
@@ -194,32 +304,9 @@ def _trainer(params: TrainParams, best: "_KeepBest", curves: Path) -> Trainer:
         num_sanity_val_steps=0,
         deterministic=True,
         log_every_n_steps=1,
+        # The masks of an epoch may be its own.
+        reload_dataloaders_every_n_epochs=1,
     )
-
-
-def _fit(
-    trainer: Trainer,
-    learner: "_Learner",
-    utterances: Mapping[str, list[Utterance]],
-    optimiser: OptimiserParams,
-    seed: int,
-) -> None:
-    batches: DataLoader[Any] = DataLoader(
-        cast(Any, utterances["train"]),
-        batch_size=optimiser.batch_size * optimiser.accumulate,
-        shuffle=True,
-        generator=torch.Generator().manual_seed(seed),
-        collate_fn=_Parts(optimiser.batch_size),
-    )
-    validation: DataLoader[Any] = DataLoader(
-        cast(Any, utterances["valid"]),
-        batch_size=optimiser.batch_size,
-        collate_fn=_Parts(optimiser.batch_size),
-    )
-    with warnings.catch_warnings():
-        for known in (".*does not have many workers.*", ".*LeafSpec.*"):
-            warnings.filterwarnings("ignore", known)
-        trainer.fit(learner, batches, validation)
 
 
 class _Parts:
@@ -253,12 +340,32 @@ class _EpochMeans:
 class _Learner(LightningModule):
     """One optimiser step per batch of parts, losses normalised over all of them."""
 
-    def __init__(self, network: Network, params: OptimiserParams) -> None:
+    def __init__(
+        self, network: Network, params: OptimiserParams, utterances: Utterances, seed: int
+    ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.network = network
         self._params = params
+        self._utterances = utterances
+        self._order = torch.Generator().manual_seed(seed)
         self._means = {"train": _EpochMeans(), "valid": _EpochMeans()}
+
+    def train_dataloader(self) -> Any:
+        """Return the batches of an epoch, each of the parts that make one step."""
+        size, accumulate = self._params.batch_size, self._params.accumulate
+        return DataLoader(
+            cast(Any, self._utterances.train(self.current_epoch + 1)),
+            batch_size=size * accumulate,
+            shuffle=True,
+            generator=self._order,
+            collate_fn=_Parts(size),
+        )
+
+    def val_dataloader(self) -> Any:
+        """Return the batches of validation."""
+        size = self._params.batch_size
+        return DataLoader(cast(Any, self._utterances.valid), size, collate_fn=_Parts(size))
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, index: int) -> Any:
         """Move the parts of a batch."""
@@ -276,7 +383,8 @@ class _Learner(LightningModule):
             losses = self.network(part, aux=aux).losses
             self.manual_backward(objective(losses, counts))
             self._means["train"].add(losses)
-        clip_grad_value_(self.network.parameters(), self._params.clip_value)
+        if self._params.clip_value is not None:
+            clip_grad_value_(self.network.parameters(), self._params.clip_value)
         optimiser.step()
 
     def on_train_epoch_end(self) -> None:
@@ -292,9 +400,10 @@ class _Learner(LightningModule):
         """Log the task loss, and lower the learning rates where it stalls."""
         means = self._means["valid"].collect("valid")
         self.log_dict(means)
-        scheduler = cast(ReduceLROnPlateau, self.lr_schedulers())
-        scheduler.step(float(means[WATCHED]))
-        self.log("learning_rate", scheduler.get_last_lr()[0])
+        if self._params.plateau_patience is not None:
+            cast(ReduceLROnPlateau, self.lr_schedulers()).step(float(means[WATCHED]))
+        optimiser = cast(LightningOptimizer, self.optimizers())
+        self.log("learning_rate", optimiser.param_groups[0]["lr"])
 
     def configure_optimizers(self) -> Any:
         """Return Adam with separate rates for the text encoder, none decaying norms or biases."""
@@ -305,6 +414,8 @@ class _Learner(LightningModule):
                 self.network.text_encoder, params.text_learning_rate, params.text_weight_decay
             )
         optimiser = torch.optim.Adam(groups)
+        if params.plateau_patience is None:
+            return optimiser
         scheduler = ReduceLROnPlateau(
             optimiser, factor=params.plateau_factor, patience=params.plateau_patience
         )
@@ -333,6 +444,37 @@ class _KeepBest(Callback):
             self.loss, self.epoch = loss, trainer.current_epoch + 1
             state = cast(_Learner, pl_module).network.state_dict()
             self.state = {k: v.detach().to("cpu", copy=True) for k, v in state.items()}
+
+
+class _Clock(Callback):
+    """Measures what epochs take, validation included."""
+
+    def __init__(self) -> None:
+        self._start = 0.0
+        self._seconds: list[float] = []
+        self._bytes = 0
+        self._device = ""
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._start = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if pl_module.device.type == "cuda":
+            self._device = torch.cuda.get_device_name(pl_module.device)
+            used = torch.cuda.max_memory_allocated(pl_module.device)
+        else:
+            self._device, used = "cpu", psutil.Process().memory_info().rss
+        self._seconds.append(time.perf_counter() - self._start)
+        self._bytes = max(self._bytes, used)
+
+    def cost(self) -> dict[str, Any]:
+        """Return what was measured."""
+        return {
+            "seconds_per_epoch": statistics.median(self._seconds),
+            "epochs": len(self._seconds),
+            "peak_memory_mb": self._bytes / 2**20,
+            "device": self._device,
+        }
 
 
 class _ProgressBar(Callback):

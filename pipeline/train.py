@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from mitfrnet.data.tensors import read_tensors
+from mitfrnet.files import write_json
 from mitfrnet.missing import read_masks
 from mitfrnet.params import load_params
 from mitfrnet.training import TrainParams, check_seed, load_model_params, train
@@ -16,26 +17,29 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--tensors", type=Path, required=True)
     parser.add_argument("--masks", type=Path, required=True)
     parser.add_argument("--model", required=True)
+    parser.add_argument("--baseline", action="store_true", help="named in grid.baselines")
     parser.add_argument("--seed", required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--timings", type=Path, required=True)
     args = parser.parse_args(argv)
 
     params = load_params(TrainParams, section="train")
-    model_params = load_model_params(args.model)
+    model_params = load_model_params(args.model, baseline=args.baseline)
     splits = read_tensors(args.tensors, ["train", "valid"])
     masks = read_masks(args.masks, {name: split.steps for name, split in splits.items()})
     trained = train(
         splits,
         masks,
-        model=args.model,
+        name=args.model,
         model_params=model_params,
         params=params,
         seed=check_seed(args.seed),
         curves=args.out / "curves",
         text_cache=args.work / "text",
     )
-    trained.save(args.out)
+    trained.model.save(args.out)
+    write_json(trained.cost, args.timings)
 
 
 if __name__ == "__main__":

@@ -6,21 +6,22 @@ import numpy as np
 import pytest
 import torch
 
-from mitfrnet.data.utterances import FrozenText
+from mitfrnet.data.utterances import FrozenText, no_scaling
 from mitfrnet.errors import FeatureError, ParamsError, TrainingError
 from mitfrnet.evaluation import EvaluateParams, evaluate
-from mitfrnet.missing import MaskParams, mask_corpus
+from mitfrnet.metrics import ClassScale
+from mitfrnet.missing import Condition, MaskParams, mask_corpus
 from mitfrnet.models.output import Loss
-from mitfrnet.params import PARAMS_FILE, load_params
+from mitfrnet.params import PARAMS_FILE, load_params, parse_params
 from mitfrnet.trained import TrainedModel
-from mitfrnet.training import TrainParams, _EpochMeans, load_model_params, train
-from tests.data.made import make_split
+from mitfrnet.training import TrainParams, Utterances, _EpochMeans, load_model_params, train
+from tests.data.made import DIMS, make_split
 
 pytestmark = pytest.mark.slow
 
-SHIPPED = load_model_params("mitfrnet")
+SHIPPED = load_model_params("mitfrnet", baseline=False)
 PARAMS = load_params(TrainParams, section="train").model_copy(update={"max_epochs": 3})
-MASK = MaskParams(pattern="random", seed=1)
+MASK = load_params(MaskParams, section="mask")
 
 
 @pytest.fixture(scope="module")
@@ -42,12 +43,12 @@ def fit(splits, masks, folder, seed=1, params=PARAMS, **optimiser):
     return train(
         splits,
         masks,
-        model="mitfrnet",
+        name="mitfrnet",
         model_params=SHIPPED.model_copy(update={"optimiser": changed}),
         params=params,
         seed=seed,
         curves=folder / "curves",
-    )
+    ).model
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,8 @@ def text_of(split):
 
 
 def predict(folder, split, masks, name="test"):
-    return TrainedModel.load(folder).predict(split, masks.observed[name], text_of(split))
+    observed = masks.observed[name]
+    return TrainedModel.load(folder).predict(split, observed, text_of(split), whole=False)
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(
@@ -144,7 +146,7 @@ def test_a_prediction_does_not_depend_on_other_utterances(splits, masks, trained
                     r,
                     values=r.rows(r.values)[i],
                     detected=r.rows(r.detected)[i],
-                    start_s=r.rows(r.start_s)[i],
+                    time_s=r.rows(r.time_s)[i],
                     offsets=np.array([0, r.offsets[i + 1] - r.offsets[i]]),
                 )
                 for m, r in split.modalities.items()
@@ -153,9 +155,8 @@ def test_a_prediction_does_not_depend_on_other_utterances(splits, masks, trained
             special=split.modalities["text"].rows(split.special)[i],
         )
         observed = {m: [rows[i]] for m, rows in masks.observed["test"].items()}
-        assert model.predict(alone, observed, text_of(split)) == pytest.approx(
-            together[i], abs=1e-5
-        )
+        prediction = model.predict(alone, observed, text_of(split), whole=False)
+        assert prediction == pytest.approx(together[i], abs=1e-5)
 
 
 def test_accumulated_batches_make_the_step_of_the_whole(splits, masks, tmp_path):
@@ -171,12 +172,12 @@ def test_accumulated_batches_make_the_step_of_the_whole(splits, masks, tmp_path)
         model = train(
             splits,
             masks,
-            model="mitfrnet",
+            name="mitfrnet",
             model_params=SHIPPED.model_copy(update={"network": network, "optimiser": optimiser}),
             params=PARAMS.model_copy(update={"max_epochs": 1}),
             seed=1,
             curves=tmp_path / str(size),
-        )
+        ).model
         weights.append(torch.cat([p.flatten() for p in model.network.parameters()]))
     start = torch.cat([w.abs() for w in weights]).max()
     # Adam turns rounding in a tiny gradient into a visible part of a step of 1e-4.
@@ -198,11 +199,17 @@ def test_a_fine_tuned_encoder_learns_and_is_stored(splits, masks, tmp_path):
     assert np.isfinite(predict(tmp_path, few["test"], drawn)).all()
 
 
+MATCHED = EvaluateParams(rates="matched", protocol_rates=[0.0, 0.5], mask_seeds="matched")
+
+
+def scored(folder, splits, masks, **changes):
+    model = TrainedModel.load(folder)
+    params = MATCHED.model_copy(update=changes)
+    return evaluate(model, splits, masks, params, text_of(splits["test"]))
+
+
 def test_evaluation_scores_the_matched_rate_beside_the_references(splits, masks, trained):
-    model = TrainedModel.load(trained)
-    scores, table = evaluate(
-        model, splits, masks, EvaluateParams(rates="matched"), text_of(splits["test"])
-    )
+    scores, table = scored(trained, splits, masks)
     assert table["utterance_id"].to_pylist() == splits["test"].ids
     assert set(table["missing_rate"].to_pylist()) == {0.4}
     label, prediction = (table[c].to_numpy() for c in ("label", "prediction"))
@@ -214,17 +221,107 @@ def test_evaluation_scores_the_matched_rate_beside_the_references(splits, masks,
     assert len(set(table["text_ridge"].to_pylist())) > 1
 
 
-def test_evaluation_at_listed_rates_uses_the_recipe_of_the_masks(splits, masks, trained):
+def test_evaluation_at_listed_rates_and_seeds_uses_the_recipe_of_the_masks(splits, masks, trained):
+    scores, table = scored(trained, splits, masks, rates=[0.0, 0.4], mask_seeds=[1, 2])
+    matched, matched_table = scored(trained, splits, masks)
+    by_seed = scores["by_rate"]["0.4"]["by_mask_seed"]
+    assert by_seed["1"] == matched
+    assert by_seed["2"] != matched
+    whole = scores["by_rate"]["0.0"]["by_mask_seed"]
+    assert whole["1"] == whole["2"] != matched
+    rows = [row for row in table.to_pylist() if (row["missing_rate"], row["mask_seed"]) == (0.4, 1)]
+    assert rows == matched_table.to_pylist()
+
+
+def test_seeds_for_a_pattern_that_has_its_own_are_refused(splits, trained):
+    legacy = MASK.model_copy(update={"pattern": "legacy"})
+    drawn = mask_corpus({n: s.steps for n, s in splits.items()}, rate=0.4, params=legacy)
+    assert scored(trained, splits, drawn)[0]["n"] == 7
+    with pytest.raises(ParamsError, match="pattern legacy has seeds of its own"):
+        scored(trained, splits, drawn, mask_seeds=[1, 2])
+
+
+def test_random_train_hides_something_else_each_epoch_and_is_tested_at_all_rates(splits, tmp_path):
+    steps = {n: s.steps for n, s in splits.items()}
+    drawn = mask_corpus(steps, rate=Condition("random_train"), params=MASK)
+    text = text_of(splits["train"])
+    utterances = Utterances(splits, drawn, no_scaling(DIMS), frozen=text, redrawn=text)
+    epochs = [utterances.train(epoch) for epoch in (1, 2)]
+    hidden = [torch.cat([u.hidden["acoustic"] for u in epoch]) for epoch in epochs]
+    assert not torch.equal(*hidden)
+    # A rate for each clip: some lose much, others little.
+    shares = [float(u.hidden["acoustic"].float().mean()) for u in epochs[0]]
+    assert min(shares) < 0.25
+    assert max(shares) > 0.75
+    assert torch.equal(
+        torch.cat([u.values["text"] for u in utterances.train(1)]),
+        torch.cat([u.values["text"] for u in epochs[0]]),
+    )
+
+    fit(splits, drawn, tmp_path).save(tmp_path)
+    scores, _ = scored(tmp_path, splits, drawn)
+    assert list(scores["by_rate"]) == ["0.0", "0.5"]
+    fit(splits, drawn, tmp_path / "again").save(tmp_path / "again")
+    weights = [(p / "model.safetensors").read_bytes() for p in (tmp_path, tmp_path / "again")]
+    assert weights[0] == weights[1]
+
+
+def test_a_wholly_hidden_modality_looks_as_one_that_was_never_there(splits, trained):
+    """Under `modality` at rate 1 neither what was said nor how long it took changes a score."""
+    params = MASK.model_copy(update={"pattern": "modality", "modalities": ("text", "visual")})
+    split = splits["test"]
+    observed = mask_corpus({"test": split.steps}, rate=1.0, params=params).observed["test"]
+    empty = {m: [np.zeros(0, bool) for _ in split.ids] for m in ("text", "visual")}
+    nothing = np.zeros(len(split.ids) + 1, dtype=np.int64)
+    gone = {
+        m: replace(r, values=r.values[:0], detected=r.detected[:0], time_s=r.time_s[:0],
+                   offsets=nothing)
+        for m, r in split.modalities.items() if m != "acoustic"
+    }  # fmt: skip
+    absent = replace(
+        split,
+        modalities={**split.modalities, **gone},
+        token_ids=split.token_ids[:0],
+        special=split.special[:0],
+    )
     model = TrainedModel.load(trained)
-    scores, table = evaluate(
-        model, splits, masks, EvaluateParams(rates=[0.0, 0.4]), text_of(splits["test"])
+    hidden = model.predict(split, observed, text_of(split), whole=True)
+    missing = model.predict(absent, {**observed, **empty}, text_of(split), whole=True)
+    assert np.array_equal(hidden, missing)
+
+
+def test_classes_are_trained_scored_and_named(tmp_path):
+    """Three emotions: cross-entropy, accuracy and F1, beside the majority and text alone."""
+    scale = ClassScale(classes=("anger", "joy", "sadness")).model_dump()
+    few = {
+        n: replace(
+            make_split(9, seed=i),
+            label=np.array([0, 1, 2, 1, 0, 1, 2, 1, 1], dtype=np.float32),
+            metadata=make_split(9).metadata | {"scale": scale},
+        )
+        for i, n in enumerate(("train", "valid", "test"))
+    }
+    drawn = mask_corpus({n: s.steps for n, s in few.items()}, rate=0.4, params=MASK)
+    fit(few, drawn, tmp_path).save(tmp_path)
+    scores, table = scored(tmp_path, few, drawn)
+    assert set(table["prediction"].to_pylist()) <= {0.0, 1.0, 2.0}
+    assert set(table["majority"].to_pylist()) == {1.0}
+    assert set(table["text_logistic"].to_pylist()) <= {0.0, 1.0, 2.0}
+    right = np.mean(table["prediction"].to_numpy() == table["label"].to_numpy())
+    assert scores["accuracy"] == pytest.approx(right)
+    assert {"f1_macro", "f1_weighted"} <= scores.keys()
+
+
+def test_what_training_took_is_measured_and_kept_out_of_the_model(splits, masks, tmp_path):
+    trained = train(
+        splits, masks, name="mitfrnet", model_params=SHIPPED, params=PARAMS, seed=1, curves=tmp_path
     )
-    matched, _ = evaluate(
-        model, splits, masks, EvaluateParams(rates="matched"), text_of(splits["test"])
-    )
-    assert scores["by_rate"]["0.4"] == matched
-    assert set(table["missing_rate"].to_pylist()) == {0.0, 0.4}
-    assert scores["by_rate"]["0.0"] != matched
+    cost = trained.cost
+    assert cost["epochs"] == PARAMS.max_epochs
+    assert cost["seconds_per_epoch"] > 0
+    assert cost["peak_memory_mb"] > 50
+    assert cost["parameters"] == sum(p.numel() for p in trained.model.network.parameters())
+    assert "seconds_per_epoch" not in str(trained.model.config)
 
 
 def test_features_of_other_settings_are_refused(splits, masks, trained):
@@ -252,19 +349,51 @@ def test_wrong_model_settings_are_explained(tmp_path, old, new, message):
     assert old in text
     (tmp_path / "params.yaml").write_text(text.replace(old, new, 1))
     with pytest.raises(ParamsError) as error:
-        load_model_params("mitfrnet", tmp_path / "params.yaml")
+        load_model_params("mitfrnet", baseline=False, path=tmp_path / "params.yaml")
     assert message in str(error.value)
 
 
-def test_an_unknown_model_is_named():
-    with pytest.raises(ParamsError, match="unknown model"):
-        load_model_params("mitfrnett")
+@pytest.mark.parametrize(
+    ("name", "baseline", "message"),
+    [
+        ("mitfrnett", False, r"model\.mitfrnett: no such section \(found: mitfrnet, "),
+        ("tfn", False, "expected mitfrnet for an entry of grid.models"),
+        ("tfn", True, None),
+        ("mitfrnet_no_mmr", True, "expected mitfrnet_no_mmr for an entry of grid.baselines"),
+    ],
+)
+def test_a_model_stands_on_its_own_axis(name, baseline, message):
+    if message is None:
+        assert load_model_params(name, baseline=baseline).architecture == name
+        return
+    with pytest.raises(ParamsError, match=message):
+        load_model_params(name, baseline=baseline)
 
 
-@pytest.mark.parametrize("rates", [[], [1.2], "all"])
-def test_wrong_rates_to_evaluate_are_refused(rates):
-    with pytest.raises(ValueError, match="rate"):
-        EvaluateParams(rates=rates)
+def test_ablations_differ_from_the_full_model_in_their_switch_alone():
+    full = SHIPPED.network
+    for name, switch in (("mitfrnet_no_mmr", "mmr"), ("mitfrnet_no_mitr", "mitr")):
+        ablated = load_model_params(name, baseline=False)
+        assert full[switch] is True
+        assert ablated.network == full | {switch: False}
+        assert ablated.optimiser == SHIPPED.optimiser
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"rates": []}, "rates"),
+        ({"rates": [1.2]}, "1.2 is no missing rate"),
+        ({"rates": "all"}, "expected 'matched' or a list"),
+        ({"rates": [0.5, 0.5]}, "stands there twice"),
+        ({"protocol_rates": []}, "protocol_rates"),
+        ({"mask_seeds": [-1]}, "-1 is no seed"),
+        ({"mask_seeds": "any"}, "expected 'matched' or a list"),
+    ],
+)
+def test_wrong_masks_to_evaluate_under_are_refused(wrong, message):
+    with pytest.raises(ParamsError, match=message):
+        parse_params(EvaluateParams, MATCHED.model_dump() | wrong, where="evaluate")
 
 
 def test_training_that_diverges_is_an_error(splits, masks, tmp_path):

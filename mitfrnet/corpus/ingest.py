@@ -5,19 +5,21 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
-from pydantic import Field, field_validator
+from numpy.typing import NDArray
+from pydantic import Field, ValidationInfo, field_validator
 
 from mitfrnet import media
 from mitfrnet.corpus.layouts import LAYOUTS, LabelledClip
-from mitfrnet.corpus.manifest import PROBE_FIELDS, SPLITS, make_manifest
+from mitfrnet.corpus.manifest import PROBE_FIELDS, make_manifest, manifest_settings
 from mitfrnet.corpus.splits import SplitParams, assign_splits
 from mitfrnet.errors import CorpusError
 from mitfrnet.files import sha256_of
-from mitfrnet.metrics import SCALES, Scale
-from mitfrnet.modalities import MODALITIES
+from mitfrnet.metrics import SCALES, ClassNames, ClassScale, LabelScale, Scale, parse_scale
+from mitfrnet.modalities import MODALITIES, SPLITS
 from mitfrnet.params import StageParams
 from mitfrnet.workers import WorkerFailure, supervised_map
 
@@ -28,13 +30,17 @@ class CorpusParams(StageParams):
     Attributes:
         layout: reader of the folder.
         language: of the transcripts, an ISO 639 code.
-        scale: `mosi` ([-3, 3]), `sims` ([-1, 1]), or a scale of its own.
+        task: `regression`: labels are scores; `classification`: they are names of classes.
+        scale: of scores: `mosi` ([-3, 3]), `sims` ([-1, 1]), or a scale of its own.
+        classes: of class labels: their names; a label is stored as an index into them.
         text_encoder: takes the place of `extract.text.encoder` for this corpus.
     """
 
     layout: str
     language: str = Field(pattern="^[a-z]{2,3}$")
-    scale: str | Scale
+    task: Literal["regression", "classification"] = "regression"
+    scale: Scale | None = Field(default=None, validate_default=True)
+    classes: ClassNames | None = Field(default=None, validate_default=True)
     text_encoder: str | None = None
 
     @field_validator("layout")
@@ -44,17 +50,40 @@ class CorpusParams(StageParams):
             raise ValueError(f"unknown layout, expected {', '.join(LAYOUTS)}")
         return name
 
-    @field_validator("scale")
+    @field_validator("scale", mode="before")
     @classmethod
-    def _known_scale(cls, scale: str | Scale) -> str | Scale:
-        if isinstance(scale, str) and scale not in SCALES:
-            raise ValueError(f"unknown scale, expected {', '.join(SCALES)}, or low, high, family")
+    def _known_scale(cls, scale: Any, info: ValidationInfo) -> Any:
+        forms = f"{', '.join(SCALES)}, or low and high with family, or with own cuts"
+        _check_presence(scale, info, "regression", f"expected {forms}")
+        if isinstance(scale, str):
+            if scale not in SCALES:
+                raise ValueError(f"unknown scale, expected {forms}")
+            return SCALES[scale]
         return scale
 
+    @field_validator("classes")
+    @classmethod
+    def _known_classes(
+        cls, classes: tuple[str, ...] | None, info: ValidationInfo
+    ) -> tuple[str, ...] | None:
+        _check_presence(classes, info, "classification", "expected the names of the classes")
+        return classes
+
     @property
-    def resolved_scale(self) -> Scale:
-        """Return the bounds and classes of the labels."""
-        return SCALES[self.scale] if isinstance(self.scale, str) else self.scale
+    def resolved_scale(self) -> LabelScale:
+        """Return the bounds and cuts of the labels, or their classes."""
+        scale = self.scale if self.classes is None else ClassScale(classes=self.classes)
+        assert scale is not None  # checked with the block
+        return scale
+
+
+def _check_presence(value: Any, info: ValidationInfo, task: str, expected: str) -> None:
+    """Refuse a key that is absent under its task, or present under the other."""
+    asked = info.data.get("task", task)  # an unknown task has its own error
+    if value is None and asked == task:
+        raise ValueError(f"absent, and required for {task} ({expected})")
+    if value is not None and asked != task:
+        raise ValueError(f"only for task {task}, and task is {asked}")
 
 
 class IngestParams(StageParams):
@@ -155,7 +184,7 @@ def build_manifest(
         )
     settings = {
         "language": corpus.language,
-        "scale": corpus.resolved_scale.model_dump(),
+        "scale": corpus.resolved_scale.model_dump(mode="json"),
         "text_encoder": corpus.text_encoder,
         "limits": ingest.limits.model_dump(),
         "max_bad_fraction": ingest.max_bad_fraction,
@@ -185,7 +214,7 @@ def check_bad_fraction(manifest: pa.Table, max_bad_fraction: float, folder: Path
 
 def summarise(manifest: pa.Table) -> dict[str, Any]:
     """Return what `quality.json` holds: counts, hours, and what is naturally missing and why."""
-    labels = manifest["label"].to_numpy()
+    scale = parse_scale(manifest_settings(manifest)["scale"])
     video_splits = set(zip(*(manifest[c].to_pylist() for c in ("video_id", "split")), strict=True))
     videos = Counter(video for video, _ in video_splits)
     durations = [d for d in manifest["duration_s"].to_pylist() if d is not None]
@@ -195,14 +224,22 @@ def summarise(manifest: pa.Table) -> dict[str, Any]:
         "videos_on_two_sides": sum(n > 1 for n in videos.values()),
         "hours": sum(durations) / 3600,
         "splits": {s: manifest["split"].to_pylist().count(s) for s in SPLITS},
-        "label": {
-            "negative": int((labels < 0).sum()),
-            "zero": int((labels == 0).sum()),
-            "positive": int((labels > 0).sum()),
-            "mean": float(labels.mean()),
-        },
+        "label": _label_counts(manifest["label"].to_numpy(), scale),
         "naturally_missing": {
             m: dict(sorted(Counter(r for r in manifest[f"{m}_reason"].to_pylist() if r).items()))
             for m in MODALITIES
         },
+    }
+
+
+def _label_counts(labels: NDArray[np.float64], scale: LabelScale) -> dict[str, Any]:
+    """Return clips per class, or per side of the neutral point with their mean label."""
+    if isinstance(scale, ClassScale):
+        return {"classes": {c: int((labels == i).sum()) for i, c in enumerate(scale.classes)}}
+    neutral = scale.neutral_point
+    return {
+        "negative": int((labels < neutral).sum()),
+        "zero": int((labels == neutral).sum()),
+        "positive": int((labels > neutral).sum()),
+        "mean": float(labels.mean()),
     }

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mitfrnet.corpus.manifest import SPLITS
 from mitfrnet.errors import CorpusError
-from mitfrnet.metrics import Scale
+from mitfrnet.metrics import ClassScale, LabelScale
+from mitfrnet.modalities import SPLITS
 
 # Files that may stand beside a clip under its own name.
 _SIDECARS = {".csv", ".ctm", ".json", ".srt", ".textgrid", ".txt", ".vtt"}
@@ -22,8 +22,8 @@ class LabelledClip:
         video_id, clip_id: as published, leading zeros kept.
         path: the media file, relative to the corpus folder; None: there is none.
         transcript: what is said; may be empty.
-        label: the score, on the corpus's scale.
-        modality_labels: scores given to single modalities, where the corpus has them.
+        label: the score, on the corpus's scale; of class labels the index of the class.
+        modality_labels: the same, given to single modalities, where the corpus has them.
         split: `train`, `valid` or `test`; None: the corpus does not say.
     """
 
@@ -45,12 +45,12 @@ class LabelledClip:
         return replace(self, split=split)
 
 
-def read_mmsa(folder: Path, scale: Scale) -> list[LabelledClip]:
+def read_mmsa(folder: Path, scale: LabelScale) -> list[LabelledClip]:
     """Return the rows of the default layout: `label.csv`, `Raw/<video_id>/<clip_id>.<any>`.
 
     Columns `video_id, clip_id, text, label` are required; `label_T, label_A, label_V` and `mode`
-    are used where present; `annotation` is not read, as published files contradict their own
-    labels.
+    are used where present; a label is a number on a `Scale`, a name of a `ClassScale`;
+    `annotation` is not read, as published files contradict their own labels.
 
     Raises:
         CorpusError: the table cannot be used, with its line; or a clip lies outside `folder`.
@@ -88,7 +88,7 @@ def read_mmsa(folder: Path, scale: Scale) -> list[LabelledClip]:
 
 _MODALITY_LABELS = {"text": "label_T", "acoustic": "label_A", "visual": "label_V"}
 
-LAYOUTS: dict[str, Callable[[Path, Scale], list[LabelledClip]]] = {"mmsa": read_mmsa}
+LAYOUTS: dict[str, Callable[[Path, LabelScale], list[LabelledClip]]] = {"mmsa": read_mmsa}
 
 
 def _read_csv(path: Path, required: list[str]) -> list[tuple[int, dict[str, str]]]:
@@ -122,7 +122,14 @@ def _identifier(row: dict[str, str], column: str, where: str) -> str:
     return value
 
 
-def _label(text: str, column: str, scale: Scale, where: str) -> float:
+def _label(text: str, column: str, scale: LabelScale, where: str) -> float:
+    if isinstance(scale, ClassScale):
+        if text.strip() not in scale.classes:
+            raise CorpusError(
+                f"{where}: {column} is {text.strip()!r}, no class of this corpus "
+                f"(expected {', '.join(scale.classes)})"
+            )
+        return float(scale.classes.index(text.strip()))
     expected = f"expected a number in [{scale.low:g}, {scale.high:g}]"
     try:
         value = float(text)

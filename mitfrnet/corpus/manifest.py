@@ -12,8 +12,6 @@ from mitfrnet.errors import FeatureError
 from mitfrnet.files import replacing
 from mitfrnet.modalities import MODALITIES
 
-SPLITS = ("train", "valid", "test")
-
 METADATA_KEY = b"mitfrnet"
 
 PROBE_FIELDS = {

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pydantic import Field, model_validator
 
-from mitfrnet.corpus.manifest import SPLITS
+from mitfrnet.modalities import SPLITS
 from mitfrnet.params import StageParams
 
 

@@ -7,11 +7,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mitfrnet.corpus.manifest import SPLITS, input_digest, manifest_settings
+from mitfrnet.corpus.manifest import input_digest, manifest_settings
 from mitfrnet.data.tensors import Ragged, SplitTensors
 from mitfrnet.errors import FeatureError
 from mitfrnet.features.store import description_of
-from mitfrnet.modalities import MODALITIES
+from mitfrnet.modalities import MODALITIES, SPLITS
 
 
 def build_tensors(manifest: pa.Table, features: dict[str, pa.Table]) -> dict[str, SplitTensors]:
@@ -62,7 +62,10 @@ def build_tensors(manifest: pa.Table, features: dict[str, pa.Table]) -> dict[str
         splits[split] = SplitTensors(
             ids=ids,
             label=np.array([row["label"] for row in rows], dtype=np.float32),
-            modalities={m: _ragged(chosen[m]) for m in MODALITIES},
+            modalities={
+                m: _ragged(chosen[m], _spread(text, rows) if m == "text" else _centres(chosen[m]))
+                for m in MODALITIES
+            },
             token_ids=_flat(text, "input_ids", np.int32),
             special=_flat(text, "special", np.bool_),
             metadata=metadata,
@@ -84,7 +87,40 @@ def _flat(table: pa.Table, column: str, kind: Any) -> NDArray[Any]:
     return flat.to_numpy(zero_copy_only=False).astype(kind)
 
 
-def _ragged(table: pa.Table) -> Ragged:
+def _centres(table: pa.Table) -> NDArray[np.float32]:
+    """Return the centre of every step: half a step after its start, (steps,) in seconds."""
+    present = table.filter(pa.array(_has_steps(table)))
+    starts = [np.asarray(s, dtype=np.float64) for s in present["start_s"].to_pylist()]
+    # Steps are equally long in all clips, and a clip of one does not show how long.
+    step = next((s[1] - s[0] for s in starts if len(s) > 1), 0.0)
+    return (np.concatenate([np.empty(0), *starts]) + step / 2).astype(np.float32)
+
+
+def _spread(table: pa.Table, rows: list[dict[str, Any]]) -> NDArray[np.float32]:
+    """Return when every token is spoken, as if all characters took equally long, (steps,).
+
+    Special tokens, which have no place in the transcript, stand at 0.
+
+    Args:
+        table: text features.
+        rows: of the manifest, for the same utterances.
+    """
+    times = [np.empty(0)]
+    for row, features, present in zip(rows, table.to_pylist(), _has_steps(table), strict=True):
+        if present:
+            middle = np.add(features["char_start"], features["char_end"]) / 2
+            times.append(middle / len(row["transcript"]) * _duration_s(row))
+    return np.concatenate(times).astype(np.float32)
+
+
+def _duration_s(row: dict[str, Any]) -> float:
+    """Return how long an utterance lasts; 1 where neither its file nor the corpus says it."""
+    ends = [end for end in (row["end_s"], row["duration_s"] or None) if end is not None]
+    duration = min(ends, default=0.0) - (row["start_s"] or 0.0)
+    return duration if duration > 0 else 1.0
+
+
+def _ragged(table: pa.Table, time_s: NDArray[np.float32]) -> Ragged:
     present = _has_steps(table)
     lengths = [
         len(d) if p else 0 for d, p in zip(table["detected"].to_pylist(), present, strict=True)
@@ -95,7 +131,7 @@ def _ragged(table: pa.Table) -> Ragged:
     return Ragged(
         values=values,
         detected=detected,
-        start_s=_flat(table, "start_s", np.float32),
+        time_s=time_s,
         offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
     )
 

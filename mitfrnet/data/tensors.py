@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from mitfrnet.corpus.manifest import SPLITS
 from mitfrnet.errors import FeatureError
 from mitfrnet.files import replacing
 from mitfrnet.missing import Steps
-from mitfrnet.modalities import MODALITIES
+from mitfrnet.modalities import MODALITIES, SPLITS
 
 METADATA_KEY = "mitfrnet"
 
@@ -29,13 +28,14 @@ class Ragged:
     Attributes:
         values: float32, (steps of all utterances, dim); zero at undetected steps.
         detected: bool, (steps of all utterances,).
-        start_s: float32, (steps of all utterances,), from the utterance's start.
+        time_s: float32, (steps of all utterances,); centre of each step in seconds, from the
+            utterance's start.
         offsets: int64, (utterances + 1,); utterance i has steps offsets[i]:offsets[i + 1].
     """
 
     values: NDArray[np.float32]
     detected: NDArray[np.bool_]
-    start_s: NDArray[np.float32]
+    time_s: NDArray[np.float32]
     offsets: NDArray[np.int64]
 
     def rows(self, array: NDArray[Any]) -> list[NDArray[Any]]:
@@ -72,8 +72,12 @@ class SplitTensors:
     @cached_property
     def steps(self) -> Steps:
         """Return what masks are drawn for."""
-        detected = {m: r.rows(r.detected) for m, r in self.modalities.items()}
-        return Steps(self.ids, detected, self.modalities["text"].rows(self.special))
+        return Steps(
+            ids=self.ids,
+            detected={m: r.rows(r.detected) for m, r in self.modalities.items()},
+            special=self.modalities["text"].rows(self.special),
+            times={m: r.rows(r.time_s) for m, r in self.modalities.items()},
+        )
 
 
 def write_tensors(splits: dict[str, SplitTensors], folder: Path) -> None:
@@ -93,7 +97,7 @@ def write_tensors(splits: dict[str, SplitTensors], folder: Path) -> None:
             save_file(tensors, temporary, metadata=metadata)
 
 
-_PARTS = ("values", "detected", "start_s", "offsets")
+_PARTS = ("values", "detected", "time_s", "offsets")
 
 
 def read_tensors(folder: Path, splits: Iterable[str] = SPLITS) -> dict[str, SplitTensors]:
@@ -114,14 +118,13 @@ def read_steps(folder: Path) -> dict[str, Steps]:
     steps = {}
     for split in SPLITS:
         with _opened(folder / f"{split}.safetensors") as (file, metadata):
-            offsets = {m: file.get_tensor(f"{m}.offsets")[1:-1] for m in MODALITIES}
-            steps[split] = Steps(
-                ids=metadata["ids"],
-                detected={
-                    m: np.split(file.get_tensor(f"{m}.detected"), offsets[m]) for m in MODALITIES
-                },
-                special=np.split(file.get_tensor("text.special"), offsets["text"]),
+            ends = {m: file.get_tensor(f"{m}.offsets")[1:-1] for m in MODALITIES}
+            detected, times = (
+                {m: np.split(file.get_tensor(f"{m}.{part}"), ends[m]) for m in MODALITIES}
+                for part in ("detected", "time_s")
             )
+            special = np.split(file.get_tensor("text.special"), ends["text"])
+            steps[split] = Steps(metadata["ids"], detected, special, times)
     return steps
 
 

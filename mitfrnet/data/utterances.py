@@ -140,14 +140,18 @@ class FrozenText:
     def encode(self, split: SplitTensors, observed: Observed) -> list[Tensor]:
         """Return the vectors of the masked tokens, (steps, dim) per utterance.
 
-        An utterance of which nothing is hidden keeps its stored vectors.
+        An utterance of which nothing is hidden keeps its stored vectors; of one whose text is
+        wholly hidden, special tokens included, there are none.
 
         Raises:
             FeatureError: the encoder is not to be had, or its weights are others by now.
         """
         text = split.modalities["text"]
         vectors = [torch.from_numpy(v) for v in text.rows(text.values)]
-        changed = [i for i, kept in enumerate(observed["text"]) if not kept.all()]
+        changed = [i for i, kept in enumerate(observed["text"]) if kept.any() and not kept.all()]
+        for i, kept in enumerate(observed["text"]):
+            if not kept.any():
+                vectors[i] = vectors[i][:0]
         if changed:
             token_ids = masked_token_ids(split, observed)
             encoded = self._encode([token_ids[i] for i in changed])
@@ -171,7 +175,12 @@ class FrozenText:
 
 
 def masked_utterances(
-    split: SplitTensors, observed: Observed, text: Sequence[Tensor], scaling: Scaling
+    split: SplitTensors,
+    observed: Observed,
+    text: Sequence[Tensor],
+    scaling: Scaling,
+    *,
+    whole: bool = False,
 ) -> list[Utterance]:
     """Return the utterances of a split as a model sees them under a mask.
 
@@ -180,6 +189,8 @@ def masked_utterances(
         observed: what the mask keeps of what was detected, (steps,) per utterance.
         text: vectors of the masked tokens, from `FrozenText`.
         scaling: of acoustic and visual features.
+        whole: whether the mask hides modalities as wholes. One that is hidden then looks as one
+            that was never there, down to its length; otherwise its steps stay, as zeros.
     """
     complete: dict[str, list[Tensor]] = {}
     for modality, ragged in split.modalities.items():
@@ -193,6 +204,7 @@ def masked_utterances(
         _utterance(
             split,
             i,
+            whole=whole,
             unscored=scaling.unscored,
             complete={m: complete[m][i] for m in MODALITIES},
             observed={m: torch.from_numpy(observed[m][i]) for m in MODALITIES},
@@ -207,6 +219,7 @@ def _utterance(
     split: SplitTensors,
     index: int,
     *,
+    whole: bool,
     unscored: tuple[str, ...],
     complete: dict[str, Tensor],
     observed: dict[str, Tensor],
@@ -221,16 +234,16 @@ def _utterance(
         hidden[modality] = torch.from_numpy(detected[modality][index]) & ~kept[modality]
         if modality in unscored:
             hidden[modality] = torch.zeros_like(hidden[modality])
-        if modality == "text":
-            values[modality] = text
-        else:
-            values[modality] = torch.where(kept[modality][:, None], target[modality], 0.0)
-        if not len(kept[modality]):
+        if not len(kept[modality]) or (whole and not kept[modality].any()):
             null = torch.zeros(1, target[modality].shape[1])
             values[modality] = target[modality] = null
             kept[modality] = hidden[modality] = torch.zeros(1, dtype=torch.bool)
-    if not len(token_ids):
-        token_ids = torch.zeros(1, dtype=torch.int64)
+            if modality == "text":
+                token_ids = torch.zeros(1, dtype=torch.int64)
+        elif modality == "text":
+            values[modality] = text
+        else:
+            values[modality] = torch.where(kept[modality][:, None], target[modality], 0.0)
     return Utterance(
         utterance_id=split.ids[index],
         values=values,

@@ -13,10 +13,19 @@ from mitfrnet.corpus.ingest import (
 )
 from mitfrnet.corpus.manifest import manifest_settings, read_manifest, write_manifest
 from mitfrnet.errors import CorpusError, FeatureError, ParamsError
+from mitfrnet.metrics import parse_scale
 from mitfrnet.params import parse_params
 from tests.clips import write_corpus, write_small_corpus
 
 CORPUS = CorpusParams(layout="mmsa", language="en", scale="mosi")
+EMOTIONS = CorpusParams(
+    layout="mmsa", language="en", task="classification", classes=["anger", "joy", "fear"]
+)
+STARS = CorpusParams(
+    layout="mmsa",
+    language="en",
+    scale={"low": 1, "high": 5, "neutral": 3, "neutral_is": "positive", "clip": True, "cuts": {}},
+)
 INGEST = IngestParams.model_validate(
     {
         "max_bad_fraction": 0.1,
@@ -28,10 +37,16 @@ INGEST = IngestParams.model_validate(
 )  # fmt: skip
 
 
-def ingest(folder, workers=1):
-    clips = read_corpus(folder, CORPUS, INGEST)
+def ingest(folder, workers=1, corpus=CORPUS):
+    clips = read_corpus(folder, corpus, INGEST)
     probed = probe_clips(folder, clips, INGEST.limits, workers=workers, timeout_s=60)
-    return build_manifest(probed, CORPUS, INGEST)
+    return build_manifest(probed, corpus, INGEST)
+
+
+def ingest_labels(folder, labels, corpus):
+    rows = [(f"v{i}", "1", "x", label) for i, label in enumerate(labels)]
+    write_corpus(folder, rows, ("video_id", "clip_id", "text", "label"))
+    return ingest(folder, corpus=corpus)
 
 
 def test_the_manifest_holds_what_was_measured(tmp_path):
@@ -47,6 +62,27 @@ def test_the_manifest_holds_what_was_measured(tmp_path):
     assert row["text_reason"] is row["acoustic_reason"] is row["visual_reason"] is None
     assert len(row["digest"]) == 64
     assert manifest_settings(manifest)["scale"] == {"low": -3, "high": 3, "family": "mosi"}
+
+
+def test_class_labels_are_stored_as_indices_and_counted_by_name(tmp_path):
+    manifest = ingest_labels(tmp_path, ["joy", "anger", "joy", "joy"], EMOTIONS)
+    assert manifest["label"].to_pylist() == [1.0, 0.0, 1.0, 1.0]
+    assert manifest_settings(manifest)["scale"] == {
+        "task": "classification",
+        "classes": ["anger", "joy", "fear"],
+    }
+    assert summarise(manifest)["label"] == {"classes": {"anger": 1, "joy": 3, "fear": 0}}
+
+
+def test_scores_are_counted_around_their_neutral_point(tmp_path):
+    manifest = ingest_labels(tmp_path, [1, 3, 4.5, 3.5], STARS)
+    assert parse_scale(manifest_settings(manifest)["scale"]) == STARS.scale
+    assert summarise(manifest)["label"] == {
+        "negative": 1,
+        "zero": 1,
+        "positive": 2,
+        "mean": 3.0,
+    }
 
 
 def test_bytes_are_the_same_with_one_worker_or_two(tmp_path):
@@ -117,6 +153,16 @@ def test_a_replaced_clip_changes_its_digest_alone(tmp_path):
         ({"layout": "mosei"}, "corpora.x.layout: unknown layout, expected mmsa (found: 'mosei')"),
         ({"scale": "imdb"}, "unknown scale, expected mosi, sims"),
         ({"scale": {"low": 1, "high": 5, "family": "mosi"}}, "low must be below 0"),
+        ({"scale": {"low": 1, "high": 5}}, "expected either family (mosi or sims), or all of"),
+        ({"scale": None}, "corpora.x.scale: absent, and required for regression (expected mosi"),
+        ({"classes": ["a", "b"]}, "classes: only for task classification, and task is regression"),
+        ({"task": "classification"}, "corpora.x.scale: only for task regression"),
+        ({"task": "classification", "scale": None}, "classes: absent, and required for classif"),
+        (
+            {"task": "classification", "scale": None, "classes": ["a", "a"]},
+            "corpora.x.classes: a class stands there twice (found: ['a', 'a'])",
+        ),
+        ({"task": "ranking"}, "corpora.x.task: Input should be 'regression' or 'classification'"),
         ({"langauge": "en"}, "corpora.x.langauge: unknown key (expected: language)"),
     ],
 )
@@ -125,6 +171,7 @@ def test_a_wrong_corpus_block_is_explained(change, message):
     with pytest.raises(ParamsError) as error:
         parse_params(CorpusParams, block, where="corpora.x")
     assert message in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_a_file_that_is_no_manifest_is_refused(tmp_path):

@@ -2,10 +2,11 @@ import pytest
 
 from mitfrnet.corpus.layouts import read_mmsa
 from mitfrnet.errors import CorpusError
-from mitfrnet.metrics import SCALES
+from mitfrnet.metrics import SCALES, ClassScale
 from tests.clips import write_corpus
 
 MOSI = SCALES["mosi"]
+EMOTIONS = ClassScale(classes=["anger", "joy", "sadness"])
 ROW = ("v1", "0001", "so good", "1.5", "train")
 
 
@@ -23,6 +24,25 @@ def test_ids_keep_leading_zeros_and_labels_are_read(tmp_path):
     assert clip.modality_labels == {"text": 1.0, "visual": -3.0}
     assert clip.split == "test"
     assert clip.path is None
+
+
+def test_class_names_become_indices(tmp_path):
+    columns = ("video_id", "clip_id", "text", "label", "label_T", "mode")
+    rows = [("v", "1", "x", " joy ", "sadness", "train"), ("v", "2", "x", "anger", "", "train")]
+    first, second = read_mmsa(write_corpus(tmp_path, rows, columns), EMOTIONS)
+    assert (first.label, second.label) == (1.0, 0.0)
+    assert first.modality_labels == {"text": 2.0}
+
+
+@pytest.mark.parametrize("label", ["Joy", "", "1", "fear"])
+def test_an_unknown_class_is_named_with_its_line_and_the_known_ones(tmp_path, label):
+    folder = write_corpus(tmp_path, [("v", "1", "x", label, "train")])
+    with pytest.raises(CorpusError) as error:
+        read_mmsa(folder, EMOTIONS)
+    assert str(error.value) == (
+        f"{folder}/label.csv:2: label is {label!r}, no class of this corpus "
+        "(expected anger, joy, sadness)"
+    )
 
 
 def test_a_clip_is_found_in_any_container_but_not_its_sidecar(tmp_path):

@@ -4,6 +4,7 @@ import numpy as np
 
 from mitfrnet.data.tensors import Ragged, SplitTensors
 from mitfrnet.metrics import SCALES
+from mitfrnet.missing import MaskParams
 from mitfrnet.models.text_encoder import weights_digest
 
 DIMS = {"text": 384, "acoustic": 5, "visual": 4}
@@ -15,7 +16,21 @@ def ragged(lengths, dim, rng, detected=None):
     values = rng.normal(3, 2, (total, dim)).astype(np.float32)
     detected = np.ones(total, dtype=bool) if detected is None else detected
     values[~detected] = 0
-    return Ragged(values, detected, np.arange(total, dtype=np.float32), offsets)
+    places = np.arange(total) - np.repeat(offsets[:-1], np.diff(offsets))
+    return Ragged(values, detected, (places + 0.5).astype(np.float32), offsets)
+
+
+def make_mask_params(pattern="random", **changes):
+    """Return section `mask` with TFR-Net's seeds and no scaling of the rate."""
+    settings = {
+        "seed": 7,
+        "scale_factors": {"text": 1.0, "acoustic": 1.0, "visual": 1.0},
+        "modalities": ["text"],
+        "cell_seconds": 0.1,
+        "legacy_seeds": {"text": 111, "acoustic": 1111, "visual": 11111},
+        "fixed_rate": 0.5,
+    }
+    return MaskParams(pattern=pattern, **(settings | changes))
 
 
 def make_split(n=12, seed=0, without=()):

@@ -30,11 +30,13 @@ def manifest_row(i, split):
     return empty | {
         "utterance_id": f"v/{i}", "video_id": "v", "clip_id": str(i), "split": split,
         "digest": f"bytes {i}", "transcript": f"words {i}", "label": i / 2,
+        "duration_s": 2.0 * i or None,
     }  # fmt: skip
 
 
 ROWS = [manifest_row(i, split) for i, split in enumerate(["train", "valid", "test", "train"])]
-MANIFEST = make_manifest(ROWS, {"language": "en", "scale": {}, "text_encoder": None, "limits": {}})
+SETTINGS = {"language": "en", "scale": {}, "text_encoder": None, "limits": {}}
+MANIFEST = make_manifest(ROWS, SETTINGS)
 
 
 def feature_row(row, modality):
@@ -49,6 +51,9 @@ def feature_row(row, modality):
             detected[:], reason = False, "no_face"
     values = np.where(detected[:, None], np.float32(i), np.float32(np.nan)).repeat(2, axis=1)
     columns = {n: np.full(steps, i, kind) for n, kind in Known(modality).columns.items()}
+    if modality == "text":
+        columns["char_start"] = np.arange(steps, dtype=np.int32)
+        columns["char_end"] = columns["char_start"] + 2
     features = Features(values, detected, np.arange(steps, dtype=np.float32), columns)
     digest = extractor_digest(Known(modality))
     return Row(row["utterance_id"], features, reason, input_digest(row, modality), digest)
@@ -79,6 +84,31 @@ def test_undetected_steps_are_zero_and_a_clip_without_a_face_has_no_steps():
     assert visual.values[:, 0].tolist() == [2, 2, 0]
     assert visual.detected.tolist() == [True, True, False]
     assert splits["train"].modalities["visual"].offsets.tolist() == [0, 1, 1]
+
+
+def test_times_are_the_centres_of_steps():
+    """Steps of 1 s are half a second further than their start; those of a clip of one, too."""
+    acoustic = build_tensors(MANIFEST, features())["train"].modalities["acoustic"]
+    assert acoustic.time_s.tolist() == [0.5, 0.5, 1.5, 2.5, 3.5]
+    assert acoustic.time_s.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("changes", "duration"),
+    [
+        ({}, 6),
+        ({"start_s": 1.0, "end_s": 5.0}, 4),
+        ({"start_s": 4.0, "end_s": 9.0}, 2),  # the file ends before
+        ({"duration_s": None}, 1),
+        ({"duration_s": 0.0}, 1),
+    ],
+)
+def test_tokens_are_spread_over_the_clip_by_their_place_in_the_transcript(changes, duration):
+    """Tokens of characters 0-2, 1-3, 2-4, 3-5 of the 7 of `words 3`: at 1, 2, 3, 4 sevenths."""
+    row = ROWS[3] | changes
+    splits = build_tensors(make_manifest([row], SETTINGS), features([row]))
+    times = splits["train"].modalities["text"].time_s
+    np.testing.assert_allclose(times, np.array([1, 2, 3, 4]) / 7 * duration, rtol=1e-6)
 
 
 def test_a_clip_without_features_or_of_other_bytes_is_refused():

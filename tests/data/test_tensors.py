@@ -24,7 +24,7 @@ def test_tensors_come_back_as_written(tmp_path, splits):
         assert np.array_equal(found[name].label, split.label)
         assert np.array_equal(found[name].token_ids, split.token_ids)
         for modality in MODALITIES:
-            for part in ("values", "detected", "start_s", "offsets"):
+            for part in ("values", "detected", "time_s", "offsets"):
                 ours, theirs = (getattr(s.modalities[modality], part) for s in (found[name], split))
                 assert ours.dtype == theirs.dtype
                 assert np.array_equal(ours, theirs)
@@ -44,8 +44,12 @@ def test_steps_are_those_of_the_tensors(tmp_path, splits):
         expected = splits[name].steps
         assert steps.ids == expected.ids
         for modality in MODALITIES:
-            for a, b in zip(steps.detected[modality], expected.detected[modality], strict=True):
-                assert np.array_equal(a, b)
+            for part in ("detected", "times"):
+                ours, theirs = getattr(steps, part)[modality], getattr(expected, part)[modality]
+                for a, b, utterance in zip(ours, theirs, steps.ids, strict=True):
+                    assert np.array_equal(a, b), utterance
+        for a, b in zip(steps.special, expected.special, strict=True):
+            assert np.array_equal(a, b)
         assert [len(d) for d in steps.detected["text"]][2] == 0
 
 

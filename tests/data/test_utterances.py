@@ -16,9 +16,10 @@ from mitfrnet.data.utterances import (
 from mitfrnet.errors import FeatureError
 from mitfrnet.missing import MaskParams, mask_steps
 from mitfrnet.modalities import MODALITIES
+from mitfrnet.params import load_params
 from tests.data.made import DIMS, make_split
 
-MASK = MaskParams(pattern="random", seed=3)
+MASK = load_params(MaskParams, section="mask").model_copy(update={"seed": 3})
 
 
 def observe(split, rate):
@@ -113,6 +114,21 @@ def test_a_modality_without_steps_has_one_missing_null_step():
         assert not u.observed[modality].any()
         assert not u.hidden[modality].any()
     assert u.token_ids.tolist() == [0]
+
+
+def test_a_wholly_hidden_modality_has_a_null_step_without_target():
+    """Under `random` at rate 1 the steps stay, as zeros; under whole patterns nothing does."""
+    split = make_split()
+    observed = observe(split, 1.0)
+    stays = masked_utterances(split, observed, text_of(split), no_scaling(DIMS))[0]
+    assert len(stays.values["acoustic"]) == len(observed["acoustic"][0])
+    assert stays.hidden["acoustic"].all()
+    nothing = {m: [np.zeros_like(kept) for kept in observed[m]] for m in MODALITIES}
+    gone = masked_utterances(split, nothing, text_of(split), no_scaling(DIMS), whole=True)[0]
+    for modality in MODALITIES:
+        assert gone.values[modality].shape == (1, DIMS[modality])
+        assert not gone.hidden[modality].any()
+    assert gone.token_ids.tolist() == [0]
 
 
 @pytest.mark.slow

@@ -108,8 +108,10 @@ def test_a_rerun_of_a_cell_gives_the_same_bytes(finished, tmp_path):
     shutil.copytree(folder, tmp_path / "again", symlinks=True)
     for name in ("models", "predictions", "metrics/sample/mitfrnet", "report"):
         shutil.rmtree(tmp_path / "again" / name)
+    timings = "timings/sample/mitfrnet/0.3/1.json"  # of a run, not of its result
     for stage, item in ITEMS[-3:]:
         assert run_stage(tmp_path / "again", stage, **item).returncode == 0
+        shutil.copy(folder / timings, tmp_path / "again" / timings)
     for name in ("models", "predictions", "metrics/sample/mitfrnet", "report"):
         files = [p for p in (folder / name).rglob("*") if p.is_file()]
         assert files
@@ -153,7 +155,17 @@ def outputs(folder):
         ("mask", {"corpus": "sample", "missing_rate": 1.5}, {}, "expected a number in [0, 1]"),
         ("mask", {"corpus": "sample", "missing_rate": 0.5}, {"mask__sed": 1}, "(expected: seed)"),
         ("mask", {"corpus": "sample", "missing_rate": "half"}, {}, "missing rate is half"),
-        ("train", CELL | {"model": "mitfnet"}, {}, "unknown model"),
+        ("mask", {"corpus": "sample", "missing_rate": "random"}, {}, "complete_train, fixed_train"),
+        (
+            "mask",
+            {"corpus": "sample", "missing_rate": 0.9},
+            {"mask__pattern": "modality_random"},
+            "missing rate is 0.9 (expected at most 0.",
+        ),
+        ("mask", {"corpus": "sample", "missing_rate": 0.5}, {"mask__pattern": "blok"}, "blok"),
+        ("train", CELL | {"model": "mitfnet"}, {}, "model.mitfnet: no such section"),
+        ("train", CELL | {"model": "tfn"}, {}, "for an entry of grid.models"),
+        ("train_baseline", CELL, {"model__mitfrnet__architecture": "x"}, "unknown model 'x'"),
         ("train", CELL | {"seed": -1}, {}, "grid.seeds: -1 (expected a whole number"),
         ("train", CELL | {"missing_rate": 0.9}, {}, "run the mask stage"),
         ("evaluate", CELL | {"seed": 9}, {}, "run train"),
