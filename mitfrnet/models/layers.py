@@ -1,15 +1,27 @@
 """Building blocks that several models share; none lets padding or another utterance through."""
 
 import math
-from typing import Generic, TypeVar
+from typing import Annotated, Generic, TypeVar
 
 import torch
 import torch.nn.functional as F
+from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
 from mitfrnet.params import StageParams
 
+
+def _odd(kernel: int) -> int:
+    if kernel % 2 == 0:
+        raise ValueError(f"{kernel} is even, and must be odd")
+    return kernel
+
+
 T = TypeVar("T")
+Count = Annotated[int, Field(ge=1)]
+Kernel = Annotated[Count, AfterValidator(_odd)]  # steps that a convolution spans
+Probability = Annotated[float, Field(ge=0, lt=1)]  # of dropping something
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]  # of a loss
 
 
 class PerModality(StageParams, Generic[T]):
@@ -77,21 +89,41 @@ class MaskedConv1d(nn.Module):
         out_dim: features of a step after.
         kernel: steps a filter spans, odd.
         bias: whether filters have a bias.
+        padded: False for a result that is shorter by kernel - 1 steps, since no filter leaves
+            its clip; of a clip shorter than the filter, one step remains. See `valid_after`.
 
     Raises:
         ValueError: `kernel` is even.
     """
 
-    def __init__(self, *, in_dim: int, out_dim: int, kernel: int, bias: bool) -> None:
+    def __init__(
+        self, *, in_dim: int, out_dim: int, kernel: int, bias: bool, padded: bool = True
+    ) -> None:
         super().__init__()
         if kernel % 2 == 0:
             raise ValueError(f"kernel is {kernel}, and must be odd to keep the length")
-        self.conv = nn.Conv1d(in_dim, out_dim, kernel, padding=kernel // 2, bias=bias)
+        self.conv = nn.Conv1d(
+            in_dim, out_dim, kernel, padding=kernel // 2 if padded else 0, bias=bias
+        )
+        self.lost = 0 if padded else kernel - 1  # steps
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
         """Return (batch, time, out_dim) for `x`, (batch, time, in_dim)."""
         x = zero_padding(x, valid).transpose(1, 2)  # (batch, in_dim, time)
-        return zero_padding(self.conv(x).transpose(1, 2), valid)
+        x = F.pad(x, (0, max(self.lost + 1 - x.shape[2], 0)))
+        return zero_padding(self.conv(x).transpose(1, 2), self.valid_after(valid))
+
+    def valid_after(self, valid: Tensor) -> Tensor:
+        """Return the real steps of the result, (batch, time) of bool.
+
+        Args:
+            valid: those of the input, (batch, time) of bool.
+        """
+        if not self.lost:
+            return valid
+        time = max(valid.shape[1] - self.lost, 1)
+        lengths = (valid.sum(1, keepdim=True) - self.lost).clamp(min=1)
+        return torch.arange(time, device=valid.device) < lengths
 
 
 class BatchNorm(nn.BatchNorm1d):
@@ -189,6 +221,8 @@ class TransformerEncoder(nn.Module):
 
     Inputs are multiplied by the square root of `dim` and position codes are added at every
     step. In every layer of a cross-modal encoder the keys are the same embedded source.
+    (The code of TFR-Net, and of MulT where it has positions, adds none at a step whose first
+    feature happens to be zero, such as a hidden one.)
 
     Args:
         dim: features of a step.
@@ -200,6 +234,7 @@ class TransformerEncoder(nn.Module):
         residual_dropout: of what each block adds to its shortcut.
         embed_dropout: of the inputs with their positions.
         causal: see `attention_mask`.
+        positions: whether position codes are added.
     """
 
     def __init__(
@@ -214,9 +249,10 @@ class TransformerEncoder(nn.Module):
         residual_dropout: float,
         embed_dropout: float,
         causal: bool,
+        positions: bool = True,
     ) -> None:
         super().__init__()
-        self.causal = causal
+        self.causal, self.positions = causal, positions
         self.embed_dropout = nn.Dropout(embed_dropout)
         self.layers = nn.ModuleList(
             TransformerLayer(
@@ -258,7 +294,10 @@ class TransformerEncoder(nn.Module):
     def _embed(self, x: Tensor) -> Tensor:
         """Return `x` scaled and with positions, (batch, time, dim)."""
         time, dim = x.shape[1:]
-        return self.embed_dropout(math.sqrt(dim) * x + sinusoidal_positions(time, dim, like=x))
+        x = math.sqrt(dim) * x
+        if self.positions:
+            x = x + sinusoidal_positions(time, dim, like=x)
+        return self.embed_dropout(x)
 
 
 def _xavier_linear(in_dim: int, out_dim: int) -> nn.Linear:

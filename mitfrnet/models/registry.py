@@ -49,9 +49,7 @@ def params_type(name: str) -> type[StageParams]:
     return getattr(import_module(entry.module), entry.params)
 
 
-def build(
-    name: str, *, dims: dict[str, int], task: Task = SCORE, **settings: object
-) -> nn.Module:
+def build(name: str, *, dims: dict[str, int], task: Task = SCORE, **settings: object) -> nn.Module:
     """Return a new model.
 
     Args:

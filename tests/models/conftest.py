@@ -6,6 +6,7 @@ from torch import Tensor
 
 from mitfrnet.data.batches import Utterance
 from mitfrnet.modalities import MODALITIES
+from mitfrnet.models.baselines.tfrnet import TFRNetParams
 
 DIMS = {"text": 8, "acoustic": 5, "visual": 6}
 
@@ -43,7 +44,7 @@ def make_utterance(
         observed=observed,
         hidden=hidden,
         token_ids=torch.arange(len(target["text"])),
-        label=float(3 * torch.randn((), generator=generator)),
+        label=float((3 * torch.randn((), generator=generator)).clamp(-3, 3)),
     )
 
 
@@ -94,4 +95,62 @@ def mitfrnet_settings() -> dict[str, object]:
         "invariance_weight": 0.001,
         "task_weight": 1.0,
         "aux_start_epoch": 2,
+    }
+
+
+@pytest.fixture
+def mult_settings() -> dict[str, object]:
+    """A small MulT without dropout."""
+    return {
+        "dim": 6,
+        "heads": 3,
+        "cross_layers": 1,
+        "memory_layers": 1,
+        "feedforward_factor": 2,
+        "kernels": {"text": 1, "acoustic": 5, "visual": 3},
+        "padded_convolutions": True,
+        "positions": True,
+        "causal": True,
+        "text_dropout": 0.0,
+        "attention_dropout": {"text": 0.0, "acoustic": 0.0, "visual": 0.0},
+        "memory_attention_dropout": 0.0,
+        "relu_dropout": 0.0,
+        "residual_dropout": 0.0,
+        "embed_dropout": 0.0,
+        "output_dropout": 0.0,
+    }
+
+
+@pytest.fixture
+def tfrnet_settings(mitfrnet_settings: dict[str, object]) -> dict[str, object]:
+    """A small TFR-Net without dropout; its gate saturates, and needs more room to learn."""
+    shared = {key: mitfrnet_settings[key] for key in TFRNetParams.model_fields}
+    return {**shared, "causal": True, "gate": "released", "gru_layers": 1, "classifier_dim": 16}
+
+
+@pytest.fixture
+def tfn_settings() -> dict[str, object]:
+    """A small TFN without dropout."""
+    return {
+        "hidden_dims": {"text": 6, "acoustic": 4, "visual": 6},
+        "text_out": 5,
+        "dropout": {"text": 0.0, "acoustic": 0.0, "visual": 0.0},
+        "post_fusion_dim": 16,
+        "post_fusion_dropout": 0.0,
+    }
+
+
+@pytest.fixture
+def misa_settings() -> dict[str, object]:
+    """A small MISA without dropout."""
+    return {
+        "dim": 12,
+        "heads": 2,
+        "feedforward_dim": 24,
+        "transformer_dropout": 0.0,
+        "dropout": 0.0,
+        "moments": 5,
+        "similarity_weight": 0.8,
+        "difference_weight": 0.3,
+        "reconstruction_weight": 0.8,
     }

@@ -15,7 +15,7 @@ from mitfrnet.models.layers import (
 )
 
 
-def encoder(*, causal: bool = False) -> TransformerEncoder:
+def encoder(*, causal: bool = False, positions: bool = True) -> TransformerEncoder:
     torch.manual_seed(0)
     return TransformerEncoder(
         dim=4,
@@ -27,6 +27,7 @@ def encoder(*, causal: bool = False) -> TransformerEncoder:
         residual_dropout=0.0,
         embed_dropout=0.0,
         causal=causal,
+        positions=positions,
     ).eval()
 
 
@@ -70,6 +71,23 @@ def test_masked_conv_by_hand():
     assert out.flatten().tolist() == [32.0, 21.0, 0.0]
 
 
+def test_unpadded_conv_by_hand():
+    """Weights 1, 2, 3 over 1, 10, 100, padding 99: 1 + 20 + 300 = 321, then 1 step of padding.
+
+    A clip of two steps is filled up with a zero to one window: 1 + 20 = 21.
+    """
+    conv = MaskedConv1d(in_dim=1, out_dim=1, kernel=3, bias=False, padded=False)
+    conv.conv.weight.data = torch.tensor([[[1.0, 2.0, 3.0]]])
+    x = torch.tensor([[[1.0], [10.0], [100.0], [99.0]]])
+    for real, expected in ((3, 321.0), (2, 21.0)):
+        valid = torch.arange(4)[None] < real
+        assert conv(x, valid).flatten().tolist() == [expected, 0.0]
+        assert conv.valid_after(valid).tolist() == [[True, False]]
+        assert conv(x[:, :real], valid[:, :real]).flatten().tolist() == [expected]
+    padded = MaskedConv1d(in_dim=1, out_dim=1, kernel=3, bias=False)
+    assert padded.valid_after(valid).tolist() == valid.tolist()
+
+
 def test_even_kernel_is_refused():
     with pytest.raises(ValueError, match="must be odd"):
         MaskedConv1d(in_dim=1, out_dim=1, kernel=2, bias=False)
@@ -102,6 +120,17 @@ def test_encoder_sees_order():
     """Positions stand at every step, zeros included: equal steps come out different."""
     out = encoder()(torch.zeros(1, 3, 4), torch.ones(1, 3, dtype=torch.bool))
     assert (out[0, 0] - out[0, 1]).abs().max() > 1e-3
+
+
+def test_encoder_without_positions_sees_no_order():
+    """Steps in another order give the same results in that order; with positions, others."""
+    torch.manual_seed(1)
+    x, order = torch.randn(1, 3, 4), torch.tensor([2, 0, 1])
+    valid = torch.ones(1, 3, dtype=torch.bool)
+    for positions in (False, True):
+        model = encoder(positions=positions)
+        moved, fixed = model(x[:, order], valid), model(x, valid)[:, order]
+        assert torch.allclose(moved, fixed, atol=1e-6) is not positions
 
 
 def test_encoder_is_zero_on_padding():

@@ -1,10 +1,54 @@
 """Multi-modal feature extraction: section 3.1 of the paper, equations 1-6."""
 
+from typing import Any
+
 import torch
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from mitfrnet.modalities import MODALITIES
-from mitfrnet.models.layers import MaskedConv1d, TransformerEncoder
+from mitfrnet.models.layers import (
+    Count,
+    Kernel,
+    MaskedConv1d,
+    PerModality,
+    Probability,
+    TransformerEncoder,
+)
+from mitfrnet.params import StageParams
+
+
+class ExtractionParams(StageParams):
+    """Settings of `Extraction`, which says what each does."""
+
+    dim: Count
+    heads: Count
+    intra_layers: Count
+    cross_layers: Count
+    feedforward_factor: Count  # width of feed-forward networks over that of their input
+    kernels: PerModality[Kernel]
+    text_dropout: Probability
+    attention_dropout: PerModality[Probability]
+    relu_dropout: Probability
+    residual_dropout: Probability
+    embed_dropout: Probability
+    causal: bool
+
+    @property
+    def encoder_dropouts(self) -> dict[str, Any]:
+        """Return what every encoder of the model is told about dropout."""
+        return {
+            "attention_dropout": dict(self.attention_dropout),
+            "relu_dropout": self.relu_dropout,
+            "residual_dropout": self.residual_dropout,
+            "embed_dropout": self.embed_dropout,
+        }
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> "ExtractionParams":
+        if self.dim % self.heads:
+            raise ValueError(f"heads: {self.heads} does not divide dim = {self.dim}")
+        return self
 
 
 class Extraction(nn.Module):
@@ -22,6 +66,10 @@ class Extraction(nn.Module):
     Not in the paper: padded keys are masked, positions stand at every step, and the attention
     dropout of an encoder is that of the modality it attends to (as in MulT).
 
+    TFR-Net extracts alike. With `causal` it gives the numbers of MMSA 2.2.1 (`TFR_NET`) on
+    clips of full length, to 1e-6; MMSA attends to padding, gives no position to a step whose
+    first feature is zero, and skips a convolution that would not change the number of features.
+
     Args:
         dims: features of a step by modality.
         dim: features of a step after the convolution.
@@ -37,6 +85,22 @@ class Extraction(nn.Module):
         embed_dropout: of the encoders' inputs.
         causal: hide later steps from earlier ones (TFR-Net); see `attention_mask`.
     """
+
+    @classmethod
+    def from_params(cls, params: ExtractionParams, dims: dict[str, int]) -> "Extraction":
+        """Return one with these settings."""
+        return cls(
+            dims=dims,
+            dim=params.dim,
+            heads=params.heads,
+            intra_layers=params.intra_layers,
+            cross_layers=params.cross_layers,
+            feedforward_dim=params.feedforward_factor * params.dim,
+            kernels=dict(params.kernels),
+            text_dropout=params.text_dropout,
+            causal=params.causal,
+            **params.encoder_dropouts,
+        )
 
     def __init__(
         self,

@@ -7,10 +7,23 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from mitfrnet.modalities import MODALITIES
-from mitfrnet.models.layers import BatchNorm, MaskedConv1d
+from mitfrnet.models.layers import BatchNorm, Count, MaskedConv1d, PerModality, Probability
+from mitfrnet.params import StageParams
 
 Gate = Literal["printed", "released"]
 ClassifierNorm = Literal["batch", "layer"]
+
+
+class FusionParams(StageParams):
+    """Settings of `Fusion`, which says what each does."""
+
+    gate: Gate
+    gru_hidden: PerModality[Count]
+    gru_layers: Count
+    fusion_dropout: Probability
+    classifier_dim: Count
+    classifier_dropout: Probability
+    classifier_norm: ClassifierNorm
 
 
 class GateEncoder(nn.Module):
@@ -67,7 +80,9 @@ class Fusion(nn.Module):
     .. math:: F = [F_l; F_a; F_v] \quad (17) \qquad F^{cls} = \mathrm{Classifier}(F) \quad (18)
 
     Not in the paper, but in TFR-Net: dropout on each modality's vector; the classifier is a
-    norm, a hidden layer with LeakyReLU and dropout, and a linear layer.
+    norm, a hidden layer with LeakyReLU and dropout, and a linear layer. With the released gate
+    it gives the numbers of MMSA 2.2.1 (`TFR_NET`) on clips of full length, to 1e-6; MMSA's
+    maximum reaches into the padding of shorter ones.
 
     Args:
         in_dim: features of a step of H.
@@ -81,6 +96,21 @@ class Fusion(nn.Module):
             global batch is divided among devices.
         outputs: numbers the classifier gives per utterance.
     """
+
+    @classmethod
+    def from_params(cls, params: FusionParams, *, in_dim: int, outputs: int) -> "Fusion":
+        """Return one with these settings."""
+        return cls(
+            in_dim=in_dim,
+            gru_hidden=dict(params.gru_hidden),
+            gru_layers=params.gru_layers,
+            gate=params.gate,
+            dropout=params.fusion_dropout,
+            classifier_dim=params.classifier_dim,
+            classifier_dropout=params.classifier_dropout,
+            classifier_norm=params.classifier_norm,
+            outputs=outputs,
+        )
 
     def __init__(
         self,

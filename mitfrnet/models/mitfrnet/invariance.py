@@ -3,11 +3,12 @@
 from typing import Literal, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mitfrnet.modalities import MODALITIES
 
-Similarity = Literal["kl", "symmetric_kl"]
+Similarity = Literal["kl", "symmetric_kl", "gaussian_nll"]
 
 # Eq. 22, as (p, q) of KL(p || q).
 PAIRS: tuple[tuple[str, str], ...] = (
@@ -47,6 +48,38 @@ def gaussian_kl(mean_p: Tensor, var_p: Tensor, mean_q: Tensor, var_q: Tensor) ->
     return 0.5 * (d - log_ratio + (mean_p - mean_q).square() / var_q).sum(-1)
 
 
+def gaussian_nll(z: Tensor, present: Tensor) -> Tensor:
+    r"""Return how unlikely modalities are under their mean; the loss of the released code.
+
+    .. math::
+        \frac{1}{|P|} \sum_{m \in P} \frac{1}{t d} \sum_{i,j} \frac12 \left[
+        \ln \sigma_i^2 + \frac{(Z^m_{ij} - \bar Z_{ij})^2}{\sigma_i^2} \right]
+
+    P are the modalities present, Z-bar is their mean and sigma_i^2 its variance over the features
+    of timestamp i. Not in the paper, whose loss is a KL divergence. Agreement is not the only way
+    to lower this one: where all Z shrink by a factor s, it falls by ln(1/s) although nothing about
+    their agreement has changed, and only `VARIANCE_FLOOR` ends that, at ln(1e-4) / 2 = -4.6.
+
+    Args:
+        z: Z, (batch, modalities, timestamps, dim).
+        present: modalities that count, (batch, modalities) of bool.
+
+    Returns:
+        (batch,), zero where fewer than two modalities are present.
+    """
+    count = present.sum(1)  # (batch,)
+    share = present / count.clamp(min=1)[:, None]  # (batch, modalities)
+    mean = (z.masked_fill(~present[..., None, None], 0.0) * share[..., None, None]).sum(1)
+    variance = mean.var(-1, correction=0) + VARIANCE_FLOOR  # (batch, timestamps)
+    distance = F.gaussian_nll_loss(
+        z,
+        mean[:, None].expand_as(z),
+        variance[:, None].expand(z.shape[:-1]),
+        reduction="none",
+    ).mean((2, 3))  # (batch, modalities)
+    return (distance * share).sum(1).masked_fill(count < 2, 0.0)
+
+
 def resample(x: Tensor, valid: Tensor, timestamps: int) -> Tensor:
     """Return `x` on a common number of timestamps, (batch, timestamps, dim).
 
@@ -78,8 +111,9 @@ class Invariance(nn.Module):
 
     Not in the paper: how sequences of different lengths come to share timestamps (see
     `resample`), the size of the common space, and that pairs are left out whose modalities do
-    not both have real steps. `symmetric_kl` averages both directions. Z is not normalised: a
-    LayerNorm would make all means 0 and all variances 1.
+    not both have real steps. `symmetric_kl` averages both directions, and `gaussian_nll` is
+    what the released code minimises instead. Z is not normalised: a LayerNorm would make all
+    means 0 and all variances 1.
 
     Everything is computed in float32 even under autocast. The projections are exempt from
     weight decay, which would lower the loss by shrinking Z.
@@ -88,10 +122,10 @@ class Invariance(nn.Module):
         dim: features of a step of H.
         common_dim: features of a step of Z, at least 2 to have a variance.
         timestamps: t.
-        similarity: `kl` (the paper) or `symmetric_kl`.
+        similarity: `kl` (the paper), `symmetric_kl` or `gaussian_nll`.
 
     Raises:
-        ValueError: `similarity` is neither.
+        ValueError: `similarity` is none of them.
     """
 
     no_weight_decay = True
@@ -117,18 +151,22 @@ class Invariance(nn.Module):
             present: modalities that count, (batch,) of bool each.
         """
         with torch.autocast(encoded[MODALITIES[0]].device.type, enabled=False):
-            gaussians = {m: self._gaussian(m, encoded[m], valid[m]) for m in MODALITIES}
+            shared = {m: self._shared(m, encoded[m], valid[m]) for m in MODALITIES}
+            if self.similarity == "gaussian_nll":
+                return gaussian_nll(
+                    torch.stack([shared[m] for m in MODALITIES], dim=1),
+                    torch.stack([present[m] for m in MODALITIES], dim=1),
+                )
+            gaussians = {m: _moments(shared[m]) for m in MODALITIES}
             divergence = torch.stack(
                 [self._divergence(gaussians[p], gaussians[q]) for p, q in PAIRS], dim=1
             )  # (batch, pairs)
             pairs = comparable(present)
             return divergence.masked_fill(~pairs, 0.0).sum(1) / pairs.sum(1).clamp(min=1)
 
-    def _gaussian(self, m: str, encoded: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and variance at each timestamp, (batch, timestamps) both."""
-        shared = resample(_at_least_float32(encoded), valid, self.timestamps)
-        z = self.projections[m](shared)  # (batch, timestamps, common_dim)
-        return z.mean(-1), z.var(-1, correction=0) + VARIANCE_FLOOR
+    def _shared(self, m: str, encoded: Tensor, valid: Tensor) -> Tensor:
+        """Return Z of one modality, (batch, timestamps, common_dim)."""
+        return self.projections[m](resample(_at_least_float32(encoded), valid, self.timestamps))
 
     def _divergence(self, p: tuple[Tensor, Tensor], q: tuple[Tensor, Tensor]) -> Tensor:
         if self.similarity == "symmetric_kl":
@@ -139,6 +177,11 @@ class Invariance(nn.Module):
 def comparable(present: dict[str, Tensor]) -> Tensor:
     """Return which pairs an utterance has both modalities of, (batch, pairs) of bool."""
     return torch.stack([present[p] & present[q] for p, q in PAIRS], dim=1)
+
+
+def _moments(z: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and variance over features, (..., timestamps) both; eq. 9."""
+    return z.mean(-1), z.var(-1, correction=0) + VARIANCE_FLOOR
 
 
 def _at_least_float32(x: Tensor) -> Tensor:

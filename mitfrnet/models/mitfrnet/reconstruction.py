@@ -1,11 +1,36 @@
 """Missing modal reconstruction: section 3.2 of the paper, equations 7-8, 19 and 20."""
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
+from pydantic import model_validator
 from torch import Tensor, nn
 
+from mitfrnet.data.batches import Batch
 from mitfrnet.modalities import MODALITIES
-from mitfrnet.models.layers import TransformerEncoder, zero_padding
+from mitfrnet.models.layers import Count, PerModality, TransformerEncoder, Weight, zero_padding
+from mitfrnet.models.mitfrnet.extraction import ExtractionParams
+
+Reconstruct = Literal["missing", "all"]
+
+
+class ReconstructionParams(ExtractionParams):
+    """Settings of `Reconstruction` and of its losses, with those of the features it reads."""
+
+    reconstruction_layers: Count
+    reconstruction_heads: Count
+    reconstruct: Reconstruct  # which detected steps are scored
+    reconstruction_weights: PerModality[Weight]  # eq. 20
+
+    @model_validator(mode="after")
+    def _reconstruction_heads_divide(self) -> "ReconstructionParams":
+        if 3 * self.dim % self.reconstruction_heads:
+            raise ValueError(
+                f"reconstruction_heads: {self.reconstruction_heads} does not divide "
+                f"3 dim = {3 * self.dim}"
+            )
+        return self
 
 
 class Reconstruction(nn.Module):
@@ -29,6 +54,19 @@ class Reconstruction(nn.Module):
         residual_dropout: of what each block adds to its shortcut.
         embed_dropout: of the inputs.
     """
+
+    @classmethod
+    def from_params(cls, params: ReconstructionParams, dims: dict[str, int]) -> "Reconstruction":
+        """Return one with these settings."""
+        dim = 3 * params.dim
+        return cls(
+            dims=dims,
+            dim=dim,
+            heads=params.reconstruction_heads,
+            layers=params.reconstruction_layers,
+            feedforward_dim=params.feedforward_factor * dim,
+            **params.encoder_dropouts,
+        )
 
     def __init__(
         self,
@@ -98,3 +136,36 @@ def smooth_l1_sum(rebuilt: Tensor, target: Tensor, scored: Tensor) -> Tensor:
     difference = zero_padding(rebuilt - target.detach(), scored)
     difference = difference.to(torch.promote_types(difference.dtype, torch.float32))
     return F.smooth_l1_loss(difference, torch.zeros_like(difference), reduction="sum")
+
+
+def reconstruction_sums(
+    rebuilt: dict[str, Tensor], batch: Batch, reconstruct: Reconstruct, *, aux: bool
+) -> dict[str, Tensor]:
+    """Return the sums of the losses `reconstruction_<modality>`, scalars.
+
+    Args:
+        rebuilt: E by modality, (batch, time, dim).
+        batch: what it was rebuilt from.
+        reconstruct: score the detected steps that the mask hides (`missing`), or `all` detected
+            ones.
+        aux: if not, nothing is scored.
+    """
+    return {
+        f"reconstruction_{m}": smooth_l1_sum(rebuilt[m], batch.target[m], scored & aux)
+        for m, scored in _scored(batch, reconstruct).items()
+    }
+
+
+def reconstruction_counts(batch: Batch, reconstruct: Reconstruct) -> dict[str, Tensor]:
+    """Return how many elements those losses score, by the same names, scalars."""
+    return {
+        f"reconstruction_{m}": scored.sum() * batch.target[m].shape[-1]
+        for m, scored in _scored(batch, reconstruct).items()
+    }
+
+
+def _scored(batch: Batch, reconstruct: Reconstruct) -> dict[str, Tensor]:
+    """Return the steps that are scored by modality, (batch, time) of bool."""
+    if reconstruct == "all":
+        return {m: batch.hidden[m] | batch.observed[m] for m in MODALITIES}
+    return batch.hidden

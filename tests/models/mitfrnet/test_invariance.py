@@ -6,7 +6,14 @@ from torch import Tensor
 from torch.distributions import Independent, Normal, kl_divergence
 
 from mitfrnet.modalities import MODALITIES
-from mitfrnet.models.mitfrnet.invariance import Invariance, comparable, gaussian_kl, resample
+from mitfrnet.models.mitfrnet.invariance import (
+    VARIANCE_FLOOR,
+    Invariance,
+    comparable,
+    gaussian_kl,
+    gaussian_nll,
+    resample,
+)
 
 
 def gaussians(t: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -57,10 +64,11 @@ def test_kl_is_finite_for_long_sequences_and_vanishing_variances():
 
 
 def test_kl_is_computed_in_float32():
-    args = gaussians(64, torch.bfloat16)
+    args = gaussians(500, torch.bfloat16)
     with torch.autocast("cpu", torch.bfloat16):
         kl = gaussian_kl(*args)
     assert kl.dtype == torch.float32
+    assert kl.isfinite().all()
     assert torch.equal(kl, gaussian_kl(*(x.float() for x in args)))
 
 
@@ -126,10 +134,57 @@ def test_symmetric_loss_by_hand():
     assert model(*data, present(text=False)).item() == pytest.approx(52 / 9, rel=1e-3)
 
 
-def test_loss_is_computed_in_float32_under_autocast():
+def test_loss_is_kl_towards_the_paper_s_second_modality():
+    """Eq. 22 has (l, a), (v, a), (l, v): with N(0, 1) of text and N(0, 9) of the others.
+
+    l || a = l || v = 1/2 [1/9 - 1 + ln 9] x 2 and v || a = 0; reversed it would be 8 - ln 9.
+    """
+    data = constant(text=(-1.0, 1.0), acoustic=(-3.0, 3.0), visual=(-3.0, 3.0))
+    expected = 2 / 3 * (math.log(9) - 8 / 9)
+    assert invariance()(*data, present()).item() == pytest.approx(expected, rel=1e-3)
+
+
+def test_nll_by_hand():
+    """Text (0, 2), acoustic (1, 3), visual (-1, 1): their mean is (0, 2), with variance 1.
+
+    Squared distances 0, 1, 1 over 2 x variance: (0 + 1/2 + 1/2) / 3. Without acoustic the mean
+    is (-1/2, 3/2) and both are 1/2 away: 1/8. Alone, text is compared with nothing.
+    """
+    data = constant(text=(0.0, 2.0), acoustic=(1.0, 3.0), visual=(-1.0, 1.0))
+    model = invariance("gaussian_nll")
+    assert model(*data, present()).item() == pytest.approx(1 / 3, rel=1e-3)
+    assert model(*data, present(acoustic=False)).item() == pytest.approx(1 / 8, rel=1e-3)
+    assert model(*data, present(acoustic=False, visual=False)).item() == 0
+
+
+def test_nll_equals_torch_distributions():
+    """Of complete utterances: minus the log density, without its constant ln(2 pi) / 2."""
+    torch.manual_seed(0)
+    z = torch.randn(4, 3, 5, 6, dtype=torch.float64)
+    mean = z.mean(1, keepdim=True)
+    variance = mean.var(-1, correction=0, keepdim=True) + VARIANCE_FLOOR
+    density = Normal(mean, variance.sqrt()).log_prob(z) + math.log(2 * math.pi) / 2
+    loss = gaussian_nll(z, torch.ones(4, 3, dtype=torch.bool))
+    torch.testing.assert_close(loss, -density.mean((1, 2, 3)))
+
+
+def test_nll_falls_when_features_shrink_and_kl_does_not():
+    """Identical modalities of variance 1: 0, and ln(0.1) = -2.3 at a tenth of their size.
+
+    The floor of the variance ends the fall at ln(1e-4) / 2 = -4.6. The KL stays 0.
+    """
+    nll, kl = invariance("gaussian_nll"), invariance("kl")
+    for scale, expected in ((1.0, 0.0), (0.1, math.log(0.1)), (1e-6, math.log(1e-4) / 2)):
+        data = constant(**dict.fromkeys(MODALITIES, (-scale, scale)))
+        assert nll(*data, present()).item() == pytest.approx(expected, abs=0.01)
+        assert kl(*data, present()).item() == 0
+
+
+@pytest.mark.parametrize("similarity", ["kl", "symmetric_kl", "gaussian_nll"])
+def test_loss_is_computed_in_float32_under_autocast(similarity):
     """To the bit as without autocast, from resampling and projection on."""
     torch.manual_seed(0)
-    model = Invariance(dim=6, common_dim=4, timestamps=5)
+    model = Invariance(dim=6, common_dim=4, timestamps=5, similarity=similarity)
     encoded = {m: torch.randn(2, 7, 6) for m in MODALITIES}
     valid = {m: torch.ones(2, 7, dtype=torch.bool) for m in MODALITIES}
     flags = {m: torch.tensor([True, True]) for m in MODALITIES}
@@ -138,8 +193,9 @@ def test_loss_is_computed_in_float32_under_autocast():
         assert torch.equal(model(encoded, valid, flags), expected)
 
 
-def test_no_pair_is_zero_but_in_the_graph():
-    model = invariance()
+@pytest.mark.parametrize("similarity", ["kl", "symmetric_kl", "gaussian_nll"])
+def test_no_pair_is_zero_but_in_the_graph(similarity):
+    model = invariance(similarity)
     data = constant(text=(0.0, 2.0), acoustic=(1.0, 3.0), visual=(-3.0, 3.0))
     flags = present(text=False, visual=False)
     loss = model(*data, flags).sum()

@@ -105,6 +105,38 @@ def test_fuse_reconstructed_feeds_the_prediction(network, batch):
         assert (gradient is not None and bool(gradient.any())) is fed
 
 
+def test_causal_and_fuse_change_what_is_predicted(network, batch):
+    """The weights are the same."""
+    usual = network().eval()
+    for switch in ({"causal": True}, {"fuse": "reconstructed"}):
+        other = network(**switch).eval()
+        other.load_state_dict(usual.state_dict())
+        difference = other(batch).prediction - usual(batch).prediction
+        assert difference.abs().max() > 1e-3
+
+
+def test_gate_reaches_the_fusion(network):
+    """`printed` reads [F_gru; F_hp], 8 + 8 features; `released` [H; F_hp], 18 + 8."""
+    for gate, features in (("printed", 16), ("released", 26)):
+        assert network(gate=gate).fusion.encoders["text"].linear.in_features == features
+
+
+def test_similarity_changes_the_loss_and_not_the_score(network, batch):
+    losses = set()
+    for similarity in ("kl", "symmetric_kl", "gaussian_nll"):
+        output = network(similarity=similarity).eval()(batch)
+        losses.add(round(output.losses["invariance"].sum.item(), 5))
+        assert torch.equal(output.prediction, network().eval()(batch).prediction)
+    assert len(losses) == 3
+
+
+@pytest.mark.parametrize("similarity", ["symmetric_kl", "gaussian_nll"])
+def test_every_parameter_learns_under_every_similarity(network, batch, similarity):
+    model = network(similarity=similarity)
+    objective(model(batch).losses).backward()
+    assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
 def test_auxiliary_losses_do_not_touch_the_prediction(network, batch):
     model = network().eval()
     assert torch.equal(model(batch, aux=True).prediction, model(batch, aux=False).prediction)

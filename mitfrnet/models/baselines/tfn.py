@@ -1,0 +1,197 @@
+"""Tensor Fusion Network: Zadeh et al., EMNLP 2017, section 4."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence
+
+from mitfrnet.data.batches import Batch
+from mitfrnet.models.layers import BatchNorm, Count, PerModality, Probability, zero_padding
+from mitfrnet.models.output import SCORE, Output, Task, task_loss
+from mitfrnet.params import StageParams, parse_params
+
+AVERAGED = ("acoustic", "visual")  # modalities of which only the mean over time is used
+
+
+class TFNParams(StageParams):
+    """Section `model.tfn`."""
+
+    hidden_dims: PerModality[Count]  # units of the LSTM, and of each layer of the others
+    text_out: Count  # features of the text vector
+    dropout: PerModality[Probability]  # text: of the LSTM's state; others: of the mean
+    post_fusion_dim: Count  # width of the layers that read the tensor
+    post_fusion_dropout: Probability  # of the tensor
+
+
+class TextSubnet(nn.Module):
+    """One vector of the tokens: the state of an LSTM after the last of them, projected.
+
+    Not in the paper, but in MMSA: only the last state is used, without an activation after its
+    projection. MMSA's LSTM reads on over the padding, and its dropout is switched off by a
+    condition meant for stacked LSTMs; here the last real token ends it, and dropout works.
+
+    Args:
+        in_dim: features of a token.
+        hidden: units of the LSTM.
+        out_dim: features of the result.
+        dropout: of the state.
+    """
+
+    def __init__(self, *, in_dim: int, hidden: int, out_dim: int, dropout: float) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(in_dim, hidden, batch_first=True)
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(hidden, out_dim)
+
+    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
+        """Return (batch, out_dim).
+
+        Args:
+            x: (batch, time, in_dim).
+            valid: real tokens, (batch, time) of bool; at least one in each row.
+        """
+        packed = pack_padded_sequence(x, valid.sum(1).cpu(), batch_first=True, enforce_sorted=False)
+        _, (state, _) = self.lstm(packed)  # (1, batch, hidden)
+        return self.linear(self.dropout(state[0]))
+
+
+class MeanSubnet(nn.Module):
+    """One vector of a clip's sound or picture: three layers over its mean.
+
+    The mean is over the steps that the model may see. MMSA divides by the padded length, so
+    that missing steps pull the mean towards zero and the length of a clip shows in its features.
+    Not in the paper: a clip without any such step has a mean of zero, which is that of scaled
+    features; the normalisation before the layers, as in MMSA.
+
+    Args:
+        in_dim: features of a step.
+        hidden: width of each layer.
+        dropout: of the normalised mean.
+    """
+
+    def __init__(self, *, in_dim: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            BatchNorm(in_dim),
+            nn.Dropout(dropout),
+            nn.Linear(in_dim, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(),
+        )
+
+    def forward(self, x: Tensor, observed: Tensor) -> Tensor:
+        """Return (batch, hidden).
+
+        Args:
+            x: (batch, time, in_dim).
+            observed: steps to average, (batch, time) of bool.
+        """
+        return self.layers(observed_mean(x, observed))
+
+
+def observed_mean(x: Tensor, observed: Tensor) -> Tensor:
+    """Return the mean of `x`, (batch, time, dim), over observed steps: (batch, dim).
+
+    Rows where `observed`, (batch, time), is nowhere True are zero.
+    """
+    return zero_padding(x, observed).sum(1) / observed.sum(1, keepdim=True).clamp(min=1)
+
+
+def tensor_fusion(text: Tensor, acoustic: Tensor, visual: Tensor) -> Tensor:
+    r"""Return the outer product of three vectors, each with a 1 appended; section 4.2.
+
+    .. math::
+        z = \begin{bmatrix} z_l \\ 1 \end{bmatrix} \otimes
+        \begin{bmatrix} z_a \\ 1 \end{bmatrix} \otimes \begin{bmatrix} z_v \\ 1 \end{bmatrix}
+
+    Args:
+        text: z_l, (batch, L).
+        acoustic: z_a, (batch, A).
+        visual: z_v, (batch, V).
+
+    Returns:
+        (batch, (L + 1) (A + 1) (V + 1)), the visual index running fastest.
+    """
+    z_l, z_a, z_v = (F.pad(z, (0, 1), value=1.0) for z in (text, acoustic, visual))
+    product = z_l[:, :, None, None] * z_a[:, None, :, None] * z_v[:, None, None, :]
+    return product.flatten(1)
+
+
+class TFN(nn.Module):
+    r"""Scores an utterance from every product of one feature of each modality.
+
+    .. math::
+        \hat{y} = low + (high - low) \, \mathrm{sigmoid}(\mathrm{MLP}(z))
+
+    z is the outer product of the modalities' vectors (see `tensor_fusion`), so that it holds
+    each vector alone, each pair and all three. low and high are the bounds of the label scale;
+    MMSA has -3 and 3 also for CH-SIMS, whose labels lie in [-1, 1]. Classes have plain logits.
+    The loss is the mean absolute error, as in MMSA.
+
+    Checked against MMSA 2.2.1 (`tests/parity/test_tfn.py`): with the same weights, complete
+    utterances of equal length and the means over time that MMSA's loader makes, scores differ
+    by at most 5e-7.
+
+    `losses` holds `task` alone.
+
+    Args:
+        dims: features of a step by modality.
+        task: what is predicted.
+        settings: the fields of `TFNParams`.
+
+    Raises:
+        ParamsError: a setting is unknown, absent or out of range.
+    """
+
+    aux_start_epoch = 1
+    batch_losses: tuple[str, ...] = ()
+
+    def __init__(self, *, dims: dict[str, int], task: Task = SCORE, **settings: object) -> None:
+        super().__init__()
+        params = parse_params(TFNParams, settings, where="model.tfn.network")
+        hidden, dropout = dict(params.hidden_dims), dict(params.dropout)
+        self.text = TextSubnet(
+            in_dim=dims["text"],
+            hidden=hidden["text"],
+            out_dim=params.text_out,
+            dropout=dropout["text"],
+        )
+        self.means = nn.ModuleDict(
+            {m: MeanSubnet(in_dim=dims[m], hidden=hidden[m], dropout=dropout[m]) for m in AVERAGED}
+        )
+        fused_dim = (params.text_out + 1) * (hidden["acoustic"] + 1) * (hidden["visual"] + 1)
+        self.post_fusion = nn.Sequential(
+            nn.Dropout(params.post_fusion_dropout),
+            nn.Linear(fused_dim, params.post_fusion_dim),
+            nn.ReLU(),
+            nn.Linear(params.post_fusion_dim, params.post_fusion_dim),
+            nn.ReLU(),
+            nn.Linear(params.post_fusion_dim, task.outputs),
+        )
+        self.task = task
+        self.weights = {"task": 1.0}
+
+    def forward(self, batch: Batch, *, aux: bool = True) -> Output:
+        """Return scores and the task loss.
+
+        Args:
+            batch: utterances; nothing on padding and no target affects a score.
+            aux: changes nothing, since no loss is auxiliary.
+        """
+        text = self.text(batch.values["text"], batch.valid["text"])  # (batch, text_out)
+        acoustic, visual = (
+            self.means[m](batch.values[m], batch.observed[m]) for m in AVERAGED
+        )  # (batch, hidden) each
+        head = self.post_fusion(tensor_fusion(text, acoustic, visual))  # (batch, outputs)
+        if not self.task.classes:
+            head = self.task.low + (self.task.high - self.task.low) * head.sigmoid()
+        prediction = self.task.prediction(head)
+        loss = task_loss(prediction, batch.label, weight=self.weights["task"])
+        return Output(prediction, {}, {"task": loss})
+
+    def loss_counts(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the count of the task loss: the utterances of `batch`."""
+        return {"task": torch.ones_like(batch.label).sum()}
