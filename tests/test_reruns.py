@@ -83,6 +83,25 @@ def test_another_rate_runs_only_its_own_cells(project):
     ]  # fmt: skip
 
 
+def test_a_baseline_and_an_ablation_run_only_their_own_cells(project):
+    write_params(
+        project,
+        train__max_epochs=1,
+        grid__models=["mitfrnet", "mitfrnet_no_mmr"],
+        grid__baselines=["tfn"],
+    )
+    cells = ["sample-mitfrnet_no_mmr-0.3-1", "sample-tfn-0.3-1"]
+    assert sorted(repro(project)[0]) == sorted(
+        [f"train@{cells[0]}", f"evaluate@{cells[0]}", f"train_baseline@{cells[1]}",
+         f"evaluate_baseline@{cells[1]}", "report"]
+    )  # fmt: skip
+    code = project / "mitfrnet" / "models" / "baselines" / "tfn.py"
+    code.write_text(code.read_text() + "# changed\n")
+    assert repro(project)[0] == [
+        f"train_baseline@{cells[1]}", f"evaluate_baseline@{cells[1]}", "report"
+    ]  # fmt: skip
+
+
 def test_hop_length_extracts_sound_alone(project):
     write_params(project, extract__acoustic__hop_length=400)
     ran, output = repro(project, "tensors@sample")

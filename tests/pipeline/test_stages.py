@@ -120,6 +120,49 @@ def test_a_rerun_of_a_cell_gives_the_same_bytes(finished, tmp_path):
             assert again.read_bytes() == path.read_bytes(), path
 
 
+def test_class_labels_and_a_protocol_go_through_every_stage(finished, tmp_path):
+    """Emotions in place of scores, a rate per clip and epoch, and a baseline beside the model."""
+    folder = tmp_path / "run"
+    shutil.copytree(finished[0], folder)
+    table = folder / "raw" / "sample" / "label.csv"
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        row |= {"label": "joy" if float(row["label"]) > 0 else "anger", "label_T": ""}
+        row |= {"label_A": "", "label_V": ""}
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    corpus = {"layout": "mmsa", "language": "en", "task": "classification"}
+    write_params(
+        folder,
+        corpora__sample=corpus | {"classes": ["anger", "joy"]},
+        grid__missing_rates=["random_train"],
+        grid__baselines=["tfn"],
+        evaluate__protocol_rates=[0.0, 0.5],
+        evaluate__mask_seeds=[1, 2],
+        train__max_epochs=2,
+    )
+    cell = CELL | {"missing_rate": "random_train"}
+    baseline = cell | {"model": "tfn"}
+    for stage, item in [
+        *ITEMS[:1], *ITEMS[4:5], ("mask", cell), ("train", cell), ("evaluate", cell),
+        ("train_baseline", baseline), ("evaluate_baseline", baseline), ("report", {}),
+    ]:  # fmt: skip
+        process = run_stage(folder, stage, **item)
+        assert process.returncode == 0, process.stderr[-3000:]
+    scores = json.loads((folder / "metrics/sample/tfn/random_train/1.json").read_text())
+    for rate in ("0.0", "0.5"):
+        for seed in ("1", "2"):
+            found = scores["by_rate"][rate]["by_mask_seed"][seed]
+            assert found["n"] == TAKEN["test"]
+            assert 0 <= found["f1_macro"] <= 1
+    shown = (folder / "report" / "scores.txt").read_text()
+    assert "TFN" in shown
+    assert "random_train" in shown
+
+
 @pytest.mark.parametrize("modality", ["text", "acoustic", "visual"])
 def test_one_worker_gives_the_bytes_of_several(finished, tmp_path, modality):
     folder, _ = finished

@@ -10,6 +10,7 @@ from mitfrnet.models.baselines.misa import (
     MISA,
     StackedLSTM,
     TokenMean,
+    auxiliary_losses,
     central_moment_discrepancy,
     overlap,
 )
@@ -124,6 +125,17 @@ def test_every_pair_is_compared(network, batch):
         losses = model(batch).losses
         assert losses["similarity"].mean == 0
         assert (losses["difference"].mean > 1e-3) == (len(spared) == 2)
+
+
+def test_losses_are_computed_in_float32_under_autocast():
+    """To the bit as without autocast, also of representations in bfloat16."""
+    torch.manual_seed(0)
+    groups = [{m: torch.rand(5, 6).bfloat16() for m in MODALITIES} for _ in range(4)]
+    wide = [{m: x.float() for m, x in group.items()} for group in groups]
+    expected = auxiliary_losses(*wide, moments=5)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert auxiliary_losses(*groups, moments=5) == expected
+    assert len(set(expected.values())) == 3
 
 
 def test_shared_parts_are_pulled_together(network, batch):
