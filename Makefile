@@ -6,7 +6,13 @@ VENV := .venv
 # Stages call `python`, which must be the one of the environment.
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: help install repro test check clean
+# Cells of the grid at the same time, for `make study`.
+JOBS ?= 2
+# One cell: its model is trained, then scored. DVC lets go of its lock while a stage runs. At 255,
+# DVC's status for a stage that failed, xargs would stop before the other cells.
+CELL := for stage in train evaluate; do dvc --wait-for-lock repro -s "$$stage$$1" || exit 1; done
+
+.PHONY: help install repro study test parity check clean
 
 help: ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -29,8 +35,18 @@ repro: install ## run the pipeline, print the scores and where the report is
 	@echo
 	@echo "Report: $(CURDIR)/report/index.html"
 
+study: install ## as repro, with JOBS=2 cells of the grid side by side
+	@$(RUN) dvc repro --glob 'mask@*'
+	@$(RUN) dvc stage list --name-only | sed -n 's/^train//p' \
+		| $(RUN) xargs -P $(JOBS) -n 1 sh -c '$(CELL)' cell
+	@$(MAKE) --no-print-directory repro
+
 test: install ## run the tests
 	@$(RUN) python -m pytest
+
+parity: install ## compare the models with MMSA's implementation, which it installs
+	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e '.[dev,parity]'
+	@$(RUN) python -m pytest -m parity tests/parity
 
 check: install ## lint, format and types, without changing a file
 	@$(RUN) ruff check .

@@ -1,5 +1,9 @@
 """Errors that a user can act on."""
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class MitfrnetError(Exception):
     """Base of all errors caused by input; the message is one line: where, what, what is right."""
@@ -23,3 +27,15 @@ class FeatureError(MitfrnetError):
 
 class TrainingError(MitfrnetError):
     """A model could not be trained."""
+
+
+@contextmanager
+def reporting_errors() -> Iterator[None]:
+    """Make a `MitfrnetError` one line on stderr and exit status 1."""
+    try:
+        yield
+    except MitfrnetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

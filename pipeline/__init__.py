@@ -1,14 +1,13 @@
 """The stages of `dvc.yaml`, one script each, and how all of them behave as processes."""
 
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable
 
 import psutil
 
-from mitfrnet.errors import MitfrnetError
+from mitfrnet.errors import reporting_errors
 
 # Before torch loads: threads that wait must soon sleep. Those that spin make a step ten times
 # slower when other stages, or anything else, run on the same cores (benchmarks/NOTES.md).
@@ -20,13 +19,8 @@ _WATCH_INTERVAL_S = 0.05
 
 def run_stage(main: Callable[[], None]) -> None:
     """Run `main`; a `MitfrnetError` becomes one line on stderr and exit status 1."""
-    try:
+    with reporting_errors():
         main()
-    except MitfrnetError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
 
 
 def _leave_with_dvc() -> None:
