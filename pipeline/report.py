@@ -1,4 +1,4 @@
-"""Stage `report`: one page, tables and plot data of the grid's cells."""
+"""Stage `report`: page, tables, figures and plot data of the grid's cells."""
 
 import argparse
 from pathlib import Path
@@ -15,12 +15,19 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--metrics", type=Path, required=True)
     parser.add_argument("--predictions", type=Path, required=True)
     parser.add_argument("--models", type=Path, required=True)
+    parser.add_argument("--timings", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args(argv)
 
     params = load_params(ReportParams, section="report")
     grid = load_params(GridParams, section="grid")
-    results = read_results(grid, args.metrics, args.predictions, args.models)
+    results = read_results(
+        grid,
+        metrics=args.metrics,
+        predictions=args.predictions,
+        models=args.models,
+        timings=args.timings,
+    )
     write_report(results, params, args.out)
 
 

@@ -6,91 +6,137 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from mitfrnet.files import replacing
+from mitfrnet.metrics import ClassScale, LabelScale
 from mitfrnet.modalities import MODALITIES
 from mitfrnet.params import StageParams
-from mitfrnet.report import figures, tables
-from mitfrnet.report.figures import INK, MUTED, SERIES, Line
-from mitfrnet.report.results import Cell, Results
-from mitfrnet.report.tables import Group
-
-SPLITS = ("train", "valid", "test")
+from mitfrnet.report import figures, plain, run_tables, study
+from mitfrnet.report.agreement import Agreement, agreement
+from mitfrnet.report.averages import Block, blocks
+from mitfrnet.report.charts import (
+    MAX_BANDS,
+    MAX_SEEDS,
+    LossCharts,
+    average_charts,
+    loss_charts,
+    rate_charts,
+)
+from mitfrnet.report.drawing import Chart
+from mitfrnet.report.paired import PairedParams, comparisons, paired_metric
+from mitfrnet.report.results import Corpus, Results
+from mitfrnet.report.tables import BootstrapParams, Group, model_names, score_groups
+from mitfrnet.report.typeset import Table
 
 
 class ReportParams(StageParams):
     """Section `report`."""
 
     title: str
+    bootstrap: BootstrapParams
+    paired_test: PairedParams
 
 
 @dataclass(frozen=True)
-class Chart:
-    """A drawing and the line above it."""
-
-    title: str
-    svg: Markup
-
-
-@dataclass(frozen=True)
-class LossCharts:
-    """The losses of one model on one corpus, with one seed."""
-
-    corpus: str
-    model: str
-    seed: int
-    by_rate: bool
-    charts: Sequence[Chart]
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """Predictions of one cell against the labels, under one test mask.
+class BlockView:
+    """What is shown of one corpus and way of training, over test rates.
 
     Attributes:
-        group: corpus and missing rates.
-        model: as shown.
-        seed: of the training.
-        chart: the scatter.
-        thinned: whether it leaves clips out.
-        signs: those that occur, in order.
-        confusion: clips by sign of the label, then of the prediction.
-        furthest: the five clips with the largest error: id, label, prediction.
+        block: the groups.
+        headline: a few scores, averaged where there are several rates.
+        curves, averages: charts.
+        tables: of all scores.
+        ablation, paired: further tables; None where the grid has no such models.
+        folded: trained at one rate and tested at others, of which the page shows no tables.
     """
 
-    group: Group
-    model: str
-    seed: int
-    chart: Chart
-    thinned: bool
-    signs: Sequence[str]
-    confusion: Mapping[str, Mapping[str, int]]
-    furthest: Sequence[tuple[str, float, float]]
+    block: Block
+    headline: Table
+    curves: Sequence[Chart]
+    averages: Sequence[Chart]
+    tables: Sequence[Table]
+    ablation: Table | None
+    paired: Table | None
+    folded: bool
+
+
+@dataclass(frozen=True)
+class CorpusView:
+    """What is shown of one corpus.
+
+    Attributes:
+        corpus: as ingested, extracted and masked.
+        groups: its scores.
+        scores: the first table; None where there are too many groups for it.
+        blocks: over test rates.
+        losses: per model.
+        timings, trainings, masks: tables.
+        agreements: per model, of the lowest, middle and highest rate.
+    """
+
+    corpus: Corpus
+    groups: Sequence[Group]
+    scores: Table | None
+    blocks: Sequence[BlockView]
+    losses: Sequence[LossCharts]
+    timings: Table
+    trainings: Table
+    masks: Table
+    agreements: Sequence[Sequence[Agreement]]
+
+    @property
+    def scale(self) -> LabelScale:
+        """Return the scale of the labels."""
+        return self.groups[0].scale
+
+    @property
+    def is_classes(self) -> bool:
+        """Return whether labels are classes."""
+        return isinstance(self.scale, ClassScale)
+
+    @property
+    def tables(self) -> list[Table]:
+        """Return every table that becomes a file."""
+        own = [t for b in self.blocks for t in (*b.tables, b.ablation, b.paired)]
+        all_tables = [self.scores, *own, self.timings, self.trainings, self.masks]
+        return [table for table in all_tables if table]
+
+    @property
+    def figures(self) -> list[Chart]:
+        """Return every chart that becomes a file."""
+        over_rates = [c for b in self.blocks for c in (*b.curves, *b.averages)]
+        losses = [[own.convergence] if own.convergence else own.charts for own in self.losses]
+        return over_rates + [chart for charts in losses for chart in charts]
 
 
 def write_report(results: Results, params: ReportParams, out: Path) -> None:
-    """Write `index.html`, `scores.txt`, `scores.csv` and `plots/` into `out`.
+    """Write `index.html`, `scores.*`, `tables/`, `figures/` and `plots/` into `out`.
 
     The same results give the same bytes.
     """
-    groups = tables.score_groups(results)
-    _write(out / "index.html", render_page(results, groups, params))
-    _write(out / "scores.txt", tables.scores_text(params.title, groups))
-    _write(out / "scores.csv", tables.scores_csv(groups))
+    groups = score_groups(results, params.bootstrap)
+    views = [view(results, corpus, groups, params) for corpus in results.corpora]
+    _write(out / "index.html", render_page(results, views, params))
+    _write(out / "scores.txt", plain.scores_text(params.title, groups))
+    _write(out / "scores.csv", plain.scores_csv(groups))
 
-    shutil.rmtree(out / "plots", ignore_errors=True)  # cells that left the grid
+    for folder in ("tables", "figures", "plots"):  # of cells that left the grid
+        shutil.rmtree(out / folder, ignore_errors=True)
+    for shown in views:
+        for table in shown.tables:
+            _write(out / "tables" / f"{table.name}.csv", table.csv())
+            _write(out / "tables" / f"{table.name}.tex", table.latex())
+        for chart in shown.figures:
+            chart.save(out / "figures")
     plots = out / "plots"
     for cell in results.cells:
-        _write(plots / "losses" / f"{cell.path}.tsv", tables.loss_table(cell))
-        _write(plots / "predictions" / f"{cell.path}.tsv", tables.prediction_table(cell))
-        _write(plots / "signs" / f"{cell.path}.tsv", tables.sign_table(cell))
-    for corpus in results.grid.corpora:
-        own = [g for g in groups if g.corpus == corpus]
-        for curve, table in tables.rate_tables(own).items():
-            _write(plots / "scores" / corpus / f"{curve}.tsv", table)
+        _write(plots / "losses" / f"{cell.path}.tsv", plain.loss_table(cell))
+        _write(plots / "predictions" / f"{cell.path}.tsv", plain.prediction_table(cell))
+        _write(plots / "signs" / f"{cell.path}.tsv", plain.sign_table(cell))
+    for shown in views:
+        for curve, lines in plain.rate_tables(shown.groups).items():
+            _write(plots / "scores" / shown.corpus.name / f"{curve}.tsv", lines)
 
 
 def _write(path: Path, text: str) -> None:
@@ -98,7 +144,66 @@ def _write(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
-def render_page(results: Results, groups: Sequence[Group], params: ReportParams) -> str:
+def view(
+    results: Results, corpus: Corpus, groups: Sequence[Group], params: ReportParams
+) -> CorpusView:
+    """Return what is shown of one corpus."""
+    names = model_names(results)
+    own = [g for g in groups if g.corpus == corpus.name]
+    few = len(own) <= plain.FEW_GROUPS
+    return CorpusView(
+        corpus=corpus,
+        groups=own,
+        scores=study.headline_table(own, params.bootstrap) if few else None,
+        blocks=[_block_view(results, block, params) for block in blocks(own)],
+        losses=[loss_charts(results, corpus.name, m, names[m]) for m in results.grid.all_models],
+        timings=run_tables.timing_table(results, corpus.name, names),
+        trainings=run_tables.training_table(results, corpus.name, names),
+        masks=run_tables.mask_table(corpus),
+        agreements=[
+            [
+                agreement(results.select(corpus.name, m, group.trained)[0], group, names[m])
+                for group in _spread(own)
+            ]
+            for m in results.grid.all_models
+        ],
+    )
+
+
+def _block_view(results: Results, block: Block, params: ReportParams) -> BlockView:
+    several = len(block.groups) > 1
+    tables = study.score_tables(block, params.bootstrap)
+    paired = None
+    if len(block.models) > 1:
+        metric = paired_metric(block, params.paired_test)
+        (column,) = (c for c in block.groups[0].columns if c.key == metric)
+        found = comparisons(block, metric, params.paired_test.exchanges, params.bootstrap)
+        paired = study.paired_table(
+            block, column, found, params.paired_test.exchanges, params.bootstrap.level
+        )
+    return BlockView(
+        block=block,
+        headline=(
+            study.headline_average_table(block)
+            if several
+            else study.headline_table(block.groups, params.bootstrap)
+        ),
+        curves=rate_charts(block),
+        averages=average_charts(block),
+        tables=[study.average_table(block), *tables] if several else tables,
+        ablation=study.ablation_table(results, block),
+        paired=paired,
+        folded=block.trained != "matched" and not isinstance(block.trained, str),
+    )
+
+
+def _spread(groups: Sequence[Group]) -> list[Group]:
+    """Return the first, the middle and the last."""
+    last = len(groups) - 1
+    return [groups[i] for i in sorted({0, last // 2, last})]
+
+
+def render_page(results: Results, views: Sequence[CorpusView], params: ReportParams) -> str:
     """Return the page as HTML; whatever comes from data is escaped."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -108,39 +213,45 @@ def render_page(results: Results, groups: Sequence[Group], params: ReportParams)
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"percent": percent, "words": words, "listed": listed}
+    environment.filters |= {"percent": percent, "words": words}
     return environment.get_template("page.html.jinja").render(
         title=params.title,
-        summary=summarise(results, groups),
+        summary=summarise(results, views),
         results=results,
-        groups_by_corpus={
-            corpus: [g for g in groups if g.corpus == corpus] for corpus in results.grid.corpora
-        },
-        averages=tables.averages(groups),
-        rate_charts={
-            corpus: charts
-            for corpus in results.grid.corpora
-            if (charts := rate_charts([g for g in groups if g.corpus == corpus]))
-        },
-        losses=[
-            loss_charts(results, corpus, model)
-            for corpus in results.grid.corpora
-            for model in results.grid.models
-        ],
-        agreements=[
-            agreement(results.select(group.corpus, model, group.trained)[0], group)
-            for corpus in results.grid.corpora
-            for model in results.grid.models
-            for group in _spread([g for g in groups if g.corpus == corpus])
-        ],
+        views=views,
         settings=_settings(results),
         versions=_versions(results),
         inputs=_inputs(results),
         modalities=MODALITIES,
-        splits=SPLITS,
-        model_name=tables.model_name,
+        splits=run_tables.SPLITS,
         max_dots=figures.MAX_DOTS,
+        max_seeds=MAX_SEEDS,
+        over_rates=any(b.curves for v in views for b in v.blocks),
+        compared=any(b.paired or b.ablation for v in views for b in v.blocks),
+        several=any(len(v.groups) > 1 for v in views),
+        banded=len(results.grid.all_models) <= MAX_BANDS,
+        labels_in_words=labels_in_words,
+        scale_in_words=scale_in_words,
     )
+
+
+def labels_in_words(label: Mapping[str, Any]) -> str:
+    """Return how many clips have which labels."""
+    counts = label.get("classes") or {
+        "negative": label["negative"],
+        "neutral": label["zero"],
+        "positive": label["positive"],
+    }
+    shown = ", ".join(f"{n} {name}" for name, n in counts.items())
+    return f"{shown}; mean {label['mean']:.3f}" if "mean" in label else shown
+
+
+def scale_in_words(scale: LabelScale) -> str:
+    """Return what a label can be."""
+    if isinstance(scale, ClassScale):
+        return f"{len(scale.classes)} classes"
+    family = f" ({scale.family})" if scale.family else f", neutral at {scale.neutral_point:g}"
+    return f"{scale.low:g} to {scale.high:g}{family}"
 
 
 def percent(share: float | None) -> str:
@@ -159,217 +270,30 @@ def listed(things: Sequence[object]) -> str:
     return f"{', '.join(firsts)} and {last}" if firsts else last
 
 
-def summarise(results: Results, groups: Sequence[Group]) -> str:
+def summarise(results: Results, views: Sequence[CorpusView]) -> str:
     """Return in one sentence what was run."""
     grid = results.grid
-    models = listed([tables.model_name(m) for m in grid.models])
-    rates, seeds = grid.missing_rates, grid.seeds
-    runs = len(results.cells)
-    clips = {g.corpus: g.n for g in groups}
-    tested = listed([f"{n} test clips of the corpus {corpus}" for corpus, n in clips.items()])
+    models = listed(list(model_names(results).values()))
+    rates = [c for c in grid.missing_rates if not isinstance(c, str)]
+    protocols = [words(c) for c in grid.missing_rates if isinstance(c, str)]
+    trained = [f"with missing rate{'s' * (len(rates) > 1)} {listed(rates)}"] if rates else []
+    trained += [f"by protocol {listed(protocols)}"] if protocols else []
+    seeds, runs = grid.seeds, len(results.cells)
+    clips = [f"{v.groups[0].n} test clips of the corpus {v.corpus.name}" for v in views]
     return (
-        f"{models} trained with missing rate{'s' * (len(rates) > 1)} {listed(rates)} and "
+        f"{models} trained {listed(trained)}, "
         f"seed{'s' * (len(seeds) > 1)} {listed(seeds)} ({runs} training run{'s' * (runs > 1)}), "
-        f"scored on {tested}."
-    )
-
-
-def rate_charts(groups: Sequence[Group]) -> list[Chart]:
-    """Return one chart per headline score of a corpus over test rates; none for a single rate."""
-    if len({g.tested for g in groups}) < 2:
-        return []
-    # Matched rates make one curve of many models; else every trained model has its own.
-    matched = all(g.trained == g.tested for g in groups)
-    trained = list(dict.fromkeys(g.trained for g in groups))
-    charts = []
-    for column in groups[0].columns:
-        constant = "train_mean" if column.key == "mae" else "majority"
-        references = {"text_ridge": INK, constant: MUTED}
-        lines = []
-        models = [row.key for row in groups[0].rows if row.key not in tables.REFERENCES]
-        for i, rate in enumerate(trained[:1] if matched else trained):
-            own = [g for g in groups if matched or g.trained == rate]
-            own.sort(key=lambda group: group.tested)
-            suffix = f" at {rate}" if len(trained) > 1 and not matched else ""
-            for j, model in enumerate(models):
-                colour = SERIES[j % len(SERIES)]
-                if suffix and len(models) == 1:
-                    colour = figures.shade(i, len(trained))
-                lines.append(_score_line(own, model, column, colour, suffix))
-            if i == 0:
-                for reference, colour in references.items():
-                    lines.append(_score_line(own, reference, column, colour, "", dashed=True))
-        lines = [line for line in lines if line.points]
-        charts.append(
-            Chart(
-                f"{column.head}, {'higher' if column.higher_is_better else 'lower'} is better",
-                figures.line_chart(
-                    lines,
-                    name=f"rates-{groups[0].corpus}-{column.key}",
-                    described=f"{column.name} over missing rates. {_describe(lines)}",
-                    x_label="missing rate of the test split",
-                ),
-            )
-        )
-    return charts
-
-
-def _score_line(
-    groups: Sequence[Group],
-    key: str,
-    column: tables.Column,
-    colour: str,
-    suffix: str,
-    dashed: bool = False,
-) -> Line:
-    factor = 100 if column.share else 1
-    points, spread = [], []
-    name = key
-    for group in groups:
-        row = next(row for row in group.rows if row.key == key)
-        name = row.name
-        value, deviation = row.mean(column.key), row.deviation(column.key)
-        if value is not None:
-            points.append((group.tested, factor * value))
-            spread.append(None if deviation is None else factor * deviation)
-    return Line(name + suffix, points, colour, dashed, spread)
-
-
-def loss_charts(results: Results, corpus: str, model: str) -> LossCharts:
-    """Return the losses of the first seed: of one rate by part, of several by rate."""
-    seed = results.grid.seeds[0]
-    cells = [cell for cell in results.select(corpus, model) if cell.seed == seed]
-    by_rate = len(cells) > 1
-    terms = {name.split("/")[1] for cell in cells for name in cell.losses} - {"task"}
-    rebuilt = [f"reconstruction_{m}" for m in MODALITIES if f"reconstruction_{m}" in terms]
-    panels: dict[str, list[Line]] = {"Task loss": _task_lines(cells)}
-    if rebuilt:
-        panels["Reconstruction loss"] = _term_lines(cells, rebuilt)
-    for term in sorted(terms - set(rebuilt)):
-        panels[f"{words(term).capitalize()} loss"] = _term_lines(cells, [term])
-    best = None if by_rate else cells[0].config["training"]["best_epoch"]
-    charts = [
-        Chart(
-            title,
-            figures.line_chart(
-                lines,
-                name=f"losses-{corpus}-{model}-{title}",
-                described=f"{title} over epochs. {_describe(lines)}",
-                x_label="epoch",
-                marked_x=best,
-            ),
-        )
-        for title, lines in panels.items()
-    ]
-    return LossCharts(corpus, tables.model_name(model), seed, by_rate, charts)
-
-
-def _task_lines(cells: Sequence[Cell]) -> list[Line]:
-    lines = []
-    for i, cell in enumerate(cells):
-        curves = tables.loss_curves(cell)
-        if len(cells) == 1:
-            lines.append(Line("training", curves["train/task"], SERIES[1], dashed=True))
-            lines.append(Line("validation", curves["valid/task"], SERIES[0]))
-        else:
-            colour = figures.shade(i, len(cells))
-            trained = f"training at {cell.rate}"
-            lines.append(Line(trained, curves["train/task"], colour, True, in_legend=False))
-            lines.append(Line(str(cell.rate), curves["valid/task"], colour))
-    return lines
-
-
-def _term_lines(cells: Sequence[Cell], terms: Sequence[str]) -> list[Line]:
-    """Return the training loss of each term for one cell, their sum for each of several."""
-    lines = []
-    for i, cell in enumerate(cells):
-        # A term that had nothing to score, as reconstruction at rate 0, has no curve.
-        known = tables.loss_curves(cell)
-        found = {term: known[f"train/{term}"] for term in terms if f"train/{term}" in known}
-        curves = list(found.values())
-        if not curves:
-            continue
-        if len(cells) > 1:
-            total = [
-                (points[0][0], sum(v for _, v in points)) for points in zip(*curves, strict=True)
-            ]
-            lines.append(Line(str(cell.rate), total, figures.shade(i, len(cells))))
-        elif len(terms) > 1:
-            names = [words(term.removeprefix("reconstruction_")) for term in found]
-            lines += map(Line, names, curves, SERIES)
-        else:
-            lines.append(Line(words(terms[0]), curves[0], SERIES[0], in_legend=False))
-    return lines
-
-
-def _describe(lines: Sequence[Line]) -> str:
-    """Return first, lowest, highest and last point of each line in words."""
-    described = []
-    for line in lines:
-        if not line.points:
-            continue
-        ys = {y: x for x, y in reversed(line.points)}
-        (first_x, first), (last_x, last) = line.points[0], line.points[-1]
-        low, high = min(ys), max(ys)
-        described.append(
-            f"{line.label}: {first:.3g} at {first_x}, {last:.3g} at {last_x}, "
-            f"lowest {low:.3g} at {ys[low]}, highest {high:.3g} at {ys[high]}"
-        )
-    return "; ".join(described) + "."
-
-
-def _spread(groups: Sequence[Group]) -> list[Group]:
-    """Return the first, the middle and the last."""
-    last = len(groups) - 1
-    return [groups[i] for i in sorted({0, last // 2, last})]
-
-
-def agreement(cell: Cell, group: Group) -> Agreement:
-    """Return how the predictions of `cell` compare with the labels under the masks of `group`."""
-    rows = cell.tested_at(group.tested)
-    ids = rows["utterance_id"].to_pylist()
-    label, prediction = (rows[c].to_numpy() for c in ("label", "prediction"))
-    pairs = zip(label.tolist(), prediction.tolist(), strict=True)
-    counts = {a: dict.fromkeys(tables.SIGNS, 0) for a in tables.SIGNS}
-    for true, predicted in pairs:
-        counts[tables.sign(true)][tables.sign(predicted)] += 1
-    # Zero is shown only where a label or a prediction is exactly that.
-    signs = [s for s in tables.SIGNS if s != "zero" or 0 in label or 0 in prediction]
-    error = np.abs(prediction - label)
-    order = sorted(range(len(ids)), key=lambda i: (-error[i], ids[i]))
-    same_side = sum(counts[s][s] for s in tables.SIGNS)
-    name = tables.model_name(cell.model)
-    chart = figures.scatter_chart(
-        label,
-        prediction,
-        cell.scale,
-        name=f"scatter-{cell.path}-{group.tested}",
-        described=(
-            f"Predictions of {name} against labels of {len(ids)} test clips of {cell.corpus}. "
-            f"Labels from {label.min():.2f} to {label.max():.2f}, predictions from "
-            f"{prediction.min():.2f} to {prediction.max():.2f}; {same_side} have the sign of "
-            "their label."
-        ),
-    )
-    return Agreement(
-        group=group,
-        model=name,
-        seed=cell.seed,
-        chart=Chart(f"{name} on {cell.corpus}, {group.condition}, seed {cell.seed}", chart),
-        thinned=len(ids) > figures.MAX_DOTS,
-        signs=signs,
-        confusion=counts,
-        furthest=[(ids[i], float(label[i]), float(prediction[i])) for i in order[:5]],
+        f"scored on {listed(clips)}."
     )
 
 
 def _settings(results: Results) -> dict[str, dict[str, dict[str, str]]]:
     """Return settings by model and part; they are those of `params.yaml` in all its cells."""
     by_model = {}
-    for model in results.grid.models:
+    for model, name in model_names(results).items():
         config = results.select(results.grid.corpora[0], model)[0].config
         masks = config["training"]["masks"]
-        by_model[tables.model_name(model)] = {
+        by_model[name] = {
             "Network": flatten(config["settings"]),
             "Optimiser": flatten(config["training"]["optimiser"]),
             "Training": flatten(config["training"]["train"]),

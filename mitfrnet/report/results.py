@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,11 @@ import pyarrow.parquet as pq
 from pydantic import Field, field_validator
 
 from mitfrnet.errors import FeatureError
-from mitfrnet.metrics import Scale, Score
+from mitfrnet.metrics import LabelScale, Score, parse_scale
 from mitfrnet.params import StageParams
+
+Condition = int | float | str  # an entry of `grid.missing_rates`
+Run = tuple[int, int]  # seed of the training, seed of the test masks
 
 
 class GridParams(StageParams):
@@ -23,15 +27,21 @@ class GridParams(StageParams):
 
     corpora: list[str] = Field(min_length=1)
     models: list[str] = Field(min_length=1)
-    missing_rates: list[int | float] = Field(min_length=1)  # 1 and 1.0 name two folders
+    baselines: list[str]
+    missing_rates: list[Condition] = Field(min_length=1)  # 1 and 1.0 name two folders
     seeds: list[int] = Field(min_length=1)
 
-    @field_validator("corpora", "models", "missing_rates", "seeds")
+    @field_validator("corpora", "models", "baselines", "missing_rates", "seeds")
     @classmethod
     def _each_once(cls, values: list[Any]) -> list[Any]:
         if len(set(values)) < len(values):
             raise ValueError("a value stands there twice")
         return values
+
+    @property
+    def all_models(self) -> list[str]:
+        """Return MIT-FRNet and its variants, then the baselines."""
+        return [*self.models, *self.baselines]
 
 
 @dataclass(frozen=True)
@@ -42,13 +52,13 @@ class Corpus:
         name: as in the grid.
         quality: counts of clips, videos, hours and labels.
         features: steps, shares detected and what is naturally missing, per modality.
-        masks: pattern, seed and realised rates, per missing rate of the grid.
+        masks: protocol, pattern, seed and realised rates, per condition of the grid.
     """
 
     name: str
     quality: Mapping[str, Any]
     features: Mapping[str, Any]
-    masks: Mapping[float, Mapping[str, Any]]
+    masks: Mapping[Condition, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -56,62 +66,71 @@ class Cell:
     """One trained model, its curves and what it made of the test split.
 
     Attributes:
-        corpus, model, rate, seed: its place in the grid; the rate is that of training.
+        corpus, model, condition, seed: its place in the grid; the condition is what it was
+            trained under: a missing rate, or a protocol.
         config: of the model folder.
+        timings: what training took.
         losses: one value per epoch; keys are `train/<term>` and `valid/<term>`.
-        scores: per missing rate of the test masks.
-        predictions: `utterance_id, missing_rate, label, prediction` and the references.
+        scores: per missing rate of the test masks and their seed.
+        predictions: `utterance_id, missing_rate, mask_seed, label, prediction`, references.
     """
 
     corpus: str
     model: str
-    rate: float
+    condition: Condition
     seed: int
     config: Mapping[str, Any]
+    timings: Mapping[str, Any]
     losses: Mapping[str, list[float]]
-    scores: Mapping[float, Mapping[str, Score]]
+    scores: Mapping[float, Mapping[int, Mapping[str, Score]]]
     predictions: pa.Table
 
     @cached_property
-    def scale(self) -> Scale:
-        """Return the label scale."""
-        return Scale(**self.config["scale"])
+    def scale(self) -> LabelScale:
+        """Return the label scale, or the classes."""
+        return parse_scale(self.config["scale"])
 
     @property
     def path(self) -> str:
-        """Return the cell's folder below `metrics`, `predictions`, `models`."""
-        return f"{self.corpus}/{self.model}/{self.rate}/{self.seed}"
+        """Return the cell's folder below `metrics`, `predictions`, `models`, `timings`."""
+        return f"{self.corpus}/{self.model}/{self.condition}/{self.seed}"
 
-    def tested_at(self, rate: float) -> pa.Table:
-        """Return the predictions under test masks of `rate`."""
-        return self.predictions.filter(pc.equal(self.predictions["missing_rate"], rate))
+    def tested_at(self, rate: float, mask_seed: int | None = None) -> pa.Table:
+        """Return the predictions under the test masks of `rate`, of their first seed or another."""
+        seed = next(iter(self.scores[rate])) if mask_seed is None else mask_seed
+        table = self.predictions
+        rows = pc.and_(pc.equal(table["missing_rate"], rate), pc.equal(table["mask_seed"], seed))
+        return table.filter(rows)
 
 
 @dataclass(frozen=True)
 class Results:
-    """All of the grid: cells by corpus, missing rate, model and seed, in the grid's order."""
+    """All of the grid: cells by corpus, condition, model and seed, in the grid's order."""
 
     grid: GridParams
     corpora: list[Corpus]
     cells: list[Cell]
 
-    def select(self, corpus: str, model: str, rate: float | None = None) -> list[Cell]:
-        """Return the cells of one model on one corpus, of all rates or of one."""
+    def select(self, corpus: str, model: str, condition: Condition | None = None) -> list[Cell]:
+        """Return the cells of one model on one corpus, of all conditions or of one."""
         return [
             cell
             for cell in self.cells
-            if (cell.corpus, cell.model) == (corpus, model) and rate in (None, cell.rate)
+            if (cell.corpus, cell.model) == (corpus, model) and condition in (None, cell.condition)
         ]
 
 
-def read_results(grid: GridParams, metrics: Path, predictions: Path, models: Path) -> Results:
+def read_results(
+    grid: GridParams, *, metrics: Path, predictions: Path, models: Path, timings: Path
+) -> Results:
     """Return the results of the grid's cells.
 
     Args:
-        grid: which corpora, models, missing rates and seeds.
+        grid: which corpora, models, conditions and seeds.
         metrics: folder of quality, features, masks and scores.
         predictions: folder of predictions.
         models: folder of models.
+        timings: folder of what trainings took.
 
     Raises:
         FeatureError: a file that the grid calls for is absent or cannot be read.
@@ -122,34 +141,46 @@ def read_results(grid: GridParams, metrics: Path, predictions: Path, models: Pat
             quality=_read_json(metrics / name / "quality.json"),
             features=_read_json(metrics / name / "features.json"),
             masks={
-                rate: _read_json(metrics / name / "masks" / f"{rate}.json")
-                for rate in grid.missing_rates
+                condition: _read_json(metrics / name / "masks" / f"{condition}.json")
+                for condition in grid.missing_rates
             },
         )
         for name in grid.corpora
     ]
     cells = []
-    for corpus in grid.corpora:
-        for rate in grid.missing_rates:
-            for model in grid.models:
-                for seed in grid.seeds:
-                    place = Path(corpus, model, str(rate))
-                    scores = _read_json(metrics / place / f"{seed}.json")
-                    by_rate = scores.get("by_rate", {rate: scores})
-                    folder = models / place / str(seed)
-                    cells.append(
-                        Cell(
-                            corpus=corpus,
-                            model=model,
-                            rate=rate,
-                            seed=seed,
-                            config=_read_json(folder / "config.json"),
-                            losses=_read_losses(folder / "curves" / "plots" / "metrics"),
-                            scores={float(r): s for r, s in by_rate.items()},
-                            predictions=_read_parquet(predictions / place / f"{seed}.parquet"),
-                        )
-                    )
+    for corpus, condition, model, seed in product(
+        grid.corpora, grid.missing_rates, grid.all_models, grid.seeds
+    ):
+        place = Path(corpus, model, str(condition))
+        folder = models / place / str(seed)
+        table = _read_parquet(predictions / place / f"{seed}.parquet")
+        cells.append(
+            Cell(
+                corpus=corpus,
+                model=model,
+                condition=condition,
+                seed=seed,
+                config=_read_json(folder / "config.json"),
+                timings=_read_json(timings / place / f"{seed}.json"),
+                losses=_read_losses(folder / "curves" / "plots" / "metrics"),
+                scores=_by_rate(_read_json(metrics / place / f"{seed}.json"), table),
+                predictions=table,
+            )
+        )
     return Results(grid, corpora, cells)
+
+
+def _by_rate(
+    scores: Mapping[str, Any], predictions: pa.Table
+) -> dict[float, dict[int, Mapping[str, Score]]]:
+    """Return scores by test rate and mask seed; a flat file has one of each."""
+    if "by_rate" not in scores:
+        rate, mask_seed = (predictions[c][0].as_py() for c in ("missing_rate", "mask_seed"))
+        return {rate: {mask_seed: scores}}
+    return {
+        float(rate): {int(seed): found for seed, found in at_rate["by_mask_seed"].items()}
+        for rate, at_rate in scores["by_rate"].items()
+    }
 
 
 def _read_json(path: Path) -> Any:

@@ -1,19 +1,31 @@
-"""Scores of models and references side by side, and the tables written for other programs."""
+"""Scores of models and references side by side, per missing rate and averaged over rates."""
 
-import csv
-import io
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import mean, stdev
 from typing import Any
 
-import pyarrow as pa
+import numpy as np
+from numpy.typing import NDArray
 
-from mitfrnet.metrics import Scale, Score, mwa, score
-from mitfrnet.report.results import Cell, Results
+from mitfrnet.errors import FeatureError
+from mitfrnet.metrics import (
+    ClassCounts,
+    ClassScale,
+    LabelScale,
+    Score,
+    measures,
+    prepare,
+    score,
+)
+from mitfrnet.params import StageParams
+from mitfrnet.report.columns import Column, all_columns, headline_columns
+from mitfrnet.report.results import Cell, Condition, Results
+from mitfrnet.significance import Interval, bootstrap_intervals
 
-MODEL_NAMES = {
+ARCHITECTURES = {
     "mitfrnet": "MIT-FRNet",
     "tfn": "TFN",
     "mult": "MulT",
@@ -26,131 +38,165 @@ REFERENCES = {
     "majority": "Majority class",
     "train_mean": "Training mean",
     "text_ridge": "Text ridge",
+    "text_logistic": "Text logistic",
+}
+
+PROTOCOLS = {
+    "complete_train": "trained on complete clips",
+    "fixed_train": "trained at one fixed missing rate",
+    "random_train": "trained at a random missing rate per clip",
 }
 
 
-@dataclass(frozen=True)
-class Column:
-    """A score of the headline table."""
+class BootstrapParams(StageParams):
+    """Section `report.bootstrap`: intervals and paired tests over test clips."""
 
-    key: str
-    name: str
-    meaning: str
-    share: bool = True  # shown in percent
-    higher_is_better: bool = True
-
-    @property
-    def head(self) -> str:
-        """Return the name with its unit."""
-        return f"{self.name} %" if self.share else self.name
-
-    def show(self, value: float) -> str:
-        """Return the value as printed: percent with one decimal, others with three."""
-        return f"{100 * value:.1f}" if self.share else f"{value:.3f}"
+    resamples: int
+    seed: int
+    level: float
 
 
-_MAE = Column("mae", "MAE", "mean absolute error, in units of the label", False, False)
-_CORR = Column("corr", "Corr", "Pearson correlation with the label", False)
-COLUMNS = {
-    "mosi": (
-        Column("acc2_non0", "Acc-2", "positive or not, over clips with a label other than 0"),
-        Column("f1_non0", "F1", "of the same two classes, weighted by their true shares"),
-        Column("acc7", "Acc-7", "exact class of seven, after rounding"),
-        _MAE,
-        _CORR,
-    ),
-    "sims": (
-        Column("acc2", "Acc-2", "positive or not, with 0 among the negative, over all clips"),
-        Column("f1", "F1", "of the same two classes, weighted by their true shares"),
-        Column("acc3", "Acc-3", "negative, neutral or positive, cut at -0.1 and 0.1"),
-        _MAE,
-        _CORR,
-    ),
-}
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Row:
     """One predictor under one test mask.
 
     Attributes:
         key, name: in files, and as shown.
-        seeds: of its trainings; empty for a reference, which has none.
-        scores: one set per seed, or one.
+        reference: needs no neural network, and has no training seed.
+        runs: seed of the training (None for a reference) and of the test masks.
+        scores: one set per run.
+        predictions: (runs, clips).
+        majority_runs: per score of classes, how many runs put every clip that counts in the
+            class in which the majority reference puts them.
+        intervals: per score, over test clips; empty where none were asked for.
     """
 
     key: str
     name: str
-    seeds: tuple[int, ...]
+    reference: bool
+    runs: tuple[tuple[int | None, int], ...]
     scores: tuple[Mapping[str, Score], ...]
+    predictions: NDArray[np.float32]
+    majority_runs: Mapping[str, int]
+    intervals: Mapping[str, Interval | None] = field(default_factory=dict)
 
     def mean(self, metric: str) -> float | None:
-        """Return the mean over the seeds for which `metric` is defined."""
+        """Return the mean over the runs for which `metric` is defined."""
         values = self._defined(metric)
         return mean(values) if values else None
 
     def deviation(self, metric: str) -> float | None:
-        """Return the sample standard deviation over seeds; None with fewer than two."""
+        """Return the sample standard deviation over runs; None with fewer than two."""
         values = self._defined(metric)
         return stdev(values) if len(values) > 1 else None
 
     def show(self, column: Column) -> str:
         """Return mean and deviation as printed, `-` where the score is not defined."""
-        value, deviation = self.mean(column.key), self.deviation(column.key)
-        if value is None:
-            return "-"
-        spread = f" ± {column.show(deviation)}" if deviation is not None else ""
-        return column.show(value) + spread
+        return shown(self.mean(column.key), self.deviation(column.key), column)
+
+    def show_interval(self, column: Column) -> str:
+        """Return the interval as printed, or nothing."""
+        interval = self.intervals.get(column.key)
+        if interval is None:
+            return ""
+        return f"[{column.show(interval.low)}, {column.show(interval.high)}]"
+
+    def defined_runs(self, metric: str) -> int:
+        """Return how many runs define `metric`."""
+        return len(self._defined(metric))
+
+    @property
+    def constant_runs(self) -> int:
+        """Return how many runs predict one value for all clips."""
+        return sum(bool(s["constant_prediction"]) for s in self.scores)
 
     @property
     def constant(self) -> str:
         """Return the warning that it predicts one value for all clips, or nothing."""
-        constant = sum(bool(s["constant_prediction"]) for s in self.scores)
-        if not constant:
+        return self._counted("constant prediction", self.constant_runs)
+
+    def majority(self, metric: str) -> str:
+        """Return the warning that it says what the majority reference says, or nothing."""
+        return self._counted("= majority", self.majority_runs.get(metric, 0))
+
+    def flags(self, metric: str) -> tuple[str, ...]:
+        """Return all warnings about a score."""
+        constant = self._counted("constant", self.constant_runs)
+        majority = "" if self.key == "majority" else self.majority(metric)
+        return tuple(flag for flag in (constant, majority) if flag)
+
+    def _counted(self, warning: str, runs: int) -> str:
+        if not runs:
             return ""
-        some = constant < len(self.scores)
-        among = f" with {constant} of {len(self.scores)} seeds" if some else ""
-        return f"constant prediction{among}"
+        return warning if runs == len(self.scores) else f"{warning} in {runs} of {len(self.scores)}"
 
     def _defined(self, metric: str) -> list[float]:
         return [float(v) for s in self.scores if (v := s[metric]) is not None]
 
 
-@dataclass(frozen=True)
+def shown(value: float | None, deviation: float | None, column: Column) -> str:
+    """Return mean and deviation as printed, `-` for none."""
+    if value is None:
+        return "-"
+    return column.show(value) + ("" if deviation is None else f" ± {column.show(deviation)}")
+
+
+@dataclass(frozen=True, eq=False)
 class Group:
     """All predictors under the same test mask of one corpus.
 
     Attributes:
         corpus: its name.
         scale: of its labels.
-        trained, tested: missing rates.
-        n, signed: test clips; those with a label other than 0.
+        trained: missing rate or protocol of training.
+        tested: missing rate.
+        label: of the test clips, (clips,).
         rows: models in the grid's order, then references.
     """
 
     corpus: str
-    scale: Scale
-    trained: float
+    scale: LabelScale
+    trained: Condition
     tested: float
-    n: int
-    signed: int
+    label: NDArray[np.float32]
     rows: tuple[Row, ...]
 
     @property
+    def n(self) -> int:
+        """Return how many test clips there are."""
+        return len(self.label)
+
+    @property
+    def signed(self) -> int:
+        """Return how many of them have a label other than the neutral one; all, of classes."""
+        if isinstance(self.scale, ClassScale):
+            return self.n
+        return int((self.label != np.float32(self.scale.neutral_point)).sum())
+
+    @property
+    def headline(self) -> tuple[Column, ...]:
+        """Return the scores of the first table."""
+        return headline_columns(self.scale)
+
+    @property
     def columns(self) -> tuple[Column, ...]:
-        """Return the headline scores of the scale."""
-        return COLUMNS[self.scale.family]
+        """Return all scores."""
+        return all_columns(self.scale)
 
     @property
     def condition(self) -> str:
         """Return the missing rate, or both where test and training differ."""
         if self.trained == self.tested:
             return f"missing rate {self.trained}"
-        return f"trained at missing rate {self.trained}, tested at {self.tested}"
+        return f"{trained_words(self.trained)}, tested at {self.tested}"
+
+    def row(self, key: str) -> Row:
+        """Return the row of one predictor."""
+        return next(row for row in self.rows if row.key == key)
 
     @cached_property
     def best(self) -> Mapping[str, float]:
-        """Return the best mean of each headline score that any row defines."""
+        """Return the best mean of each score that any row defines."""
         best = {}
         for column in self.columns:
             values = [v for row in self.rows if (v := row.mean(column.key)) is not None]
@@ -159,203 +205,149 @@ class Group:
         return best
 
     def is_best(self, row: Row, column: Column) -> bool:
-        """Return whether `row` reaches the best mean of `column`."""
+        """Return whether `row` reaches the best mean of `column`; several can."""
         value = row.mean(column.key)
-        return value is not None and value == self.best[column.key]
+        return value is not None and same(value, self.best[column.key])
 
 
-def score_groups(results: Results) -> list[Group]:
+def same(a: float, b: float) -> bool:
+    """Return whether two means differ by no more than the rounding of their sums."""
+    return math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-12)
+
+
+def trained_words(trained: Condition) -> str:
+    """Return what a model was trained under."""
+    return PROTOCOLS.get(str(trained), f"trained at missing rate {trained}")
+
+
+def score_groups(results: Results, bootstrap: BootstrapParams | None = None) -> list[Group]:
     """Return the scores of every corpus under every mask, references included.
 
     References depend on the masks alone, so the first cell's are everybody's.
+
+    Args:
+        results: of the grid.
+        bootstrap: of the intervals; None: none are computed.
+
+    Raises:
+        FeatureError: two cells were scored on different clips or rates.
     """
+    names = model_names(results)
     groups = []
     for corpus in results.grid.corpora:
         for trained in results.grid.missing_rates:
-            by_model = {m: results.select(corpus, m, trained) for m in results.grid.models}
+            by_model = {m: results.select(corpus, m, trained) for m in results.grid.all_models}
             first = next(iter(by_model.values()))[0]
             for tested in sorted(first.scores):
-                predictions = first.tested_at(tested)
-                label = predictions["label"].to_numpy()
+                label, references = _references(first, tested)
+                rows = [_model_row(m, names[m], c, first, tested) for m, c in by_model.items()]
+                rows += references
                 groups.append(
                     Group(
                         corpus=corpus,
                         scale=first.scale,
                         trained=trained,
                         tested=tested,
-                        n=len(label),
-                        signed=int((label != 0).sum()),
-                        rows=(
-                            *(_model_row(m, cells, tested) for m, cells in by_model.items()),
-                            *_reference_rows(predictions, first.scale),
-                        ),
+                        label=label,
+                        rows=tuple(_completed(rows, label, first.scale, bootstrap)),
                     )
                 )
     return groups
 
 
-def _model_row(model: str, cells: Sequence[Cell], tested: float) -> Row:
-    return Row(
-        key=model,
-        name=model_name(model),
-        seeds=tuple(cell.seed for cell in cells),
-        scores=tuple(cell.scores[tested] for cell in cells),
-    )
+def _model_row(model: str, name: str, cells: Sequence[Cell], first: Cell, tested: float) -> Row:
+    ids = first.tested_at(tested)["utterance_id"]
+    runs, scores, predictions = [], [], []
+    for cell in cells:
+        if cell.scores.keys() != first.scores.keys():
+            raise FeatureError(f"{cell.path}: scored at other rates than {first.path}")
+        for mask_seed, found in cell.scores[tested].items():
+            table = cell.tested_at(tested, mask_seed)
+            if table["utterance_id"] != ids:
+                raise FeatureError(f"{cell.path}: scored on other clips than {first.path}")
+            runs.append((cell.seed, mask_seed))
+            scores.append(found)
+            predictions.append(table["prediction"].to_numpy().astype(np.float32))
+    return Row(model, name, False, tuple(runs), tuple(scores), np.stack(predictions), {})
 
 
-def _reference_rows(predictions: pa.Table, scale: Scale) -> Iterable[Row]:
-    label = predictions["label"].to_numpy()
+def _references(cell: Cell, tested: float) -> tuple[NDArray[np.float32], list[Row]]:
+    """Return the labels, and the predictors that need no neural network."""
+    by_seed = {seed: cell.tested_at(tested, seed) for seed in cell.scores[tested]}
+    label = next(iter(by_seed.values()))["label"].to_numpy().astype(np.float32)
+    rows = []
     for key, name in REFERENCES.items():
-        yield Row(key, name, (), (score(predictions[key].to_numpy(), label, scale),))
+        if key in cell.predictions.column_names:
+            predictions = np.stack([t[key].to_numpy().astype(np.float32) for t in by_seed.values()])
+            scores = tuple(score(p, label, cell.scale) for p in predictions)
+            runs = tuple((None, seed) for seed in by_seed)
+            rows.append(Row(key, name, True, runs, scores, predictions, {}))
+    return label, rows
 
 
-def model_name(model: str) -> str:
-    """Return the name as its paper writes it."""
-    return MODEL_NAMES.get(model, model)
+def _completed(
+    rows: Sequence[Row],
+    label: NDArray[np.float32],
+    scale: LabelScale,
+    bootstrap: BootstrapParams | None,
+) -> Iterable[Row]:
+    """Return rows that know where they say what the majority reference says, and intervals."""
+    majority = next(row for row in rows if row.key == "majority").predictions[:1]
+    for row in rows:
+        intervals: Mapping[str, Interval | None] = {}
+        if bootstrap:
+            intervals = bootstrap_intervals(
+                row.predictions,
+                label,
+                scale,
+                metrics=[column.key for column in all_columns(scale)],
+                seed=bootstrap.seed,
+                resamples=bootstrap.resamples,
+                level=bootstrap.level,
+            )
+        yield Row(
+            row.key,
+            row.name,
+            row.reference,
+            row.runs,
+            row.scores,
+            row.predictions,
+            _majority_runs(row.predictions, majority, label, scale),
+            intervals,
+        )
 
 
-@dataclass(frozen=True)
-class Average:
-    """Missing-weighted averages over test rates, eq. 25.
-
-    Attributes:
-        corpus: its name.
-        name: of the predictor.
-        columns: the scores averaged.
-        normalised: per score, divided by the sum of the weights.
-        printed: as the paper prints it; None unless all of its eleven rates are there.
-    """
-
-    corpus: str
-    name: str
-    columns: tuple[Column, ...]
-    normalised: Mapping[str, float | None]
-    printed: Mapping[str, float | None]
-
-
-def averages(groups: Sequence[Group]) -> list[Average]:
-    """Return averages over the groups whose test rate is that of training."""
-    found = []
-    for corpus in dict.fromkeys(g.corpus for g in groups):
-        matched = [g for g in groups if g.corpus == corpus and g.trained == g.tested]
-        if len(matched) < 2:
-            continue
-        columns = matched[0].columns
-        for i, row in enumerate(matched[0].rows):
-            normalised, printed = {}, {}
-            for column in columns:
-                means = {g.tested: g.rows[i].mean(column.key) for g in matched}
-                defined = {rate: v for rate, v in means.items() if v is not None}
-                # An average over fewer rates than its neighbours would not compare with them;
-                # a rate of 1 weighs nothing.
-                whole = all(rate in defined or rate == 1 for rate in means)
-                normalised[column.key] = mwa(defined, normalised=True) if whole else None
-                printed[column.key] = mwa(defined) if whole else None
-            found.append(Average(corpus, row.name, columns, normalised, printed))
-    return found
+def _majority_runs(
+    predictions: NDArray[np.float32],
+    majority: NDArray[np.float32],
+    label: NDArray[np.float32],
+    scale: LabelScale,
+) -> dict[str, int]:
+    """Return per score how many runs put all clips in the one class of the majority."""
+    both, true = prepare(np.concatenate([majority, predictions]), label, scale)
+    runs: dict[str, int] = {}
+    for measure in measures(scale):
+        if isinstance(measure, ClassCounts):
+            predicted = measure.terms(both, true).sum(-2)[:, -measure.classes :]
+            one_class = (predicted[0] > 0).sum() == 1
+            equal = (predicted[1:] == predicted[0]).all(-1)
+            runs |= dict.fromkeys(measure.names, int(equal.sum()) if one_class else 0)
+    return runs
 
 
-def scores_text(title: str, groups: Sequence[Group]) -> str:
-    """Return the headline tables as plain text, at most 100 columns wide."""
-    lines = [title, ""]
-    for group in groups:
-        lines.append(f"{group.corpus}, {group.condition}, {group.n} test clips")
-        lines.append(f"{'':<25}" + "".join(f"{column.head:>15}" for column in group.columns))
-        for row in group.rows:
-            shown = [row.show(c) + ("*" if group.is_best(row, c) else " ") for c in group.columns]
-            lines.append((f"{row.name:<25}" + "".join(f"{s:>15}" for s in shown)).rstrip())
-        for row in group.rows:
-            if row.constant:
-                lines.append(f"{row.name}: {row.constant}")
-        lines.append("")
-    lines += [
-        "* best of its column; - not defined; after ±, the standard deviation over seeds.",
-        "A constant prediction is the same for every clip: its accuracy is the share of a class.",
-    ]
-    return "\n".join(lines) + "\n"
+def model_names(results: Results) -> dict[str, str]:
+    """Return each model's name as its paper writes it, and what a variant lacks."""
+    names = {}
+    for model in results.grid.all_models:
+        config = results.select(results.grid.corpora[0], model)[0].config
+        name = ARCHITECTURES.get(config["architecture"], config["architecture"])
+        names[model] = " ".join([name, *(f"without {part.upper()}" for part in lacking(config))])
+    shared = [name for name in names.values() if list(names.values()).count(name) > 1]
+    return {m: f"{name} ({m})" if name in shared else name for m, name in names.items()}
 
 
-def scores_csv(groups: Sequence[Group]) -> str:
-    """Return every score, unrounded, one line per predictor, mask and seed."""
-    lines: list[dict[str, Any]] = []
-    for group in groups:
-        for row in group.rows:
-            for seed, scores in zip(row.seeds or ("",), row.scores, strict=True):
-                place = {
-                    "corpus": group.corpus,
-                    "predictor": row.key,
-                    "trained_at_rate": group.trained,
-                    "tested_at_rate": group.tested,
-                    "seed": seed,
-                }
-                lines.append(place | dict(sorted(scores.items())))
-    return delimited(lines, delimiter=",")
-
-
-def loss_table(cell: Cell) -> str:
-    """Return the losses per epoch as tab-separated text, a column per term."""
-    curves = loss_curves(cell)
-    epochs = max(len(curve) for curve in cell.losses.values())
-    return delimited(
-        {"epoch": epoch}
-        | {name.replace("/", "_"): dict(curve).get(epoch) for name, curve in curves.items()}
-        for epoch in range(1, epochs + 1)
-    )
-
-
-def loss_curves(cell: Cell) -> dict[str, list[tuple[int, float]]]:
-    """Return (epoch, loss) per term, without the epochs in which a term is not yet computed."""
-    start = cell.config["settings"].get("aux_start_epoch", 1)
-    return {
-        name: [(e, v) for e, v in enumerate(values, 1) if name.endswith("/task") or e >= start]
-        for name, values in cell.losses.items()
-    }
-
-
-def prediction_table(cell: Cell) -> str:
-    """Return label and prediction of every test clip and mask as tab-separated text."""
-    columns = ["utterance_id", "missing_rate", "label", "prediction"]
-    return delimited(cell.predictions.select(columns).to_pylist())
-
-
-SIGNS = ("negative", "zero", "positive")
-
-
-def sign(value: float) -> str:
-    """Return the side of zero on which `value` lies."""
-    return SIGNS[(value > 0) - (value < 0) + 1]
-
-
-def sign_table(cell: Cell) -> str:
-    """Return the signs of label and prediction of every test clip as tab-separated text."""
-    pairs = zip(*(cell.predictions[c].to_pylist() for c in ("label", "prediction")), strict=True)
-    return delimited({"label": sign(a), "prediction": sign(b)} for a, b in pairs)
-
-
-def rate_tables(groups: Sequence[Group]) -> dict[str, str]:
-    """Return headline scores per test rate as tab-separated text, by the name of their curve.
-
-    There is one curve per predictor; where test rates are not those of training, one per
-    predictor and training rate.
-    """
-    curves: dict[str, list[dict[str, Any]]] = {}
-    matched = all(group.trained == group.tested for group in groups)
-    for group in groups:
-        for row in group.rows:
-            name = row.key if matched else f"{row.key}/{group.trained}"
-            scores = {column.name: row.mean(column.key) for column in group.columns}
-            # Vega draws an empty field as zero, and leaves out what is no number.
-            shown = {key: "NaN" if v is None else v for key, v in scores.items()}
-            curves.setdefault(name, []).append({"missing_rate": group.tested} | shown)
-    return {name: delimited(rows) for name, rows in curves.items()}
-
-
-def delimited(rows: Iterable[Mapping[str, Any]], delimiter: str = "\t") -> str:
-    """Return rows as delimited text; the columns are all keys in order of appearance."""
-    rows = list(rows)
-    text = io.StringIO()
-    fields = dict.fromkeys(key for row in rows for key in row)
-    writer = csv.DictWriter(text, list(fields), delimiter=delimiter, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+def lacking(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return which parts of MIT-FRNet are switched off: `mmr`, `mitr`."""
+    if config["architecture"] != "mitfrnet":
+        return ()
+    return tuple(part for part in ("mmr", "mitr") if not config["settings"].get(part, True))

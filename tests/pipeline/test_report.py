@@ -8,7 +8,8 @@ import pytest
 from tests.report.made_results import TITLE, write_results
 
 ROOT = Path(__file__).parents[2]
-PATHS = [f"--{name}={name}" for name in ("metrics", "predictions", "models")] + ["--out=report"]
+READ = ("metrics", "predictions", "models", "timings")
+PATHS = [*(f"--{name}={name}" for name in READ), "--out=report"]
 
 
 def run(folder):
@@ -36,6 +37,8 @@ def test_the_stage_writes_page_tables_and_plot_data(results):
     assert {"index.html", "scores.txt", "scores.csv"} <= written
     assert {f"plots/{kind}/{cell}" for kind in ("losses", "predictions", "signs")} <= written
     assert "plots/scores/one/mitfrnet.tsv" in written
+    assert {"tables/scores_one.csv", "tables/timings_one.tex"} <= written
+    assert "figures/losses_one_mitfrnet_task.png" in written
     assert f"<title>{TITLE}</title>" in (results / "report/index.html").read_text()
 
 

@@ -10,11 +10,17 @@ import pyarrow.parquet as pq
 import yaml
 
 from mitfrnet.files import write_json
-from mitfrnet.metrics import SCALES, score
+from mitfrnet.metrics import Scale, parse_scale, score
 from mitfrnet.modalities import MODALITIES
+from mitfrnet.report.page import ReportParams
 from mitfrnet.report.results import GridParams, read_results
 
 TITLE = "A made-up study"
+REPORT = ReportParams(
+    title=TITLE,
+    bootstrap={"resamples": 50, "seed": 1, "level": 0.95},
+    paired_test={"scores": "mae", "classes": "accuracy", "exchanges": 50},
+)
 SPLITS = {"train": 30, "valid": 6, "test": 12}
 
 
@@ -22,27 +28,33 @@ def write_results(
     folder,
     corpora=None,
     models=("mitfrnet",),
+    baselines=(),
     rates=(0.3,),
     seeds=(1,),
     tested=None,
+    mask_seeds=(1,),
     clips=12,
     ids=None,
     label=None,
     predict=None,
+    epochs=20,
 ):
-    """Write params.yaml, metrics/, predictions/ and models/ of a whole grid.
+    """Write params.yaml, metrics/, predictions/, models/ and timings/ of a whole grid.
 
     Args:
         folder: where.
-        corpora: scale by corpus name.
-        models: of the grid.
-        rates: of the grid.
+        corpora: scale by corpus name: a name, or a scale as it is stored.
+        models: of the grid; no_<part> in a name switches the part off.
+        baselines: of the grid.
+        rates: of the grid; an entry can be the name of a protocol.
         seeds: of the grid.
         tested: rates of the test masks, where they are not those of training.
+        mask_seeds: of the test masks.
         clips: how many the test split has.
         ids: utterance ids.
         label: (clips,).
         predict: (model, rate, seed, label) -> (clips,).
+        epochs: of each training.
 
     Returns:
         The grid.
@@ -51,48 +63,81 @@ def write_results(
     grid = {
         "corpora": list(corpora),
         "models": list(models),
+        "baselines": list(baselines),
         "missing_rates": list(rates),
         "seeds": list(seeds),
     }
-    params = {"grid": grid, "report": {"title": TITLE}}
+    params = {"grid": grid, "report": REPORT.model_dump()}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
-    for corpus in corpora:
-        write_corpus(folder / "metrics" / corpus, rates)
-    for (corpus, scale), model, rate, seed in product(corpora.items(), models, rates, seeds):
+    for corpus, scale in corpora.items():
+        write_corpus(folder / "metrics" / corpus, rates, parse_scale(scale))
+    for (corpus, stored), model, rate, seed in product(
+        corpora.items(), [*models, *baselines], rates, seeds
+    ):
         place = Path(corpus, model, str(rate))
-        high = SCALES[scale].high
-        true = np.linspace(-high, high, clips) if label is None else np.asarray(label)
+        scale = parse_scale(stored)
+        true = made_label(scale, clips) if label is None else np.asarray(label)
         true = true.astype(np.float32)
         names = ids or [f"video_{i // 3}/{i % 3}" for i in range(clips)]
         by_rate, tables = {}, []
-        for test_rate in tested or [rate]:
-            predicted = (predict or noisy)(model, test_rate, seed, true).astype(np.float32)
-            by_rate[str(test_rate)] = score(predicted, true, scale)
+        for test_rate, mask_seed in product(tested or [rate], mask_seeds):
+            draw = predict or (noisy if isinstance(scale, Scale) else noisy_classes)
+            predicted = draw(model, test_rate, seed + 100 * (mask_seed - 1), true)
+            predicted = predicted.astype(np.float32)
+            by_mask_seed = by_rate.setdefault(str(test_rate), {"by_mask_seed": {}})["by_mask_seed"]
+            by_mask_seed[str(mask_seed)] = score(predicted, true, scale)
             columns = {
                 "utterance_id": pa.array(names, pa.string()),
                 "missing_rate": pa.array([test_rate] * len(true), pa.float64()),
+                "mask_seed": pa.array([mask_seed] * len(true), pa.int64()),
                 "label": true,
                 "prediction": predicted,
-                "majority": np.full(len(true), high / 2, np.float32),
-                "train_mean": np.full(len(true), high / 6, np.float32),
-                "text_ridge": (true * (1 - test_rate) / 2 + high / 10).astype(np.float32),
+                **made_references(scale, true, test_rate),
             }
             tables.append(pa.table(columns))
         path = folder / "predictions" / place / f"{seed}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(pa.concat_tables(tables), path)
+        flat = tested is None and len(mask_seeds) == 1
+        (scored, *_) = by_rate[str((tested or [rate])[0])]["by_mask_seed"].values()
         write_json(
-            {"by_rate": by_rate} if tested else by_rate[str(rate)],
+            scored if flat else {"by_rate": by_rate},
             folder / "metrics" / place / f"{seed}.json",
         )
-        write_model(folder / "models" / place / str(seed), model, rate, seed, scale)
+        write_model(folder / "models" / place / str(seed), model, rate, seed, scale, epochs)
+        write_timings(folder / "timings" / place / f"{seed}.json", model, seed, epochs)
     return GridParams(**grid)
 
 
 def read(folder, grid):
     """Return what was written."""
-    return read_results(grid, folder / "metrics", folder / "predictions", folder / "models")
+    folders = {name: folder / name for name in ("metrics", "predictions", "models", "timings")}
+    return read_results(grid, **folders)
+
+
+def made_label(scale, clips):
+    """Return labels evenly over the scale, or over its classes."""
+    if isinstance(scale, Scale):
+        return np.linspace(scale.low, scale.high, clips)
+    return np.arange(clips) % len(scale.classes)
+
+
+def made_references(scale, label, rate):
+    """Return the predictions that need no neural network."""
+    if not isinstance(scale, Scale):
+        classes = len(scale.classes)
+        off = np.where(np.arange(len(label)) % 4 < 4 * rate, 1, 0)
+        return {
+            "majority": np.zeros(len(label), np.int64),
+            "text_logistic": ((label + off) % classes).astype(np.int64),
+        }
+    middle, half = (scale.low + scale.high) / 2, (scale.high - scale.low) / 2
+    return {
+        "majority": np.full(len(label), middle + half / 2, np.float32),
+        "train_mean": np.full(len(label), middle + half / 6, np.float32),
+        "text_ridge": (label * (1 - rate) / 2 + half / 10).astype(np.float32),
+    }
 
 
 def noisy(model, rate, seed, label):
@@ -101,13 +146,23 @@ def noisy(model, rate, seed, label):
     return label * (1 - 0.7 * rate) + rng.normal(0, 0.5, len(label)) * np.abs(label).max() / 3
 
 
-def write_corpus(folder, rates):
+def noisy_classes(model, rate, seed, label):
+    """Return classes that are wrong more often where more is missing."""
+    rng = np.random.default_rng([zlib.crc32(model.encode()), seed])
+    wrong = rng.random(len(label)) < 0.15 + 0.6 * rate
+    return np.where(wrong, (label + 1) % (label.max() + 1), label)
+
+
+def write_corpus(folder, rates, scale):
     """Write quality, features and realised rates."""
+    labels = {"mean": 0.125, "negative": 20, "positive": 24, "zero": 4}
+    if not isinstance(scale, Scale):
+        labels = {"classes": {name: 48 // len(scale.classes) for name in scale.classes}}
     write_json(
         {
             "clips": 48,
             "hours": 0.25,
-            "label": {"mean": 0.125, "negative": 20, "positive": 24, "zero": 4},
+            "label": labels,
             "naturally_missing": {"text": {}, "acoustic": {"no_audio_stream": 2}, "visual": {}},
             "splits": SPLITS,
             "videos": 16,
@@ -125,24 +180,45 @@ def write_corpus(folder, rates):
         folder / "features.json",
     )
     for rate in rates:
+        hidden = 0.5 if isinstance(rate, str) else rate
         realised = {
-            "hidden_of_maskable": rate,
-            "missing_of_valid": min(1.0, rate + 0.0625),
+            "asked": hidden,
+            "hidden_of_maskable": hidden,
+            "missing_of_valid": min(1.0, hidden + 0.0625),
             "clips_without": 3,
         }
         write_json(
             {
+                "protocol": rate if isinstance(rate, str) else "matched",
                 "pattern": "random",
-                "rate": rate,
+                "rate": None if isinstance(rate, str) else rate,
                 "seed": 1,
+                "params": {"scale_factors": {"text": 1.0, "acoustic": 1.0, "visual": 1.0}},
                 "realised": {split: dict.fromkeys(MODALITIES, realised) for split in SPLITS},
             },
             folder / "masks" / f"{rate}.json",
         )
 
 
-def write_model(folder, model, rate, seed, scale, epochs=20):
+def write_timings(path, model, seed, epochs):
+    """Write what a training took."""
+    write_json(
+        {
+            "seconds_per_epoch": 1.5 + 0.25 * seed + len(model) / 8,
+            "epochs": epochs,
+            "parameters": 1549249,
+            "peak_memory_mb": 512.0,
+            "device": "cpu",
+            "threads": 1,
+        },
+        path,
+    )
+
+
+def write_model(folder, model, rate, seed, scale, epochs):
     """Write a configuration and loss curves, the auxiliary ones from the second epoch."""
+    own = model.startswith("mitfrnet")
+    rate = 0.5 if isinstance(rate, str) else rate
     features = {
         m: {
             "digest": f"{i}" * 32,
@@ -160,8 +236,14 @@ def write_model(folder, model, rate, seed, scale, epochs=20):
             "features": features,
             "language": "en",
             "model": model,
-            "scale": SCALES[scale].model_dump(),
-            "settings": {"aux_start_epoch": 2, "mmr": True, "kernels": {"text": 1, "visual": 3}},
+            "architecture": "mitfrnet" if own else model,
+            "scale": scale.model_dump(mode="json"),
+            "settings": {
+                "aux_start_epoch": 2,
+                "mmr": "no_mmr" not in model,
+                "mitr": "no_mitr" not in model,
+                "kernels": {"text": 1, "visual": 3},
+            },
             "text": "frozen",
             "training": {
                 "best_epoch": valid.index(min(valid)) + 1,
@@ -178,9 +260,9 @@ def write_model(folder, model, rate, seed, scale, epochs=20):
         folder / "config.json",
     )
     curves = {"train/task": falling, "valid/task": valid}
-    if model == "mitfrnet":
+    if own:
         curves["train/invariance"] = [3 * v for v in aux]
-    if model == "mitfrnet" and rate > 0:  # at rate 0 there is nothing to reconstruct
+    if own and rate > 0:  # at rate 0 there is nothing to reconstruct
         for i, m in enumerate(MODALITIES):
             curves[f"train/reconstruction_{m}"] = [v / (i + 1) for v in aux]
     for name, values in curves.items():

@@ -4,12 +4,33 @@ from xml.etree import ElementTree
 import numpy as np
 
 from mitfrnet.metrics import SCALES
-from mitfrnet.report.figures import MAX_DOTS, SERIES, Line, line_chart, scatter_chart, shade
+from mitfrnet.report.drawing import Chart
+from mitfrnet.report.figures import (
+    MAX_DOTS,
+    MAX_POINTS,
+    Line,
+    Value,
+    bar_panels,
+    dot_strips,
+    line_chart,
+    scatter_chart,
+    small_multiples,
+)
+
+BARS = {
+    "MAE": [
+        Value("TFN", 0.925, 0.1, "0.925", "series-1"),
+        Value("Majority class", None, None, "not defined", "muted"),
+    ],
+    "Corr": [
+        Value("TFN", -0.5, None, "-0.500", "series-1"),
+        Value("Majority class", 0.0, None, "0.000", "muted"),
+    ],
+}
 
 
-def chart(name="a", described="a chart", label="one"):
-    lines = [Line(label, [(1, 0.5), (2, 0.25)], SERIES[0], spread=[0.1, 0.1])]
-    return line_chart(lines, name=name, described=described, x_label="epoch", marked_x=2)
+def svg_of(draw):
+    return Chart(name="a", title="a", described="d", draw=draw).svg
 
 
 def elements(svg, tag):
@@ -17,54 +38,67 @@ def elements(svg, tag):
     return root, list(root.iter(tag))
 
 
-def test_a_chart_is_well_formed_and_named():
-    root, texts = elements(chart(described='less < "more"'), "text")
-    assert root.attrib["role"] == "img"
-    assert root.attrib["aria-label"] == 'less < "more"'
-    assert "width" not in root.attrib
-    assert {"epoch", "one"} <= {text.text for text in texts}
+def texts(draw):
+    return [text.text for text in elements(svg_of(draw), "text")[1]]
 
 
-def test_text_in_a_legend_is_escaped_and_is_no_formula():
-    _, texts = elements(chart(label="<b>$x_1$</b>"), "text")
-    assert "<b>$x_1$</b>" in {text.text for text in texts}
+def test_bars_name_each_value_and_what_is_not_defined():
+    shown = texts(bar_panels(BARS))
+    assert {"MAE", "Corr", "TFN", "0.925", "-0.500"} <= set(shown)
+    assert shown.count("Majority class") == 1  # beside the first panel
+    assert " not defined" in shown or "not defined" in shown
 
 
-def test_colours_are_the_pages_own():
-    svg = str(chart())
-    assert "var(--series-1)" in svg
-    assert "var(--muted)" in svg
-    assert not re.search("#[0-9a-f]{6}", svg)
-    assert "DejaVu" not in svg
+def test_dots_have_one_legend_for_all_scores():
+    shown = texts(dot_strips(BARS))
+    assert shown.count("TFN") == shown.count("Majority class") == 1
 
 
-def test_same_lines_same_bytes_and_ids_of_their_own():
-    assert chart() == chart()
-    ids = [set(re.findall(r' id="(\w+)"', chart(name=name))) for name in ("a", "b")]
-    assert ids[0]
-    assert not ids[0] & ids[1]
+def test_small_multiples_take_the_longest_legend():
+    def line(label):
+        return Line(label, [(0.0, 1.0), (0.5, 2.0)], "series-1")
+
+    panels = {"first": [line("a")], "second": [line("a"), line("b")]}
+    shown = texts(small_multiples(panels, x_label="rate", same_y=False))
+    assert shown.count("a") == shown.count("b") == 1
+    assert {"first", "second", "rate"} <= set(shown)
 
 
-def test_every_reference_has_its_target():
-    svg = str(chart())
-    assert set(re.findall(r"#(\w+)", svg)) == set(re.findall(r' id="(\w+)"', svg))
+def test_hollow_points_have_no_filled_marker():
+    def line(hollow):
+        points = [(0.0, 1.0), (0.5, 2.0), (1.0, 2.0)]
+        return Line("a", points, "series-1", hollow=hollow)
+
+    def filled(hollow):
+        draw = small_multiples({"p": [line(hollow)]}, x_label="x", same_y=False)
+        uses = re.findall(r"<use [^>]*series-1[^>]*>", str(svg_of(draw)))
+        return sum("fill: var(--series-1)" in use for use in uses)
+
+    assert filled([False, False, False]) - filled([False, True, True]) == 2
+
+
+def test_long_curves_are_thinned():
+    points = [(e, float(e % 7)) for e in range(5000)]
+    svg = str(svg_of(line_chart([Line("a", points, "series-1")], x_label="epoch")))
+    (curve,) = re.findall(r'<path d="([^"]+)"[^>]*stroke: var\(--series-1\)', svg)[:1]
+    assert 100 < len(curve.split()) / 2 <= MAX_POINTS + 1
 
 
 def dots(svg):
     """Return the positions of strokes without length."""
-    return re.findall(r"M (\S+ \S+)\nL \1\b", svg)
+    return re.findall(r"M(\S+ \S+)h0", svg)
 
 
 def test_a_scatter_draws_each_clip_up_to_a_limit():
     for clips, drawn in ((5, 5), (3 * MAX_DOTS, MAX_DOTS)):
         label = np.linspace(-3, 3, clips, dtype=np.float32)
-        svg = scatter_chart(label, label, SCALES["mosi"], name="s", described="d")
+        svg = svg_of(scatter_chart(label, label, SCALES["mosi"]))
         assert len(dots(str(svg))) == drawn
 
 
 def test_a_scatter_shows_predictions_beyond_the_scale():
     label = np.array([-1, 1], dtype=np.float32)
-    svg = scatter_chart(label, label * 40, SCALES["sims"], name="s", described="d")
+    svg = svg_of(scatter_chart(label, label * 40, SCALES["sims"]))
     root, _ = elements(svg, "text")
     width, height = map(float, root.attrib["viewBox"].split()[2:])
     assert len(dots(str(svg))) == 2
@@ -72,8 +106,3 @@ def test_a_scatter_shows_predictions_beyond_the_scale():
         x, y = map(float, dot.split())
         assert 0 < x < width
         assert 0 < y < height
-
-
-def test_shades_differ():
-    assert len({shade(i, 11) for i in range(11)}) == 11
-    assert shade(0, 1) == shade(0, 5)

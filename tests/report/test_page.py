@@ -4,10 +4,17 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from mitfrnet.report.page import ReportParams, flatten, listed, percent, write_report
-from tests.report.made_results import TITLE, read, write_results
+from mitfrnet.report.page import flatten, labels_in_words, listed, percent, write_report
+from tests.report.made_results import REPORT, read, write_results
 
 HOSTILE = "<script>alert(1)</script>"
+STUDY = {
+    "corpora": {"first": "mosi", "second": "sims"},
+    "models": ("mitfrnet", "mitfrnet_no_mmr"),
+    "baselines": ("tfn",),
+    "rates": (0.1, 1.0),
+    "seeds": (1, 2),
+}
 
 
 class Page(HTMLParser):
@@ -45,21 +52,14 @@ class Page(HTMLParser):
 
 def make(folder, **made):
     grid = write_results(folder / "results", **made)
-    write_report(read(folder / "results", grid), ReportParams(title=TITLE), folder / "report")
+    write_report(read(folder / "results", grid), REPORT, folder / "report")
     return (folder / "report" / "index.html").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    """A study of two corpora, models, rates and seeds."""
-    corpora = {"first": "mosi", "second": "sims"}
-    return make(
-        tmp_path_factory.mktemp("study"),
-        corpora=corpora,
-        models=("mitfrnet", "tfn"),
-        rates=(0.1, 1.0),
-        seeds=(1, 2),
-    )
+    """A study of two corpora, two models and a part switched off, rates and seeds."""
+    return make(tmp_path_factory.mktemp("study"), **STUDY)
 
 
 def test_numbers_of_the_first_table_by_hand(tmp_path):
@@ -77,19 +77,14 @@ def test_numbers_of_the_first_table_by_hand(tmp_path):
     assert head[1] == "Acc-2 % ↑, higher is better"
     assert head[4] == "MAE ↓, lower is better"
     assert group == ["Missing rate 0.3"]
-    assert model == [
-        "MIT-FRNet", "100.0 best", "100.0 best", "100.0 best", "0.250 best", "1.000 best"
-    ]  # fmt: skip
-    assert majority == [
-        "Majority class constant prediction",
-        "50.0",
-        "33.3",
-        "0.0",
-        "2.000",
-        "\N{EN DASH}",
-    ]
+    values = [re.match(r"\S+", cell)[0] for cell in model[1:]]
+    assert (model[0], values) == ("MIT-FRNet", ["100.0", "100.0", "100.0", "0.250", "1.000"])
+    assert all(" best [" in cell for cell in model[1:])
+    assert majority[0] == "Majority class constant prediction"
+    values = [re.match(r"\S+", cell)[0] for cell in majority[1:]]
+    assert values == ["50.0", "33.3", "0.0", "2.000", "\N{EN DASH}"]
     assert "One clip more or less is 25.0 points of Acc-2" in html
-    assert "4 test clips, 4 of them with a label other than 0" in html
+    assert "4 test clips, one run of each model." in html
 
 
 def test_a_constant_model_is_flagged(tmp_path):
@@ -123,40 +118,44 @@ def test_tables_and_figures_can_be_heard(study):
         value for tag, key, value in page.attributes if (tag, key) == ("svg", "aria-label")
     ]
     assert len(described) == page.tags.count("svg")
-    assert any(
-        "training at 0.1: 1.03 at 1, " in text and "; 0.1: 1.27 at 1, " in text
-        for text in described
-    )
+    assert any("missing rate 0.1, seed 1: validation from 1.27 to " in text for text in described)
     ids = page.values("id")
     assert len(ids) == len(set(ids))
     assert {v for v in page.values("href") if v.startswith("#")} <= {f"#{i}" for i in ids}
 
 
 def test_same_results_same_bytes_whatever_lay_there_before(tmp_path, study):
-    grid = write_results(
-        tmp_path / "results",
-        {"first": "mosi", "second": "sims"},
-        ("mitfrnet", "tfn"),
-        (0.1, 1.0),
-        (1, 2),
-    )
+    grid = write_results(tmp_path / "results", **STUDY)
     out = tmp_path / "elsewhere" / "report"
     stale = out / "plots" / "losses" / "left" / "mitfrnet" / "0.3" / "1.tsv"
     stale.parent.mkdir(parents=True)
     stale.write_text("epoch\n")
-    write_report(read(tmp_path / "results", grid), ReportParams(title=TITLE), out)
+    (out / "tables").mkdir()
+    (out / "tables" / "left.csv").write_text("a\n")
+    write_report(read(tmp_path / "results", grid), REPORT, out)
     assert (out / "index.html").read_text(encoding="utf-8") == study
     assert str(tmp_path) not in study
     assert not stale.exists()
-    assert len(list((out / "plots" / "losses").rglob("*.tsv"))) == 16
+    assert len(list((out / "plots" / "losses").rglob("*.tsv"))) == 24
+    written = {p.relative_to(out).as_posix() for p in out.rglob("*.*")}
+    assert "tables/left.csv" not in written
+    tables = ("scores_first", "scores_first_mae", "averages_second", "ablation_first")
+    tables += ("paired_tests_second", "timings_first", "trainings_first", "masks_second")
+    assert {f"tables/{t}.{kind}" for t in tables for kind in ("csv", "tex")} <= written
+    figures = ("rates_first", "mwa_bars_first", "mwa_all_scores_second", "convergence_first_tfn")
+    assert {f"figures/{f}.{kind}" for f in figures for kind in ("svg", "png")} <= written
 
 
 def test_cells_that_left_the_grid_are_not_shown(tmp_path):
     results = tmp_path / "results"
-    write_results(results, {"one": "mosi", "gone": "sims"}, ("tfn", "mitfrnet"), (0.3, 0.7), (1, 9))
+    write_results(
+        results, {"one": "mosi", "gone": "sims"}, ("tfn", "mitfrnet"), ("misa",), (0.3, 0.7), (1, 9)
+    )
     html = make(tmp_path)
     assert make(tmp_path / "alone") == html
-    assert not re.search(r"\bgone\b|TFN|0\.7\b|seed 9", html.split("</style>")[1].split("<svg")[0])
+    assert not re.search(
+        r"\bgone\b|TFN|MISA|0\.7\b|seed 9", html.split("</style>")[1].split("<svg")[0]
+    )
 
 
 def test_what_comes_from_data_is_escaped(tmp_path):
@@ -165,7 +164,7 @@ def test_what_comes_from_data_is_escaped(tmp_path):
     results.corpora[0].features["visual"]["missing"][HOSTILE] = 7
     results.cells[0].config["settings"][HOSTILE] = HOSTILE
     results.cells[0].config["versions"][HOSTILE] = HOSTILE
-    write_report(results, ReportParams(title=HOSTILE), tmp_path / "report")
+    write_report(results, REPORT.model_copy(update={"title": HOSTILE}), tmp_path / "report")
     html = (tmp_path / "report/index.html").read_text(encoding="utf-8")
     assert "<script" not in html
     page = Page(html)
@@ -183,6 +182,7 @@ def test_one_rate_shows_parts_and_several_show_rates(tmp_path, study):
     assert {"text", "acoustic", "visual", "training", "validation"} <= legend(html)
     assert 'href="#rates"' in study
     assert {"0.1", "1.0", "MIT-FRNet", "TFN", "Text ridge", "Majority class"} <= legend(study)
+    assert "missing rate 0.1" in study
 
 
 def legend(html):
@@ -199,14 +199,15 @@ def test_data_and_masks_are_told(study):
     tables = {tuple(t[0]): t for t in Page(study).tables}
     corpora = next(t for head, t in tables.items() if head == ("", "first", "second"))
     assert ["Hours", "0.25", "0.25"] in corpora
-    assert ["Label scale", "-3.0 to 3.0 (mosi)", "-1.0 to 1.0 (sims)"] in corpora
+    assert ["Label scale", "-3 to 3 (mosi)", "-1 to 1 (sims)"] in corpora
+    assert corpora[-2][1] == "20 negative, 4 neutral, 24 positive; mean 0.125"
     missing = next(t for head, t in tables.items() if head[:2] == ("Modality", "Clips without"))
     assert missing[2] == [
         "acoustic", "2 of 48", "no audio stream (2)", "1,234", "93.8 %", "100.0 %", "50.0 %"
     ]  # fmt: skip
-    masks = next(t for head, t in tables.items() if "Hidden of maskable steps" in head)
-    assert masks[2] == ["Asked: 10.0 %, pattern random, seed 1"]
-    assert masks[3] == ["text", *["10.0 %"] * 3, *["16.2 %"] * 3, "3", "3", "3"]
+    masks = next(t for head, t in tables.items() if head[:2] == ("Modality", "Asked, train"))
+    assert masks[1] == ["Missing rate 0.1, pattern random, seed 1"]
+    assert masks[2] == ["text", *["10.0 %"] * 6, *["16.2 %"] * 3, "3", "3", "3"]
 
 
 def test_the_page_stays_small(study):
@@ -217,6 +218,7 @@ def test_words():
     assert listed([1]) == "1"
     assert listed([1, 2, 3]) == "1, 2 and 3"
     assert percent(None) == "\N{EN DASH}"
+    assert labels_in_words({"classes": {"calm": 3, "angry": 1}}) == "3 calm, 1 angry"
     assert flatten({"a": {"b": True, "c": None}, "d": [1, 2]}) == {
         "a.b": "true",
         "a.c": "none",
@@ -229,3 +231,45 @@ def test_a_cell_without_anything_to_reconstruct_has_no_such_line(tmp_path, rates
     html = make(tmp_path, rates=rates)
     assert "Task loss" in html
     assert ("Reconstruction loss" in html) == (0.3 in rates)
+
+
+def test_each_comparison_is_shown(study):
+    tables = {tuple(t[0]): t for t in Page(study).tables}
+    paired = next(t for head, t in tables.items() if head[0] == "MIT-FRNet minus")
+    assert [row[0] for row in paired[1:]] == ["MIT-FRNet without MMR", "TFN"]
+    assert 'href="#comparisons"' in study
+    assert "Parts of MIT-FRNet switched off, on first" in study
+
+
+def test_one_model_has_nothing_to_be_compared_with(tmp_path):
+    assert "Comparisons" not in make(tmp_path)
+
+
+def test_classes_have_no_scatter_but_a_confusion(tmp_path):
+    scale = {"task": "classification", "classes": ["calm", "angry", "sad"]}
+    html = make(tmp_path, corpora={"one": scale}, rates=(0.1, 0.2, 0.3, 0.4), baselines=("tfn",))
+    page = Page(html)
+    assert ["Label", "predicted calm", "predicted angry", "predicted sad"] in [
+        t[0] for t in page.tables
+    ]
+    assert "furthest from their label" not in html
+    assert "3 classes" in html
+    assert "Accuracy % ↑" in html.replace('<span class="unit" aria-hidden="true">', "")
+
+
+def test_protocols_are_shown_by_name(tmp_path):
+    html = make(tmp_path, rates=(0.5, "random_train"), tested=(0.0, 0.5, 1.0))
+    assert "trained at a random missing rate per clip" in html
+    assert ["Missing rate 0.5"] in Page(html).tables[0]
+    assert "by protocol random train" in html
+    assert "scores_one_random_train_mae.csv" in {
+        p.name for p in (tmp_path / "report" / "tables").iterdir()
+    }
+
+
+def test_a_scale_of_its_own(tmp_path):
+    scale = {"low": 0, "high": 10, "neutral": 5, "neutral_is": "positive", "clip": True}
+    scale["cuts"] = {"5": {"edges": [2, 4, 6, 8], "closed": "left"}}
+    html = make(tmp_path, corpora={"one": scale})
+    assert "0 to 10, neutral at 5" in html
+    assert "exact class of 5, cut at 2, 4, 6 and 8" in html

@@ -9,9 +9,11 @@ from tests.report.made_results import read, write_results
 
 
 def test_cells_come_in_the_order_of_the_grid(tmp_path):
-    grid = write_results(tmp_path, {"b": "mosi", "a": "sims"}, ("tfn", "mitfrnet"), (0.5, 0.1))
+    grid = write_results(
+        tmp_path, {"b": "mosi", "a": "sims"}, ("tfn", "mitfrnet"), rates=(0.5, 0.1)
+    )
     cells = read(tmp_path, grid).cells
-    assert [(c.corpus, c.rate, c.model) for c in cells] == [
+    assert [(c.corpus, c.condition, c.model) for c in cells] == [
         (corpus, rate, model)
         for corpus in ("b", "a")
         for rate in (0.5, 0.1)
@@ -36,6 +38,7 @@ def test_curves_are_read_by_row_and_not_by_their_step(tmp_path):
         "metrics/one/mitfrnet/0.3/1.json",
         "predictions/one/mitfrnet/0.3/1.parquet",
         "models/one/mitfrnet/0.3/1/config.json",
+        "timings/one/mitfrnet/0.3/1.json",
         "models/one/mitfrnet/0.3/1/curves/plots/metrics/valid/task.tsv",
     ],
 )
@@ -68,6 +71,30 @@ def test_rates_name_folders_as_they_are_written(tmp_path):
 
 
 def test_a_grid_without_models_is_an_error():
-    values = {"corpora": ["a"], "models": [], "missing_rates": [0.1], "seeds": [1]}
+    values = {"corpora": ["a"], "models": [], "baselines": [], "missing_rates": [0.1], "seeds": [1]}
     with pytest.raises(ParamsError, match=r"grid\.models: List should have at least 1 item"):
         parse_params(GridParams, values, where="params.yaml: grid")
+
+
+def test_variants_come_before_baselines(tmp_path):
+    models = ("mitfrnet", "mitfrnet_no_mmr")
+    grid = write_results(tmp_path, models=models, baselines=("tfn",))
+    assert [c.model for c in read(tmp_path, grid).cells] == [*models, "tfn"]
+
+
+def test_one_model_tested_at_several_rates_with_several_masks(tmp_path):
+    grid = write_results(
+        tmp_path, rates=("random_train",), tested=(0.0, 0.5), mask_seeds=(1, 2), clips=3
+    )
+    (cell,) = read(tmp_path, grid).cells
+    assert cell.path == "one/mitfrnet/random_train/1"
+    assert {rate: list(found) for rate, found in cell.scores.items()} == {0.0: [1, 2], 0.5: [1, 2]}
+    assert cell.tested_at(0.5, 2)["mask_seed"].to_pylist() == [2, 2, 2]
+    assert cell.tested_at(0.5)["mask_seed"].to_pylist() == [1, 1, 1]
+
+
+def test_a_flat_file_is_of_the_one_mask_of_its_predictions(tmp_path):
+    grid = write_results(tmp_path, rates=(0.4,), mask_seeds=(7,))
+    (cell,) = read(tmp_path, grid).cells
+    assert list(cell.scores) == [0.4]
+    assert list(cell.scores[0.4]) == [7]

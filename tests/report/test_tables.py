@@ -1,18 +1,8 @@
-import csv
-import io
-
 import numpy as np
 import pytest
 
-from mitfrnet.report.tables import (
-    averages,
-    loss_table,
-    rate_tables,
-    score_groups,
-    scores_csv,
-    scores_text,
-    sign_table,
-)
+from mitfrnet.errors import FeatureError
+from mitfrnet.report.tables import BootstrapParams, model_names, score_groups
 from tests.report.made_results import read, write_results
 
 LABEL = [-2.0, -1.0, 0.0, 1.0, 3.0]
@@ -21,10 +11,6 @@ LABEL = [-2.0, -1.0, 0.0, 1.0, 3.0]
 def by_hand(model, rate, seed, label):
     """Return predictions off by 0.5 with seed 1; by 1.5, all upwards, with seed 2."""
     return label + (0.5 if seed == 1 else 1.5)
-
-
-def rows_of(text, delimiter):
-    return list(csv.DictReader(io.StringIO(text), delimiter=delimiter))
 
 
 @pytest.fixture
@@ -43,12 +29,12 @@ def test_mean_and_deviation_over_seeds_by_hand(groups):
     """
     (group,) = groups
     row = group.rows[0]
-    assert (group.n, group.signed, row.seeds) == (5, 4, (1, 2))
+    assert (group.n, group.signed, row.runs) == (5, 4, ((1, 1), (2, 1)))
     assert row.mean("mae") == pytest.approx(1.0)
     assert row.deviation("mae") == pytest.approx(0.5**0.5)
     assert row.mean("acc2_non0") == pytest.approx((1 + 3 / 4) / 2)
     assert row.mean("acc7") == pytest.approx((3 / 5 + 1 / 5) / 2)
-    shown = {column.name: row.show(column) for column in group.columns}
+    shown = {column.short: row.show(column) for column in group.headline}
     assert shown["MAE"] == "1.000 ± 0.707"
     assert shown["Acc-2"] == "87.5 ± 17.7"
     assert shown["Acc-7"] == "40.0 ± 28.3"
@@ -71,8 +57,8 @@ def test_references_by_hand(groups):
     assert rows["majority"].constant == "constant prediction"
     assert rows["text_ridge"].constant == ""
     best = {
-        column.name: [row.key for row in groups[0].rows if groups[0].is_best(row, column)]
-        for column in groups[0].columns
+        column.short: [row.key for row in groups[0].rows if groups[0].is_best(row, column)]
+        for column in groups[0].headline
     }
     # The ridge gets all four signs right but that of -1: 0.35 * -1 + 0.3 = -0.05.
     assert best["Acc-2"] == ["text_ridge"]
@@ -85,97 +71,103 @@ def test_a_constant_seed_is_flagged_and_left_out_of_the_correlation(tmp_path):
 
     grid = write_results(tmp_path, seeds=(1, 2), predict=half_constant)
     row = score_groups(read(tmp_path, grid))[0].rows[0]
-    assert row.constant == "constant prediction with 1 of 2 seeds"
+    assert row.constant == "constant prediction in 1 of 2"
     assert row.mean("corr") == pytest.approx(-1.0)
     assert row.deviation("corr") is None
 
 
-def test_scores_of_the_sims_family(tmp_path):
-    (group,) = score_groups(read(tmp_path, write_results(tmp_path, {"one": "sims"})))
-    assert [c.key for c in group.columns] == ["acc2", "f1", "acc3", "mae", "corr"]
+def test_runs_are_seeds_and_mask_seeds(tmp_path):
+    """Seeds 1 and 2 are 0.5 and 1.5 off; with the second mask seed, made as seed + 100, 1.5."""
+    grid = write_results(
+        tmp_path, seeds=(1, 2), mask_seeds=(1, 2), clips=5, label=LABEL, predict=by_hand
+    )
+    (group,) = score_groups(read(tmp_path, grid))
+    row = group.row("mitfrnet")
+    assert row.runs == ((1, 1), (1, 2), (2, 1), (2, 2))
+    assert row.mean("mae") == pytest.approx((0.5 + 1.5 + 1.5 + 1.5) / 4)
+    assert row.deviation("mae") == pytest.approx(0.5)
+    assert group.row("majority").runs == ((None, 1), (None, 2))
 
 
-def test_plain_text_is_narrow_and_marks_the_best(tmp_path):
-    def reversed_label(model, rate, seed, label):
-        return -label * (1 + 0.1 * seed)
+def test_models_that_tie_are_all_best(tmp_path):
+    def predict(model, rate, seed, label):
+        return {"mitfrnet": label + 0.5, "tfn": label - 0.5, "misa": label + 1}[model]
 
-    grid = write_results(tmp_path, seeds=(1, 2, 3), predict=reversed_label)
-    groups = score_groups(read(tmp_path, grid))
-    text = scores_text("A title", groups)
-    lines = text.splitlines()
-    assert max(map(len, lines)) <= 100
-    assert lines[0] == "A title"
-    assert lines[2] == "one, missing rate 0.3, 12 test clips"
-    assert next(line for line in lines if line.startswith("MIT-FRNet")).endswith("-1.000 ± 0.000")
-    assert next(line for line in lines if line.startswith("Text ridge")).endswith("1.000*")
-    assert "Majority class: constant prediction" in lines
+    grid = write_results(tmp_path, baselines=("tfn", "misa"), predict=predict)
+    (group,) = score_groups(read(tmp_path, grid))
+    mae = next(column for column in group.columns if column.key == "mae")
+    assert [row.key for row in group.rows if group.is_best(row, mae)] == ["mitfrnet", "tfn"]
 
 
-def test_csv_holds_every_score_unrounded(groups):
-    rows = rows_of(scores_csv(groups), ",")
-    assert [(r["predictor"], r["seed"]) for r in rows] == [
-        ("mitfrnet", "1"),
-        ("mitfrnet", "2"),
-        ("majority", ""),
-        ("train_mean", ""),
-        ("text_ridge", ""),
-    ]
-    assert {"acc2_has0", "f1_non0_swapped", "acc5", "constant_prediction", "n"} <= set(rows[0])
-    assert float(rows[1]["mae"]) == 1.5
-    assert rows[2]["corr"] == ""
+def test_who_says_what_the_majority_says_is_named(tmp_path):
+    """The majority reference is 1.5 for every clip: positive, and class 2 = round(1.5) of seven.
+
+    A model between 0.1 and 0.4 is positive too, but its class is 0.
+    """
+
+    def predict(model, rate, seed, label):
+        return 0.1 + 0.1 * np.arange(len(label)) if seed == 1 else label
+
+    grid = write_results(tmp_path, seeds=(1, 2), clips=4, label=[-2, -1, 1, 3], predict=predict)
+    (group,) = score_groups(read(tmp_path, grid))
+    row = group.row("mitfrnet")
+    assert row.flags("acc2_has0") == ("= majority in 1 of 2",)
+    assert row.flags("f1_non0") == ("= majority in 1 of 2",)
+    assert row.flags("acc7") == row.flags("mae") == ()
+    assert group.row("train_mean").flags("acc2_non0") == ("constant", "= majority")
+    assert group.row("majority").flags("acc2_non0") == ("constant",)
+
+
+def test_a_model_of_classes_that_always_says_the_majority(tmp_path):
+    scale = {"task": "classification", "classes": ["calm", "angry", "sad"]}
+    grid = write_results(tmp_path, {"one": scale}, predict=lambda m, r, s, label: 0 * label)
+    (group,) = score_groups(read(tmp_path, grid))
+    assert [c.key for c in group.columns] == ["accuracy", "f1_macro", "f1_weighted", "recall_macro"]
+    assert group.row("mitfrnet").flags("accuracy") == ("constant", "= majority")
+    assert group.row("mitfrnet").mean("accuracy") == pytest.approx(1 / 3)
+    assert [r.key for r in group.rows] == ["mitfrnet", "majority", "text_logistic"]
+    assert group.signed == group.n
+
+
+def test_intervals_hold_the_value(tmp_path):
+    grid = write_results(tmp_path, seeds=(1, 2))
+    bootstrap = BootstrapParams(resamples=200, seed=1, level=0.9)
+    (group,) = score_groups(read(tmp_path, grid), bootstrap)
+    for row in group.rows:
+        for column in group.columns:
+            interval, value = row.intervals[column.key], row.mean(column.key)
+            assert (interval is None) == (value is None)
+            if interval:
+                assert interval.low <= value <= interval.high
+    assert group.rows[0].show_interval(group.columns[0]).startswith("[")
+
+
+def test_cells_scored_on_other_clips_are_refused(tmp_path):
+    grid = write_results(tmp_path, baselines=("tfn",))
+    write_results(tmp_path / "other", models=("tfn",), ids=list("abcdefghijkl"))
+    path = "predictions/one/tfn/0.3/1.parquet"
+    (tmp_path / path).write_bytes((tmp_path / "other" / path).read_bytes())
+    with pytest.raises(FeatureError, match=r"one/tfn/0\.3/1: scored on other clips than one/mitf"):
+        score_groups(read(tmp_path, grid))
 
 
 def test_rates_of_training_and_test(tmp_path):
-    grid = write_results(tmp_path, rates=(0.2, 0.4), tested=(0.0, 0.5, 1.0))
+    grid = write_results(tmp_path, rates=(0.2, "random_train"), tested=(0.0, 0.5))
     groups = score_groups(read(tmp_path, grid))
     assert [(g.trained, g.tested) for g in groups] == [
-        (trained, tested) for trained in (0.2, 0.4) for tested in (0.0, 0.5, 1.0)
+        (trained, tested) for trained in (0.2, "random_train") for tested in (0.0, 0.5)
     ]
     assert groups[1].condition == "trained at missing rate 0.2, tested at 0.5"
-    assert averages(groups) == []
-    curves = rate_tables(groups)
-    assert "mitfrnet/0.2" in curves
-    assert "text_ridge/0.4" in curves
-    assert [r["missing_rate"] for r in rows_of(curves["mitfrnet/0.2"], "\t")] == [
-        "0.0",
-        "0.5",
-        "1.0",
-    ]
+    assert groups[3].condition == "trained at a random missing rate per clip, tested at 0.5"
 
 
-def test_averages_weigh_rates_by_what_is_left(tmp_path):
-    """MAE is 1 at rate 0 and 4 at rate 0.5: (1 * 1 + 0.5 * 4) / 1.5 = 2. Rate 1 weighs nothing."""
-
-    def worse(model, rate, seed, label):
-        return np.full(len(label), 0.5) if rate == 1 else label + (1 if rate == 0 else 4)
-
-    grid = write_results(tmp_path, rates=(0.0, 0.5, 1.0), predict=worse)
-    groups = score_groups(read(tmp_path, grid))
-    average = averages(groups)[0]
-    assert average.name == "MIT-FRNet"
-    assert average.normalised["mae"] == pytest.approx(2.0)
-    assert average.normalised["corr"] == pytest.approx(1.0)
-    assert average.printed["mae"] is None
-    curve = rows_of(rate_tables(groups)["mitfrnet"], "\t")
-    assert [r["Corr"] for r in curve][-1] == "NaN"
-    assert float(curve[1]["MAE"]) == pytest.approx(4.0)
-
-
-def test_loss_table_leaves_out_terms_before_they_start(tmp_path):
-    (cell,) = read(tmp_path, write_results(tmp_path)).cells
-    rows = rows_of(loss_table(cell), "\t")
-    assert len(rows) == 20
-    assert rows[0]["train_invariance"] == ""
-    assert float(rows[0]["train_task"]) == pytest.approx(1.07)
-    assert float(rows[1]["train_invariance"]) == pytest.approx(2.97)
-
-
-def test_sign_table(tmp_path):
-    grid = write_results(
-        tmp_path, clips=3, label=[-1, 0, 2], predict=lambda m, r, s, label: np.array([0.5, 0, -1])
-    )
-    (cell,) = read(tmp_path, grid).cells
-    assert (
-        sign_table(cell)
-        == "label\tprediction\nnegative\tpositive\nzero\tzero\npositive\tnegative\n"
-    )
+def test_variants_are_named_by_what_they_lack(tmp_path):
+    models = ("mitfrnet", "mitfrnet_no_mmr", "mitfrnet_no_mmr_no_mitr", "mitfrnet_wide")
+    grid = write_results(tmp_path, models=models, baselines=("tfrnet",))
+    assert model_names(read(tmp_path, grid)) == {
+        "mitfrnet": "MIT-FRNet (mitfrnet)",
+        "mitfrnet_no_mmr": "MIT-FRNet without MMR",
+        "mitfrnet_no_mmr_no_mitr": "MIT-FRNet without MMR without MITR",
+        "mitfrnet_wide": "MIT-FRNet (mitfrnet_wide)",
+        "tfrnet": "TFR-Net",
+    }
