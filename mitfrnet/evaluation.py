@@ -1,5 +1,6 @@
 """Score a trained model on the test split, beside what needs no model at all."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -7,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor
 
 from mitfrnet.data.tensors import SplitTensors
@@ -15,7 +16,7 @@ from mitfrnet.data.utterances import FrozenText, Observed
 from mitfrnet.errors import ParamsError
 from mitfrnet.metrics import ClassScale, Score, parse_scale, score
 from mitfrnet.missing import WHOLE_PATTERNS, MaskParams, Masks, mask_steps
-from mitfrnet.params import StageParams
+from mitfrnet.params import PARAMS_FILE, StageParams
 from mitfrnet.trained import TrainedModel
 
 Scores = NDArray[np.float32]
@@ -33,12 +34,14 @@ class EvaluateParams(StageParams):
 
     @field_validator("rates", "mask_seeds", mode="before")
     @classmethod
-    def _matched_or_listed(cls, values: Any) -> Any:
+    def _matched_or_listed(cls, values: Any, info: ValidationInfo) -> Any:
+        kind = int if info.field_name == "mask_seeds" else int | float
         listed = isinstance(values, list) and all(
-            isinstance(v, int | float) and not isinstance(v, bool) for v in values
+            isinstance(v, kind) and not isinstance(v, bool) and math.isfinite(v) for v in values
         )
         if values != "matched" and not (listed and values):
-            raise ValueError("expected 'matched' or a list of numbers")
+            what = "whole numbers" if kind is int else "numbers"
+            raise ValueError(f"expected 'matched' or a list of {what}")
         return values
 
     @field_validator("rates", "protocol_rates")
@@ -94,37 +97,55 @@ def evaluate(
     torch.set_num_threads(trained.config["training"]["train"]["threads"])
     test = splits["test"]
     scale = parse_scale(test.metadata["scale"])
-    references = References(splits["train"], masks.observed["train"], text)
     recipe = MaskParams(**masks.metadata["params"])
+    test_masks = _test_masks(test, masks.metadata["rate"], recipe, params)
+    references = References(splits["train"], _train_mask(splits["train"], masks, recipe), text)
     by_rate: dict[str, dict[str, dict[str, dict[str, Score]]]] = {}
     tables = []
-    for rate in _test_rates(masks, params):
-        for seed in _mask_seeds(recipe, params):
-            drawn_by = recipe.model_copy(update={"seed": seed})
-            observed = mask_steps(test.steps, rate=rate, split="test", params=drawn_by)
-            whole = recipe.pattern in WHOLE_PATTERNS
-            prediction = trained.predict(test, observed, text, whole=whole)
-            scores = score(prediction, test.label, scale)
-            by_rate.setdefault(str(rate), {"by_mask_seed": {}})["by_mask_seed"][str(seed)] = scores
-            n = len(test.ids)
-            columns = {
-                "utterance_id": pa.array(test.ids, pa.string()),
-                "missing_rate": pa.array([rate] * n, pa.float64()),
-                "mask_seed": pa.array([seed] * n, pa.int64()),
-                "label": pa.array(test.label, pa.float32()),
-                "prediction": pa.array(prediction, pa.float32()),
-            }
-            for name, values in references.predict(text.encode(test, observed)).items():
-                columns[name] = pa.array(values, pa.float32())
-            tables.append(pa.table(columns))
+    for (rate, seed), observed in test_masks.items():
+        whole = recipe.pattern in WHOLE_PATTERNS
+        prediction = trained.predict(test, observed, text, whole=whole)
+        scores = score(prediction, test.label, scale)
+        by_rate.setdefault(str(rate), {"by_mask_seed": {}})["by_mask_seed"][str(seed)] = scores
+        n = len(test.ids)
+        columns = {
+            "utterance_id": pa.array(test.ids, pa.string()),
+            "missing_rate": pa.array([rate] * n, pa.float64()),
+            "mask_seed": pa.array([seed] * n, pa.int64()),
+            "label": pa.array(test.label, pa.float32()),
+            "prediction": pa.array(prediction, pa.float32()),
+        }
+        for name, values in references.predict(text.encode(test, observed)).items():
+            columns[name] = pa.array(values, pa.float32())
+        tables.append(pa.table(columns))
     return scores if len(tables) == 1 else {"by_rate": by_rate}, pa.concat_tables(tables)
 
 
-def _test_rates(masks: Masks, params: EvaluateParams) -> Sequence[float]:
-    trained_rate = masks.metadata["rate"]
+def _test_masks(
+    test: SplitTensors, trained_rate: float | None, recipe: MaskParams, params: EvaluateParams
+) -> dict[tuple[float, int], Observed]:
+    """Return the test masks by rate and seed; all of them, so that errors come before work."""
     if trained_rate is None:
-        return params.protocol_rates
-    return [trained_rate] if params.rates == "matched" else params.rates
+        key, rates = "protocol_rates", params.protocol_rates
+    else:
+        key, rates = "rates", [trained_rate] if params.rates == "matched" else params.rates
+    drawn: dict[tuple[float, int], Observed] = {}
+    for rate in rates:
+        for seed in _mask_seeds(recipe, params):
+            seeded = recipe.model_copy(update={"seed": seed})
+            try:
+                observed = mask_steps(test.steps, rate=rate, split="test", params=seeded)
+            except ParamsError as error:
+                raise ParamsError(f"{PARAMS_FILE}: evaluate.{key}: {error}") from error
+            drawn[rate, seed] = observed
+    return drawn
+
+
+def _train_mask(train: SplitTensors, masks: Masks, recipe: MaskParams) -> Observed:
+    """Return the training mask; where there is one for each epoch, the first."""
+    if masks.metadata["protocol"] == "random_train":
+        return mask_steps(train.steps, rate=None, split="train", params=recipe, epoch=1)
+    return masks.observed["train"]
 
 
 def _mask_seeds(recipe: MaskParams, params: EvaluateParams) -> Sequence[int]:
@@ -132,7 +153,7 @@ def _mask_seeds(recipe: MaskParams, params: EvaluateParams) -> Sequence[int]:
         return [recipe.seed]
     if recipe.pattern == "legacy":
         raise ParamsError(
-            "params.yaml: evaluate.mask_seeds: pattern legacy has seeds of its own "
+            f"{PARAMS_FILE}: evaluate.mask_seeds: pattern legacy has seeds of its own "
             "(expected matched)"
         )
     return params.mask_seeds
@@ -142,9 +163,9 @@ class References:
     """Predictions that need no neural network, from the training split under the same mask.
 
     Of scores: `majority`, the median label on the side of the neutral point where most training
-    labels are; `train_mean`, their mean; `text_ridge`, ridge regression on the mean of the token vectors,
-    its strength chosen by leave-one-out within the training split. Of classes: `majority`, the
-    most frequent one; `text_logistic`, logistic regression on the same vectors.
+    labels are; `train_mean`, their mean; `text_ridge`, ridge regression on the mean of the token
+    vectors, its strength chosen by leave-one-out within the training split. Of classes:
+    `majority`, the most frequent one; `text_logistic`, logistic regression on the same vectors.
     """
 
     def __init__(self, train: SplitTensors, observed: Observed, text: FrozenText) -> None:

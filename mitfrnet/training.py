@@ -2,7 +2,9 @@
 
 import logging
 import math
+import resource
 import statistics
+import sys
 import time
 import warnings
 from collections.abc import Mapping
@@ -10,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
 import lightning
-import psutil
 import torch
 import transformers
 from dvclive.lightning import DVCLiveLogger
@@ -187,6 +188,10 @@ def train(
         task=task_of(training.metadata["scale"]),
         **model_params.network,
     )
+    weights = cast(dict[str, float], model.weights)
+    for modality in scaling.unscored:
+        if f"reconstruction_{modality}" in weights:
+            weights[f"reconstruction_{modality}"] = 0.0
     network = Network(model, encoder)
 
     optimiser = model_params.optimiser
@@ -321,13 +326,18 @@ class _Parts:
 
 
 class _EpochMeans:
-    """Means of loss terms over an epoch, exact whatever the sizes of its batches."""
+    """Means of loss terms over an epoch, exact whatever the sizes of its batches.
+
+    Terms without weight are left out.
+    """
 
     def __init__(self) -> None:
         self._sums: dict[str, list[Tensor]] = {}
 
     def add(self, losses: Mapping[str, Loss]) -> None:
         for name, loss in losses.items():
+            if loss.weight == 0:
+                continue
             self._sums.setdefault(name, []).append(torch.stack([loss.sum, loss.count]).detach())
 
     def collect(self, prefix: str) -> dict[str, Tensor]:
@@ -382,7 +392,7 @@ class _Learner(LightningModule):
         for part in parts:
             losses = self.network(part, aux=aux).losses
             self.manual_backward(objective(losses, counts))
-            self._means["train"].add(losses)
+            self._means["train"].add(losses if aux else {"task": losses["task"]})
         if self._params.clip_value is not None:
             clip_grad_value_(self.network.parameters(), self._params.clip_value)
         optimiser.step()
@@ -447,7 +457,7 @@ class _KeepBest(Callback):
 
 
 class _Clock(Callback):
-    """Measures what epochs take, validation included."""
+    """Measures what epochs take, with their batches and validation."""
 
     def __init__(self) -> None:
         self._start = 0.0
@@ -455,7 +465,7 @@ class _Clock(Callback):
         self._bytes = 0
         self._device = ""
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._start = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -463,9 +473,11 @@ class _Clock(Callback):
             self._device = torch.cuda.get_device_name(pl_module.device)
             used = torch.cuda.max_memory_allocated(pl_module.device)
         else:
-            self._device, used = "cpu", psutil.Process().memory_info().rss
-        self._seconds.append(time.perf_counter() - self._start)
-        self._bytes = max(self._bytes, used)
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            self._device, used = "cpu", peak if sys.platform == "darwin" else 1024 * peak
+        now = time.perf_counter()
+        self._seconds.append(now - self._start)
+        self._start, self._bytes = now, used
 
     def cost(self) -> dict[str, Any]:
         """Return what was measured."""

@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
+from mitfrnet.assembly import build_tensors, summarise_features
 from mitfrnet.corpus.manifest import read_manifest
-from mitfrnet.data.assembly import build_tensors, summarise_features
 from mitfrnet.data.tensors import write_tensors
 from mitfrnet.features.store import read_features
 from mitfrnet.files import write_json

@@ -12,6 +12,7 @@ from mitfrnet.evaluation import EvaluateParams, evaluate
 from mitfrnet.metrics import ClassScale
 from mitfrnet.missing import Condition, MaskParams, mask_corpus
 from mitfrnet.models.output import Loss
+from mitfrnet.models.text_encoder import TextEncoder
 from mitfrnet.params import PARAMS_FILE, load_params, parse_params
 from mitfrnet.trained import TrainedModel
 from mitfrnet.training import TrainParams, Utterances, _EpochMeans, load_model_params, train
@@ -185,17 +186,27 @@ def test_accumulated_batches_make_the_step_of_the_whole(splits, masks, tmp_path)
     assert start > 0.1
 
 
-def test_a_fine_tuned_encoder_learns_and_is_stored(splits, masks, tmp_path):
+def test_a_fine_tuned_encoder_learns_and_is_stored(splits, tmp_path, monkeypatch):
     few = {n: make_split(4, seed=i) for i, n in enumerate(splits)}
     drawn = mask_corpus({n: s.steps for n, s in few.items()}, rate=0.4, params=MASK)
     params = PARAMS.model_copy(update={"text": "finetuned", "max_epochs": 1})
-    fit(few, drawn, tmp_path, params=params, text_learning_rate=1e-3).save(tmp_path)
-    model = TrainedModel.load(tmp_path)
-    from mitfrnet.models.text_encoder import TextEncoder
+    training = []
+    given = TextEncoder.forward
 
+    def watched(self, *args):
+        training.append(self.bert.training)
+        return given(self, *args)
+
+    monkeypatch.setattr(TextEncoder, "forward", watched)
+    fit(few, drawn, tmp_path, params=params, text_learning_rate=1e-3).save(tmp_path)
+    training = training[:1]  # then come validation and predictions
+    model = TrainedModel.load(tmp_path)
     before = TextEncoder("embedded").state_dict()
     after = model.network.text_encoder.state_dict()
-    assert any(not torch.equal(before[k], after[k].cpu()) for k in before)
+    # One step of Adam moves a weight by its learning rate: that of the text, not the model's.
+    moved = max(float((before[k] - after[k].cpu()).abs().max()) for k in before)
+    assert moved == pytest.approx(1e-3, rel=0.05)
+    assert training == [True]
     assert np.isfinite(predict(tmp_path, few["test"], drawn)).all()
 
 
@@ -239,6 +250,14 @@ def test_seeds_for_a_pattern_that_has_its_own_are_refused(splits, trained):
     assert scored(trained, splits, drawn)[0]["n"] == 7
     with pytest.raises(ParamsError, match="pattern legacy has seeds of its own"):
         scored(trained, splits, drawn, mask_seeds=[1, 2])
+
+
+def test_a_rate_that_the_pattern_cannot_reach_names_its_key_before_any_work(splits, trained):
+    params = MASK.model_copy(update={"pattern": "modality_random"})
+    steps = {n: s.steps for n, s in splits.items()}
+    drawn = mask_corpus(steps, rate=Condition("complete_train"), params=params)
+    with pytest.raises(ParamsError, match=r"evaluate\.protocol_rates: missing rate is 1 "):
+        scored(trained, splits, drawn, protocol_rates=[0.0, 1.0])
 
 
 def test_random_train_hides_something_else_each_epoch_and_is_tested_at_all_rates(splits, tmp_path):
@@ -288,6 +307,85 @@ def test_a_wholly_hidden_modality_looks_as_one_that_was_never_there(splits, trai
     hidden = model.predict(split, observed, text_of(split), whole=True)
     missing = model.predict(absent, {**observed, **empty}, text_of(split), whole=True)
     assert np.array_equal(hidden, missing)
+
+
+def curve(folder, name):
+    path = folder / "curves" / "plots" / "metrics" / f"{name}.tsv"
+    if not path.exists():
+        return []
+    return [float(line.split("\t")[1]) for line in path.read_text().splitlines()[1:]]
+
+
+def test_at_rate_1_nothing_unscaled_is_rebuilt_and_modalities_are_still_compared(splits, tmp_path):
+    drawn = mask_corpus({n: s.steps for n, s in splits.items()}, rate=1.0, params=MASK)
+    model = fit(splits, drawn, tmp_path)
+    assert model.config["training"]["unscored_reconstructions"] == ["acoustic", "visual"]
+    assert not curve(tmp_path, "train/reconstruction_acoustic")
+    assert not curve(tmp_path, "train/reconstruction_visual")
+    for name in ("reconstruction_text", "invariance"):
+        assert curve(tmp_path, f"train/{name}")[-1] > 0
+
+
+def test_auxiliary_losses_begin_in_the_epoch_that_settings_name(trained):
+    """As shipped in the second of three; the task counts in all."""
+    assert len(curve(trained, "train/task")) == 3
+    for name in ("reconstruction_text", "invariance"):
+        assert len(curve(trained, f"train/{name}")) == 2
+
+
+def test_each_epoch_of_training_asks_for_its_own_utterances(splits, masks, tmp_path, monkeypatch):
+    asked = []
+    given = Utterances.train
+    monkeypatch.setattr(Utterances, "train", lambda s, e: asked.append(e) or given(s, e))
+    fit(splits, masks, tmp_path)
+    assert asked == [1, 2, 3]
+
+
+def test_the_learning_rate_falls_and_training_stops_where_validation_stalls(
+    splits, masks, tmp_path
+):
+    """A rate so high that no later epoch beats the first: two of patience make three epochs."""
+    params = PARAMS.model_copy(update={"max_epochs": 9})
+    chosen = {"learning_rate": 1.0, "stop_patience": 2, "plateau_patience": 0}
+    model = fit(splits, masks, tmp_path, params=params, **chosen)
+    valid = curve(tmp_path, "valid/task")
+    best = model.config["training"]["best_epoch"]
+    assert len(valid) == best + 2 < 9
+    rates = curve(tmp_path, "learning_rate")
+    assert rates[best - 1] == pytest.approx(1.0)
+    assert rates[-1] == pytest.approx(0.01)
+
+
+def one_step(splits, masks, folder, **optimiser):
+    """Return the weights before and after one step of plain Adam on all utterances."""
+    few = PARAMS.model_copy(update={"max_epochs": 1})
+    weights = []
+    for rate in (1e-12, 1e-3):  # a rate of almost nothing leaves the first weights
+        model = fit(
+            splits, masks, folder / str(rate), params=few, batch_size=20, learning_rate=rate,
+            **optimiser,
+        )  # fmt: skip
+        weights.append(dict(model.network.named_parameters()))
+    return weights
+
+
+def test_weight_decay_acts_on_matrices_alone(splits, masks, tmp_path):
+    """Under a decay that outweighs every gradient, Adam's step is the rate towards zero."""
+    before, after = one_step(splits, masks, tmp_path, weight_decay=1e6)
+    name = "model.fusion.classifier.1.weight"
+    large = before[name].abs() > 1e-2
+    moved = (before[name] - after[name])[large]
+    assert torch.allclose(moved, 1e-3 * before[name][large].sign(), atol=1e-5)
+    norm = "model.fusion.classifier.0.weight"
+    assert not torch.allclose(before[norm] - after[norm], torch.tensor(1e-3), atol=1e-5)
+
+
+def test_no_element_of_a_gradient_is_larger_than_clip_value(splits, masks, tmp_path):
+    """Adam divides by the gradient's size, plus 1e-8: clipped to 1e-12, nothing moves."""
+    before, after = one_step(splits, masks, tmp_path, clip_value=1e-12, weight_decay=0.0)
+    assert max((before[n] - after[n]).abs().max() for n in before) < 1e-6
+    before, after = one_step(splits, masks, tmp_path / "free", clip_value=None, weight_decay=0.0)
+    assert max((before[n] - after[n]).abs().max() for n in before) > 9e-4
 
 
 def test_classes_are_trained_scored_and_named(tmp_path):
@@ -389,6 +487,8 @@ def test_ablations_differ_from_the_full_model_in_their_switch_alone():
         ({"protocol_rates": []}, "protocol_rates"),
         ({"mask_seeds": [-1]}, "-1 is no seed"),
         ({"mask_seeds": "any"}, "expected 'matched' or a list"),
+        ({"mask_seeds": [1.5]}, "expected 'matched' or a list of whole numbers"),
+        ({"rates": [float("nan")]}, "expected 'matched' or a list of numbers"),
     ],
 )
 def test_wrong_masks_to_evaluate_under_are_refused(wrong, message):

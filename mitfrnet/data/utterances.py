@@ -38,7 +38,7 @@ class Scaling:
     Attributes:
         mean, scale: per modality, (dim,) of float32.
         unscored: modalities of which too few training steps were observed to scale them by;
-            their reconstruction is not scored, since it would outweigh all else.
+            their reconstruction must not be scored, since it would outweigh all else.
     """
 
     mean: dict[str, Tensor]
@@ -205,7 +205,6 @@ def masked_utterances(
             split,
             i,
             whole=whole,
-            unscored=scaling.unscored,
             complete={m: complete[m][i] for m in MODALITIES},
             observed={m: torch.from_numpy(observed[m][i]) for m in MODALITIES},
             text=text[i],
@@ -220,7 +219,6 @@ def _utterance(
     index: int,
     *,
     whole: bool,
-    unscored: tuple[str, ...],
     complete: dict[str, Tensor],
     observed: dict[str, Tensor],
     text: Tensor,
@@ -232,8 +230,6 @@ def _utterance(
         target[modality] = complete[modality]
         kept[modality] = observed[modality]
         hidden[modality] = torch.from_numpy(detected[modality][index]) & ~kept[modality]
-        if modality in unscored:
-            hidden[modality] = torch.zeros_like(hidden[modality])
         if not len(kept[modality]) or (whole and not kept[modality].any()):
             null = torch.zeros(1, target[modality].shape[1])
             values[modality] = target[modality] = null

@@ -1,7 +1,7 @@
 """What masks are drawn by: section `mask`, and the entries of `grid.missing_rates`."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field, ValidationInfo, field_validator
@@ -54,9 +54,29 @@ class MaskParams(StageParams):
         return names
 
     def effective(self, rate: Rates) -> dict[str, Floats]:
-        """Return the rate of each modality: `rate` times its scale factor, at most 1."""
+        """Return the rate of each modality: `rate` times its scale factor, at most 1.
+
+        A modality that pattern `modality` does not hide has the rate 0.
+        """
         factors = self.scale_factors.model_dump()
+        if self.pattern == "modality":
+            factors |= {m: 0.0 for m in MODALITIES if m not in self.modalities}
         return {m: np.minimum(1, np.asarray(rate, dtype=float) * factors[m]) for m in MODALITIES}
+
+    def used(self, protocol: Protocol) -> "MaskParams":
+        """Return the same with neutral values for what plays no part, so that no mask shows it."""
+        unused: dict[str, Any] = {}
+        if self.pattern != "modality":
+            unused["modalities"] = ()
+        if self.pattern != "structured":
+            unused["cell_seconds"] = 1.0
+        if self.pattern == "legacy":
+            unused["seed"] = 0
+        else:
+            unused["legacy_seeds"] = LegacySeeds(text=0, acoustic=0, visual=0)
+        if protocol != "fixed_train":
+            unused["fixed_rate"] = 0.0
+        return self.model_copy(update=unused)
 
 
 @dataclass(frozen=True)
@@ -82,11 +102,17 @@ class Condition:
         """
         if self.rate is not None:
             return self.rate
-        if split == "test" or self.protocol == "complete_train":
+        if self.drawn_later(split) or self.protocol == "complete_train":
             return 0.0
         if self.protocol == "fixed_train":
             return fixed_rate
-        return 0.0 if split == "train" else None
+        return None
+
+    def drawn_later(self, split: str) -> bool:
+        """Return whether masks of a split are drawn where they are used, and not stored."""
+        if self.protocol == "matched":
+            return False
+        return split == "test" or (split == "train" and self.protocol == "random_train")
 
 
 def parse_condition(entry: float | str) -> Condition:

@@ -54,7 +54,11 @@ class Steps:
 
 
 def reachable_rate(steps: Steps) -> float:
-    """Return the highest rate of `modality_random`: all present modalities but one per clip."""
+    """Return a bound on the rate of `modality_random`: all present modalities but one per clip.
+
+    Where clips differ in how many modalities they have, what is realised may stay below a rate
+    within the bound: a clip with one modality loses nothing.
+    """
     counts = np.sum(list(steps.present().values()), axis=0)
     total = int(counts.sum())
     return int(np.maximum(counts - 1, 0).sum()) / total if total else 1.0
@@ -160,7 +164,8 @@ class Masks:
     Attributes:
         observed: per split and modality, in the order of the split's utterances.
         metadata: `protocol`; `rate`, null but for `matched`; `params`, of which `MaskParams`
-            can be built again, and of it `pattern` and `seed`; `realised` per split.
+            can be built again, and of it `pattern` and `seed`; `realised` per split, but for
+            those whose masks are drawn where they are used.
     """
 
     observed: dict[str, dict[str, list[Bools]]]
@@ -182,13 +187,15 @@ def mask_corpus(
         if rates is None:
             rates = draw_rates(steps.ids, seed=params.seed, split=split)
         observed[split] = mask_steps(steps, rate=rates, split=split, params=params)
-        realised[split] = realised_rates(steps, observed[split], rate=rates, params=params)
+        if not condition.drawn_later(split):
+            realised[split] = realised_rates(steps, observed[split], rate=rates, params=params)
+    used = params.used(condition.protocol)
     metadata = {
         "protocol": condition.protocol,
         "rate": condition.rate,
-        "pattern": params.pattern,
-        "seed": params.seed,
-        "params": params.model_dump(mode="json"),
+        "pattern": used.pattern,
+        "seed": used.seed,
+        "params": used.model_dump(mode="json"),
         "realised": realised,
     }
     return Masks(observed, metadata)

@@ -96,6 +96,8 @@ def draw_masks(
         raise ValueError(
             f"pattern: {pattern!r} is unknown (expected {', '.join(get_args(Pattern))})"
         )
+    if len(lengths) != len(ids):
+        raise ValueError(f"{len(lengths)} lengths for {len(ids)} ids")
     rates = np.broadcast_to(np.asarray(rate, dtype=float), (len(ids),))
     for value in np.unique(np.asarray(rate, dtype=float)):
         check_rate(value)

@@ -133,7 +133,7 @@ def mask_table(corpus: Corpus) -> Table:
     for condition, mask in corpus.masks.items():
         for m in MODALITIES:
             entries = [
-                Entry(_mask_value(key, mask["realised"][split][m].get(key)))
+                Entry(_mask_value(key, _realised(mask, split, m).get(key)))
                 for key in shown
                 for split in SPLITS
             ]
@@ -147,16 +147,24 @@ def mask_table(corpus: Corpus) -> Table:
                     "split": split,
                     "modality": m,
                 }
-                records.append(place | {key: mask["realised"][split][m].get(key) for key in shown})
+                found = _realised(mask, split, m)
+                records.append(place | {key: found.get(key) for key in shown})
     return Table(
         name=f"masks_{corpus.name}",
         title="Realised missing rates",
         caption=f"Realised missing rates of {corpus.name}.",
-        notes=(),
+        notes=("A dash stands where masks are drawn anew, by training or by evaluation.",)
+        if any(split not in mask["realised"] for mask in corpus.masks.values() for split in SPLITS)
+        else (),
         heads=("Modality", *(f"{measures[key]}, {split}" for key in shown for split in SPLITS)),
         lines=tuple(lines),
         records=tuple(records),
     )
+
+
+def _realised(mask: Mapping[str, Any], split: str, modality: str) -> Mapping[str, Any]:
+    """Return the realised rates; none for masks that are drawn where they are used."""
+    return mask["realised"].get(split, {}).get(modality, {})
 
 
 def _mask_heading(condition: Condition, mask: Mapping[str, Any]) -> str:

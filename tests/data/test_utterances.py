@@ -65,10 +65,9 @@ def test_a_modality_never_observed_in_training_leaves_the_reconstruction_loss():
     observed = observe(split, 1.0)
     scaling = fit_scaling(split, observed)
     assert scaling.unscored == ("acoustic", "visual")
+    # What is hidden stays known: the invariance loss compares whatever has real steps.
     for u in masked_utterances(split, observed, text_of(split), scaling):
-        assert not u.hidden["acoustic"].any()
-        assert not u.hidden["visual"].any()
-        assert u.hidden["text"].any()
+        assert u.hidden["acoustic"].all()
 
 
 def test_scaling_is_stored_and_read_back():

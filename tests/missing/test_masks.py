@@ -249,3 +249,32 @@ def test_masks_of_other_tensors_are_refused(tmp_path):
         read_masks(tmp_path / "masks", {"train": other})
     with pytest.raises(FeatureError, match="run the mask stage"):
         read_masks(tmp_path / "absent", splits)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "changes"),
+    [
+        ("random", {"modalities": ["visual"], "cell_seconds": 9.0, "fixed_rate": 0.1}),
+        ("random", {"legacy_seeds": {"text": 1, "acoustic": 2, "visual": 3}}),
+        ("legacy", {"seed": 99}),
+    ],
+)
+def test_settings_that_play_no_part_leave_the_bytes_alone(tmp_path, pattern, changes):
+    splits = {"train": small_steps()}
+    for name, params in (
+        ("a", make_mask_params(pattern)), ("b", make_mask_params(pattern, **changes))
+    ):  # fmt: skip
+        write_masks(mask_corpus(splits, rate=0.5, params=params), splits, tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_only_masks_that_are_stored_have_realised_rates():
+    splits = dict.fromkeys(("train", "valid", "test"), small_steps())
+    for protocol, stored in (("complete_train", {"train", "valid"}), ("random_train", {"valid"})):
+        masks = mask_corpus(splits, rate=parse_condition(protocol), params=PARAMS)
+        assert set(masks.metadata["realised"]) == stored
+
+
+def test_a_modality_that_the_pattern_does_not_hide_is_asked_for_nothing():
+    rates = realised(small_steps(), 0.5, make_mask_params("modality", modalities=["visual"]))
+    assert [rates[m]["asked"] for m in ("text", "acoustic", "visual")] == [0.0, 0.0, 0.5]

@@ -18,7 +18,7 @@ PAIRS = (("text", "acoustic"), ("text", "visual"), ("acoustic", "visual"))
 
 
 class MISAParams(StageParams):
-    """Section `model.misa`."""
+    """Section `model.misa.network`."""
 
     dim: Count  # of each representation
     heads: Count  # of the fusion transformer; divides dim

@@ -14,7 +14,7 @@ AVERAGED = ("acoustic", "visual")  # modalities of which only the mean over time
 
 
 class TFNParams(StageParams):
-    """Section `model.tfn`."""
+    """Section `model.tfn.network`."""
 
     hidden_dims: PerModality[Count]  # units of the LSTM, and of each layer of the others
     text_out: Count  # features of the text vector

@@ -106,7 +106,8 @@ def _spread(table: pa.Table, rows: list[dict[str, Any]]) -> NDArray[np.float32]:
         rows: of the manifest, for the same utterances.
     """
     times = [np.empty(0)]
-    for row, features, present in zip(rows, table.to_pylist(), _has_steps(table), strict=True):
+    places = table.select(["char_start", "char_end"]).to_pylist()
+    for row, features, present in zip(rows, places, _has_steps(table), strict=True):
         if present:
             middle = np.add(features["char_start"], features["char_end"]) / 2
             times.append(middle / len(row["transcript"]) * _duration_s(row))

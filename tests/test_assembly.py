@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from mitfrnet.assembly import build_tensors, summarise_features
 from mitfrnet.corpus.manifest import SCHEMA, input_digest, make_manifest
-from mitfrnet.data.assembly import build_tensors, summarise_features
 from mitfrnet.errors import FeatureError
 from mitfrnet.features.extractor import Features
 from mitfrnet.features.store import Row, extractor_digest, feature_schema, to_table
