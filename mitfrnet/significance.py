@@ -8,6 +8,7 @@ their mean. How much runs differ is a question of its own, which `over_runs` ans
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import mean, stdev
 from typing import Any
 
@@ -268,10 +269,13 @@ def _check(metrics: Sequence[str], scale: LabelScale, resamples: int, level: flo
         raise ValueError(f"level is {level} (expected within (0, 1))")
 
 
+@lru_cache(maxsize=2)  # a report asks for the same again for every table
 def _resampled_counts(clips: int, resamples: int, seed: int) -> Floats:
-    """Return how often each resample holds each clip, (resamples, clips)."""
+    """Return how often each resample holds each clip, (resamples, clips), read-only."""
     drawn = np.random.default_rng(seed).multinomial(clips, np.full(clips, 1 / clips), resamples)
-    return drawn.astype(np.float64)
+    counts = drawn.astype(np.float64)
+    counts.flags.writeable = False
+    return counts
 
 
 def _resampled_scores(

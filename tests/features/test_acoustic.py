@@ -179,6 +179,14 @@ def test_other_counts():
     assert len(extractor.feature_names) == len(extractor.units) == 50
 
 
+def test_the_sample_rate_sets_how_long_a_step_is():
+    """Half a second of 512 samples a step: 16 steps at 16 kHz, 22 at 22050 Hz, and the one at 0."""
+    for rate, steps in ((16000, 16), (22050, 22)):
+        params = AcousticParams(**{**VALUES, "sample_rate_hz": rate})
+        waveform = tone(440, 0.5 * rate / RATE)
+        assert len(extract_acoustic(waveform, params)) == steps
+
+
 def test_importing_does_not_load_librosa():
     code = "import sys, mitfrnet.features.acoustic; sys.exit('librosa' in sys.modules)"
     root = Path(__file__).parents[2]
