@@ -155,7 +155,8 @@ def test_files_kept_in_git_live_under_metrics():
 ORDER = [
     {"pipeline", "cli"}, {"predict", "presets"}, {"training", "evaluation"}, {"trained"}, {"mmsa"},
     {"assembly"}, {"data"}, {"features"}, {"corpus"},
-    {"report", "missing", "media", "models", "workers"}, {"significance"}, {"params", "metrics", "modalities", "errors", "files"},
+    {"report", "missing", "media", "models", "workers"}, {"significance"},
+    {"params", "metrics", "modalities", "errors", "files"},
 ]  # fmt: skip
 
 

@@ -43,6 +43,7 @@ def _group_lines(group: Group) -> list[str]:
     for row in group.rows:
         cells = [row.show(c) + ("*" if group.is_best(row, c) else " ") for c in group.headline]
         lines.append((f"{_short(row):<25}" + "".join(f"{s:>15}" for s in cells)).rstrip())
+    lines += group.undefined
     for row in group.rows:
         if row.constant:
             lines.append(f"{row.name}: {row.constant}")

@@ -19,6 +19,7 @@ from mitfrnet.metrics import (
     measures,
     prepare,
     score,
+    why_null,
 )
 from mitfrnet.params import StageParams
 from mitfrnet.report.columns import Column, all_columns, headline_columns
@@ -189,6 +190,17 @@ class Group:
         if self.trained == self.tested:
             return f"missing rate {self.trained}"
         return f"{trained_words(self.trained)}, tested at {self.tested}"
+
+    @property
+    def undefined(self) -> tuple[str, ...]:
+        """Return which scores the test clips leave undefined for every predictor, and why."""
+        lines = []
+        for column in self.headline:
+            reasons = {why_null(column.key, s) for row in self.rows for s in row.scores}
+            reasons -= {"constant prediction"}
+            if reasons and None not in reasons:
+                lines.append(f"{column.short} is not defined: {', '.join(map(str, reasons))}")
+        return tuple(lines)
 
     def row(self, key: str) -> Row:
         """Return the row of one predictor."""

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from mitfrnet.errors import FeatureError
+from mitfrnet.report.plain import scores_text
 from mitfrnet.report.tables import BootstrapParams, model_names, score_groups
 from tests.report.made_results import read, write_results
 
@@ -39,6 +40,32 @@ def test_mean_and_deviation_over_seeds_by_hand(groups):
     assert shown["Acc-2"] == "87.5 ± 17.7"
     assert shown["Acc-7"] == "40.0 ± 28.3"
     assert shown["Corr"] == "1.000 ± 0.000"
+
+
+@pytest.mark.parametrize(
+    ("label", "lines"),
+    [
+        ([1.0], ("Corr is not defined: a correlation needs at least two clips",)),
+        ([1.0, 1.0], ("Corr is not defined: all labels are the same",)),
+        (
+            [0.0, 0.0],
+            (
+                "Acc-2 is not defined: no clip has a label other than the neutral one",
+                "F1 is not defined: no clip has a label other than the neutral one",
+                "Corr is not defined: all labels are the same",
+            ),
+        ),
+        ([-1.0, 2.0], ()),
+    ],
+)
+def test_what_the_test_clips_leave_undefined_is_said(tmp_path, label, lines):
+    def told_apart(model, rate, seed, label):
+        return label + np.arange(len(label), dtype=np.float32)
+
+    grid = write_results(tmp_path, clips=len(label), label=label, predict=told_apart)
+    (group,) = score_groups(read(tmp_path, grid))
+    assert group.undefined == lines
+    assert all(line in scores_text("title", [group]) for line in lines)
 
 
 def test_references_by_hand(groups):
