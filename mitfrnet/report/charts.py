@@ -17,7 +17,6 @@ from mitfrnet.report.figures import (
     line_chart,
     small_multiples,
 )
-from mitfrnet.report.plain import loss_curves
 from mitfrnet.report.results import Cell, Condition, Results
 from mitfrnet.report.tables import Row
 
@@ -223,7 +222,8 @@ def _convergence(cells: Sequence[Cell], name: str) -> Chart:
         )
     described = "; ".join(
         f"{_condition_title(c.condition)}, seed {c.seed}: validation from "
-        f"{c.losses['valid/task'][0]:.3g} to {min(c.losses['valid/task']):.3g} at best"
+        f"{c.losses['valid/task'][0][1]:.3g} to "
+        f"{min(value for _, value in c.losses['valid/task']):.3g} at best"
         for c in cells
     )
     corpus, model = cells[0].corpus, cells[0].model
@@ -247,7 +247,7 @@ def _condition_title(condition: Condition) -> str:
 
 
 def _task_lines(cell: Cell) -> list[Line]:
-    curves = loss_curves(cell)
+    curves = cell.losses
     return [
         Line("training", curves["train/task"], SERIES[1], dashed=True),
         Line("validation", curves["valid/task"], SERIES[0]),
@@ -259,7 +259,7 @@ def _term_lines(cells: Sequence[Cell], terms: Sequence[str]) -> list[Line]:
     lines = []
     for i, cell in enumerate(cells):
         # A term that had nothing to score, as reconstruction at rate 0, has no curve.
-        known = loss_curves(cell)
+        known = cell.losses
         found = {term: known[f"train/{term}"] for term in terms if f"train/{term}" in known}
         curves = list(found.values())
         if not curves:

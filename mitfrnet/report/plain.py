@@ -141,22 +141,13 @@ def scores_csv(groups: Sequence[Group]) -> str:
 
 def loss_table(cell: Cell) -> str:
     """Return the losses per epoch as tab-separated text, a column per term."""
-    curves = loss_curves(cell)
-    epochs = max(len(curve) for curve in cell.losses.values())
+    curves = cell.losses
+    epochs = len(curves["valid/task"])
     return delimited(
         {"epoch": epoch}
         | {name.replace("/", "_"): dict(curve).get(epoch) for name, curve in curves.items()}
         for epoch in range(1, epochs + 1)
     )
-
-
-def loss_curves(cell: Cell) -> dict[str, list[tuple[int, float]]]:
-    """Return (epoch, loss) per term, without the epochs in which a term is not yet computed."""
-    start = cell.config["settings"].get("aux_start_epoch", 1)
-    return {
-        name: [(e, v) for e, v in enumerate(values, 1) if name.endswith("/task") or e >= start]
-        for name, values in cell.losses.items()
-    }
 
 
 def prediction_table(cell: Cell) -> str:

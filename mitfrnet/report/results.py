@@ -70,7 +70,8 @@ class Cell:
             trained under: a missing rate, or a protocol.
         config: of the model folder.
         timings: what training took.
-        losses: one value per epoch; keys are `train/<term>` and `valid/<term>`.
+        losses: (epoch, value), of the epochs in which a term counts; keys are `train/<term>` and
+            `valid/<term>`.
         scores: per missing rate of the test masks and their seed.
         predictions: `utterance_id, missing_rate, mask_seed, label, prediction`, references.
     """
@@ -81,7 +82,7 @@ class Cell:
     seed: int
     config: Mapping[str, Any]
     timings: Mapping[str, Any]
-    losses: Mapping[str, list[float]]
+    losses: Mapping[str, list[tuple[int, float]]]
     scores: Mapping[float, Mapping[int, Mapping[str, Score]]]
     predictions: pa.Table
 
@@ -199,15 +200,25 @@ def _read_parquet(path: Path) -> pa.Table:
         raise FeatureError(f"{path}: not valid Parquet ({error})") from error
 
 
-def _read_losses(folder: Path) -> dict[str, list[float]]:
-    """Return DVCLive's curves; the i-th row is the i-th epoch, whatever its `step` says."""
-    _must_exist(folder / "valid" / "task.tsv")
-    losses = {}
-    for path in sorted(folder.glob("*/*.tsv")):
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file, delimiter="\t"))
-        losses[f"{path.parent.name}/{path.stem}"] = [float(row[path.stem]) for row in rows]
-    return losses
+def _read_losses(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """Return DVCLive's curves as (epoch, value), epochs counted from 1.
+
+    DVCLive counts optimiser steps; the validation loss has a row at the end of every epoch.
+    """
+    validation = folder / "valid" / "task.tsv"
+    _must_exist(validation)
+    epoch_of = {row["step"]: i for i, row in enumerate(_read_rows(validation), 1)}
+    return {
+        f"{path.parent.name}/{path.stem}": [
+            (epoch_of[row["step"]], float(row[path.stem])) for row in _read_rows(path)
+        ]
+        for path in sorted(folder.glob("*/*.tsv"))
+    }
+
+
+def _read_rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t"))
 
 
 def _must_exist(path: Path) -> None:

@@ -229,7 +229,7 @@ def write_model(folder, model, rate, seed, scale, epochs):
     }
     falling = [0.8 * 0.9**e + 0.2 + 0.2 * rate + 0.01 * seed for e in range(epochs)]
     valid = [v + 0.02 * abs(e - 12) for e, v in enumerate(falling)]
-    aux = [0.0, *falling[1:]]
+    aux = [None, *falling[1:]]
     write_json(
         {
             "dims": {"text": 384, "acoustic": 33, "visual": 168},
@@ -261,13 +261,14 @@ def write_model(folder, model, rate, seed, scale, epochs):
     )
     curves = {"train/task": falling, "valid/task": valid}
     if own:
-        curves["train/invariance"] = [3 * v for v in aux]
+        curves["train/invariance"] = [v and 3 * v for v in aux]
     if own and rate > 0:  # at rate 0 there is nothing to reconstruct
         for i, m in enumerate(MODALITIES):
-            curves[f"train/reconstruction_{m}"] = [v / (i + 1) for v in aux]
+            curves[f"train/reconstruction_{m}"] = [v and v / (i + 1) for v in aux]
     for name, values in curves.items():
         path = folder / "curves" / "plots" / "metrics" / f"{name}.tsv"
         path.parent.mkdir(parents=True, exist_ok=True)
-        # DVCLive's own steps, which Lightning fills with anything but the epoch.
-        rows = [f"step\t{path.stem}", *(f"{1 + e % 2}\t{v}" for e, v in enumerate(values))]
+        # DVCLive counts optimiser steps, here seven an epoch.
+        rows = [f"{7 * e + 6}\t{v}" for e, v in enumerate(values) if v is not None]
+        rows.insert(0, f"step\t{path.stem}")
         path.write_text("\n".join(rows) + "\n")

@@ -22,11 +22,13 @@ def test_cells_come_in_the_order_of_the_grid(tmp_path):
     assert [c.scale.family for c in cells] == ["mosi"] * 4 + ["sims"] * 4
 
 
-def test_curves_are_read_by_row_and_not_by_their_step(tmp_path):
+def test_curves_are_by_epoch_also_those_that_start_later(tmp_path):
     """The made-up training loss of epoch e (from 0) is 0.8 * 0.9 ** e + 0.2 + 0.06 + 0.01."""
     (cell,) = read(tmp_path, write_results(tmp_path)).cells
-    assert len(cell.losses["train/task"]) == 20
-    assert cell.losses["train/task"][:2] == pytest.approx([1.07, 0.99])
+    assert [epoch for epoch, _ in cell.losses["train/task"]] == list(range(1, 21))
+    assert cell.losses["train/task"][0] == (1, pytest.approx(1.07))
+    assert cell.losses["train/task"][1] == (2, pytest.approx(0.99))
+    assert cell.losses["train/invariance"][0] == (2, pytest.approx(3 * 0.99))
 
 
 @pytest.mark.parametrize(
