@@ -203,22 +203,22 @@ def _read_parquet(path: Path) -> pa.Table:
 def _read_losses(folder: Path) -> dict[str, list[tuple[int, float]]]:
     """Return DVCLive's curves as (epoch, value), epochs counted from 1.
 
-    DVCLive counts optimiser steps; the validation loss has a row at the end of every epoch.
+    A row is an epoch, whatever its `step` says. The validation loss has all of them; a term that
+    starts later has the last ones.
     """
     validation = folder / "valid" / "task.tsv"
     _must_exist(validation)
-    epoch_of = {row["step"]: i for i, row in enumerate(_read_rows(validation), 1)}
+    curves = {path: _read_values(path) for path in sorted(folder.glob("*/*.tsv"))}
+    epochs = len(curves[validation])
     return {
-        f"{path.parent.name}/{path.stem}": [
-            (epoch_of[row["step"]], float(row[path.stem])) for row in _read_rows(path)
-        ]
-        for path in sorted(folder.glob("*/*.tsv"))
+        f"{path.parent.name}/{path.stem}": list(enumerate(values, 1 + epochs - len(values)))
+        for path, values in curves.items()
     }
 
 
-def _read_rows(path: Path) -> list[dict[str, str]]:
+def _read_values(path: Path) -> list[float]:
     with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file, delimiter="\t"))
+        return [float(row[path.stem]) for row in csv.DictReader(file, delimiter="\t")]
 
 
 def _must_exist(path: Path) -> None:
