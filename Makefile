@@ -15,7 +15,7 @@ CELL := for stage in train evaluate; do dvc --wait-for-lock repro -s "$$stage$$1
 .PHONY: help install repro study test parity check clean
 
 help: ## show this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-10s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(VENV)/.installed ## make .venv with the pinned versions
 
@@ -38,7 +38,7 @@ repro: install ## run the pipeline, print the scores and where the report is
 study: install ## as repro, with JOBS=2 cells of the grid side by side
 	@$(RUN) dvc repro --glob 'mask@*'
 	@$(RUN) dvc stage list --name-only | sed -n 's/^train//p' \
-		| $(RUN) xargs -P $(JOBS) -n 1 sh -c '$(CELL)' cell
+		| $(RUN) xargs -P $(or $(JOBS),2) -n 1 sh -c '$(CELL)' cell
 	@$(MAKE) --no-print-directory repro
 
 test: install ## run the tests

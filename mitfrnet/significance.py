@@ -1,15 +1,15 @@
-"""How sure a score is: intervals over test clips, spread over runs, and a test of two models.
+"""How sure a score is: intervals over test clips, and a test of two models.
 
 What is random in the intervals and in the test is which clips the test split happens to hold.
 Seeds and mask seeds are taken as they are: all runs see the same resampled clips, and the score is
-their mean. How much runs differ is a question of its own, which `over_runs` answers.
+their mean. How much runs differ is a question of its own.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -71,27 +71,6 @@ class PairedTest:
     p_value: float
     skipped: int
     constant_runs: tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Spread:
-    """One score over the runs of a model; deviations are of samples, None with fewer than two.
-
-    Attributes:
-        mean, deviation: over all runs for which it is defined.
-        deviation_seeds: over training seeds, of the means over mask seeds.
-        deviation_mask_seeds: over mask seeds, of the means over training seeds.
-        runs: how many define it.
-        undefined_runs, constant_runs: those that do not; those that predict one value for all.
-    """
-
-    mean: float | None
-    deviation: float | None
-    deviation_seeds: float | None
-    deviation_mask_seeds: float | None
-    runs: int
-    undefined_runs: int
-    constant_runs: int
 
 
 def bootstrap_intervals(
@@ -221,34 +200,6 @@ def paired_test(
     )
 
 
-def over_runs(scores: Mapping[tuple[int, int], Mapping[str, Score]]) -> dict[str, Spread]:
-    """Return the mean of each score over the runs of a model, and how much the runs differ.
-
-    Args:
-        scores: what `score` gave, by training seed and mask seed.
-    """
-    names = [n for n in next(iter(scores.values())) if n not in ("n", "constant_prediction")]
-    constant_runs = _constant_runs(scores.values())
-    spreads = {}
-    for name in names:
-        defined = {run: float(v) for run, s in scores.items() if (v := s[name]) is not None}
-        by_seed, by_mask = (
-            [mean(v for run, v in defined.items() if run[axis] == key) for key in keys]
-            for axis in (0, 1)
-            for keys in [dict.fromkeys(run[axis] for run in defined)]
-        )
-        spreads[name] = Spread(
-            mean=mean(defined.values()) if defined else None,
-            deviation=_deviation(list(defined.values())),
-            deviation_seeds=_deviation(by_seed),
-            deviation_mask_seeds=_deviation(by_mask),
-            runs=len(defined),
-            undefined_runs=len(scores) - len(defined),
-            constant_runs=constant_runs,
-        )
-    return spreads
-
-
 def _runs(
     predictions: ArrayLike, target: ArrayLike, scale: LabelScale
 ) -> tuple[Float32s, Float32s]:
@@ -356,7 +307,3 @@ def _value(scores: Mapping[str, Score], metric: str) -> float:
 
 def _constant_runs(runs: Any) -> int:
     return sum(bool(scores["constant_prediction"]) for scores in runs)
-
-
-def _deviation(values: Sequence[float]) -> float | None:
-    return stdev(values) if len(values) > 1 else None

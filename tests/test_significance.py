@@ -9,7 +9,6 @@ from mitfrnet.significance import (
     _resampled_counts,
     _resampled_scores,
     bootstrap_intervals,
-    over_runs,
     paired_test,
 )
 
@@ -248,26 +247,3 @@ def test_what_cannot_be_resampled_is_refused(change, message):
     }  # fmt: skip
     with pytest.raises(ValueError, match=message):
         bootstrap_intervals(**(arguments | change))
-
-
-def test_spread_over_seeds_and_mask_seeds_by_hand():
-    """Seeds 1, 2 by mask seeds 7, 8: mae 1, 3 and 5, 7.
-
-    Mean 4; squares 9 1 1 9 over 3: deviation sqrt(20/3). Means per seed 2 and 6: sqrt(8). Per
-    mask seed 3 and 5: sqrt(2). corr is defined once.
-    """
-    values = {(1, 7): 1.0, (1, 8): 3.0, (2, 7): 5.0, (2, 8): 7.0}
-    scores = {
-        run: {"mae": v, "corr": 0.5 if v == 1 else None, "n": 9, "constant_prediction": v > 1}
-        for run, v in values.items()
-    }
-    spreads = over_runs(scores)
-    assert set(spreads) == {"mae", "corr"}
-    mae, corr = spreads["mae"], spreads["corr"]
-    assert mae.mean == 4
-    assert mae.deviation == pytest.approx((20 / 3) ** 0.5)
-    assert mae.deviation_seeds == pytest.approx(8**0.5)
-    assert mae.deviation_mask_seeds == pytest.approx(2**0.5)
-    assert (mae.runs, mae.undefined_runs, mae.constant_runs) == (4, 0, 3)
-    assert (corr.mean, corr.deviation, corr.deviation_seeds) == (0.5, None, None)
-    assert (corr.runs, corr.undefined_runs) == (1, 3)
