@@ -61,7 +61,8 @@ def compare(
         Path, typer.Option(metavar="FOLDER", help="Where the pipeline wrote its scores.")
     ] = Path("metrics"),
     csv: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write every row there too, unrounded.")
+        Path | None,
+        typer.Option(metavar="FILE", dir_okay=False, help="Write every row there too, unrounded."),
     ] = None,
     table: Annotated[
         int | None, typer.Option(min=4, max=7, help="One table of the paper instead of all.")
@@ -111,6 +112,11 @@ def preset(
     for change in changes:
         print(f"{change.key}: {change.before} -> {change.after}")
     print(f"{PARAMS_FILE}: {len(changes)} value{'s' * (len(changes) != 1)} changed")
+    if changes:
+        print(
+            f"Comments are still those of the file: `mitfrnet preset {name}` shows where each "
+            "value comes from."
+        )
 
 
 if __name__ == "__main__":

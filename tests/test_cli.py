@@ -9,9 +9,10 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from mitfrnet.cli import app, main
+from mitfrnet.cli import PublishedCorpus, app, main
 from mitfrnet.errors import CorpusError
 from mitfrnet.presets import read_preset
+from mitfrnet.report.compare import CORPORA, read_published
 
 ROOT = Path(__file__).parents[1]
 
@@ -101,6 +102,20 @@ def test_compare_prints_tables_and_writes_rows(run_of_one_cell, tmp_path):
         assert len(list(csv.DictReader(file))) == 440
 
 
+def test_a_folder_in_the_place_of_a_file_is_one_line(run_of_one_cell, tmp_path):
+    result = invoke("compare", "mine", "--with", "mosi", "--csv", str(tmp_path))
+    assert result.exit_code == 2
+    assert "is a directory" in " ".join(result.stderr.replace("│", "").split())
+
+
+def test_compare_offers_the_corpora_and_tables_there_are():
+    """The command line repeats them, so that it need not import the comparison."""
+    assert [corpus.value for corpus in PublishedCorpus] == list(CORPORA)
+    results = {n: invoke("compare", "mine", "--with", "mosi", "--table", str(n)) for n in range(12)}
+    offered = {n for n, result in results.items() if result.exit_code != 2}
+    assert offered == {p.table for p in read_published()}
+
+
 def test_compare_takes_the_users_word_and_folder(run_of_one_cell, tmp_path):
     (tmp_path / "metrics").rename(tmp_path / "elsewhere")
     argv = ["compare", "mine", "--with", "mosi", "--same-corpus", "--metrics", "elsewhere"]
@@ -127,6 +142,8 @@ def test_preset_is_written_and_its_changes_shown(tmp_path, monkeypatch):
     result = invoke("preset", "study", "--write")
     assert result.exit_code == 0, result.output
     assert "grid.seeds: [1] -> [111, 1111, 11111]" in result.stdout
-    assert result.stdout.endswith("params.yaml: 4 values changed\n")
+    *_, count, comments = result.stdout.splitlines()
+    assert count == "params.yaml: 4 values changed"
+    assert comments.startswith("Comments are still those of the file: `mitfrnet preset study`")
     again = invoke("preset", "study", "--write")
     assert again.stdout == "params.yaml: 0 values changed\n"

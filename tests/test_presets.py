@@ -145,6 +145,17 @@ def test_a_key_may_follow_a_list_that_becomes_a_block():
     assert text == "grid:\n  baselines:\n    - a\n  new: 1\nrun: 1\n"
 
 
+def test_an_empty_value_is_filled():
+    """A blank after the colon; comments stay where they are."""
+    preset = "grid:\n  seeds:\n    - 1\nmodel: {clip: 0.8, rate: 1, kernels: {text: 5}}\n"
+    text = "grid:\n  seeds: # none\nmodel:\n  clip: # no limit\n  rate:\n  kernels: {text: }\n"
+    assert applied(preset, text) == (
+        "grid:\n  seeds: # none\n    - 1\n"
+        "model:\n  clip: 0.8 # no limit\n  rate: 1\n  kernels: {text: 5 }\n"
+    )
+    assert applied("run: {clip: null}\n", "run:\n  clip:\n") == "run:\n  clip:\n"
+
+
 def test_what_is_there_already_stays_to_the_byte():
     assert applied("grid: {models: [one, two]}\nmodel: {base: {network: {dim: 30}}}\n") == PARAMS
     assert applied("grid: {models: [one]}\n", "grid:\n  models:\n  - 1") == (
@@ -160,6 +171,7 @@ def test_what_is_there_already_stays_to_the_byte():
         ("run: 1", "params.yaml: run: is a mapping (expected 1)"),
         ("grid: {models: 1}", "params.yaml: grid.models: is a list (expected 1)"),
         ("report: {new: 1}", "params.yaml: report.new: key is absent, and required"),
+        ("report: {title: [1]}", "params.yaml: report.title: a list within braces"),
     ],
 )
 def test_a_file_of_another_shape_is_an_error(preset, message):
@@ -242,17 +254,39 @@ def test_a_file_that_would_not_do_is_left_as_it_is(params, old, new, message, mo
     assert [path.name for path in params.parent.iterdir()] == ["params.yaml"]
 
 
-def test_a_value_that_cannot_be_set_is_an_error(params):
+@pytest.mark.parametrize("seeds", ["&seeds\n    - 1\n", "&seeds [1]\n"])
+def test_a_value_that_cannot_be_set_is_an_error(params, seeds):
     """A preset's list cannot take the place of one that other sections mean by its anchor."""
     params.write_text(
         params.read_text()
-        .replace("  seeds:\n    - 1\n", "  seeds: &seeds\n    - 1\n", 1)
+        .replace("  seeds:\n    - 1\n", f"  seeds: {seeds}", 1)
         .replace("  mask_seeds: matched", "  mask_seeds: *seeds")
     )
     before = params.read_bytes()
-    with pytest.raises(ParamsError, match=r"preset study does not fit: .*undefined alias 'seeds'"):
+    with pytest.raises(ParamsError, match=r"params\.yaml: grid\.seeds: has an anchor"):
         write_preset("study", params)
     assert params.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", names())
+def test_line_ends_of_windows_and_a_link_stay(params, tmp_path, name):
+    shipped = params.read_bytes()
+    linked = tmp_path / "linked.yaml"
+    linked.write_bytes(shipped.replace(b"\n", b"\r\n"))
+    write_preset(name, params)
+    once = params.read_bytes()
+    params.unlink()
+    params.symlink_to(linked)
+    write_preset(name, params)
+    assert params.is_symlink()
+    assert linked.read_bytes() == once.replace(b"\n", b"\r\n")
+
+
+def test_values_that_follow_an_anchor_are_listed_too(params):
+    changes = {change.key: change for change in write_preset("sims", params)}
+    for model in ("mitfrnet", "mitfrnet_no_mmr", "mitfrnet_no_mitr"):
+        layers = changes[f"model.{model}.network.cross_layers"]
+        assert (layers.before, layers.after) == (3, 2)
 
 
 def test_no_file_and_no_yaml_are_errors(tmp_path):

@@ -14,7 +14,7 @@ _FOLDER = Path(__file__).parent
 
 
 class Change(NamedTuple):
-    """A value that a preset sets: its dotted key, what stood there (None: nothing), what does."""
+    """A value that became another: its dotted key, what stood there (None: nothing), what does."""
 
     key: str
     before: Any
@@ -41,20 +41,20 @@ def write_preset(name: str, path: Path = PARAMS_FILE) -> list[Change]:
     """Set the values of a preset in a parameter file, which stays as it is if they do not fit it.
 
     Returns:
-        What changed.
+        What changed, also where an alias or a merge takes a value from elsewhere.
 
     Raises:
         ParamsError: the preset is unknown, or the file is not as it should be, before or after.
     """
     preset = read_preset(name)
     read_section("grid", path)  # the file is there, and YAML
-    before = path.read_text(encoding="utf-8")
+    before = path.read_bytes().decode()  # as text, Windows line ends would be lost
     after = apply_preset(before, preset, where=str(path))
     if after == before:
         return []
     values = yaml.safe_load(preset)
-    with replacing(path) as temporary:
-        temporary.write_text(after, encoding="utf-8")
+    with replacing(path.resolve()) as temporary:  # a link stays one
+        temporary.write_bytes(after.encode())
         try:
             _check(temporary, values)
         except ParamsError as error:
@@ -62,9 +62,9 @@ def write_preset(name: str, path: Path = PARAMS_FILE) -> list[Change]:
             raise ParamsError(f"preset {name} does not fit: {message}") from error
     old, new = (dict(_leaves(yaml.safe_load(text))) for text in (before, after))
     return [
-        Change(key, old.get(key), new[key])
-        for key, _ in _leaves(values)
-        if repr(old.get(key)) != repr(new[key])
+        Change(key, old.get(key), value)
+        for key, value in new.items()
+        if repr(old.get(key)) != repr(value)
     ]
 
 
@@ -82,14 +82,16 @@ def apply_preset(text: str, preset: str, *, where: str) -> str:
         where: opens the line of an error.
 
     Raises:
-        ParamsError: a section is not a mapping, or an alias of another one.
+        ParamsError: a section is not a mapping, or an alias of another one; or a value stands
+            where it cannot be replaced.
     """
     wanted = yaml.compose(preset)
     assert isinstance(wanted, yaml.MappingNode)
     edits = _edits(text, yaml.compose(text), preset, wanted, f"{where}: ")
+    newline = "\r\n" if "\r\n" in text else "\n"
     parts, reached = [], 0
     for edit in sorted(edits, key=lambda edit: edit.start):  # stable: several may start together
-        parts += [text[reached : edit.start], edit.text]
+        parts += [text[reached : edit.start], edit.text.replace("\n", newline)]
         reached = edit.end
     return "".join([*parts, text[reached:]])
 
@@ -125,6 +127,8 @@ def _edits(
         if isinstance(value, yaml.MappingNode):
             yield from _edits(text, own, preset, value, f"{name}.")
         elif repr(_value(own)) != repr(_value(value)):
+            if target.flow_style and isinstance(value, yaml.SequenceNode):
+                raise ParamsError(f"{name}: a list within braces (expected a line per key)")
             yield from _replacement(text, own_key, own, preset, value, name)
     for key, value in wanted.value:  # after what changes at the end of the last entry
         if key.value not in present:
@@ -132,7 +136,7 @@ def _edits(
 
 
 def _value(node: yaml.Node) -> Any:
-    return yaml.safe_load(yaml.serialize(node))
+    return yaml.SafeLoader("").construct_document(node)
 
 
 def _replacement(
@@ -141,15 +145,19 @@ def _replacement(
     """Yield the edits that put the scalar or list `value` in the place of `own`."""
     if isinstance(own, yaml.MappingNode):
         raise ParamsError(f"{name}: is a mapping (expected {_value(value)!r})")
+    if text.startswith(("&", "!"), own.start_mark.index):
+        raise ParamsError(f"{name}: has an anchor or a tag (expected the value alone)")
     if isinstance(value, yaml.ScalarNode) and isinstance(own, yaml.ScalarNode):
-        yield _Edit(own.start_mark.index, own.end_mark.index, _span(preset, value))
+        blank = " " * (not _span(text, own))  # an empty value begins at the colon
+        yield _Edit(own.start_mark.index, own.end_mark.index, blank + _span(preset, value))
         return
     if isinstance(value, yaml.ScalarNode):
         raise ParamsError(f"{name}: is a list (expected {_value(value)!r})")
     margin = " " * (key.start_mark.column + 2)
     items = "".join(f"\n{margin}- {_span(preset, item)}" for item in value.value)
     if isinstance(own, yaml.SequenceNode) and not own.flow_style:
-        start = text.rindex("\n", 0, own.start_mark.index)
+        key_and_comments = text[: own.start_mark.index].rstrip(" ")
+        start = len(key_and_comments.removesuffix("\n").removesuffix("\r"))
         yield _Edit(start, _line_end(text, own.value[-1].end_mark.index), items)
         return
     colon = text.index(":", key.end_mark.index) + 1
@@ -195,7 +203,7 @@ def _entry_end(text: str, key: yaml.Node, value: yaml.Node) -> int:
 
 def _line_end(text: str, index: int) -> int:
     end = text.find("\n", index)
-    return len(text) if end < 0 else end
+    return len(text) if end < 0 else end - (text[end - 1] == "\r")
 
 
 def _span(text: str, node: yaml.Node) -> str:

@@ -19,8 +19,8 @@ from rich.table import Table
 from rich.text import Text
 
 from mitfrnet.errors import CorpusError, FeatureError, ParamsError
-from mitfrnet.metrics import LabelScale, Scale, parse_scale
-from mitfrnet.params import load_params, read_section
+from mitfrnet.metrics import SCALES, Scale
+from mitfrnet.params import PARAMS_FILE, load_params, parse_params, read_section
 from mitfrnet.report.plain import delimited
 from mitfrnet.report.results import GridParams
 
@@ -175,24 +175,34 @@ def compare(
         same_corpus: whether the user says that the two corpora are the same.
 
     Raises:
-        ParamsError: `params.yaml` has no such corpus, or the paper has no such table of it.
+        ParamsError: `params.yaml` has no such corpus or no right scale of it, the paper has no
+            such table of it, or the grid nothing of the tables.
         CorpusError: the labels of `corpus` are classes, which the paper does not score.
         FeatureError: no cell has scores, or a file of them cannot be read.
     """
     grid = load_params(GridParams, section="grid")
     if corpus not in grid.corpora:
-        raise ParamsError(f"grid.corpora has no {corpus} (found: {', '.join(grid.corpora)})")
+        names = ", ".join(grid.corpora)
+        raise ParamsError(f"{PARAMS_FILE}: grid.corpora: has no {corpus} (found: {names})")
     printed = [p for p in read_published() if p.corpus == published_corpus]
     tables = sorted({p.table for p in printed})
     if table is not None and table not in tables:
-        known = " and ".join(filter(None, [", ".join(map(str, tables[:-1])), str(tables[-1])]))
+        known = _listed(tables)
         raise ParamsError(f"Table {table} is not of {CORPORA[published_corpus]} (its own: {known})")
+    of_scales = _scale_notes(corpus, published_corpus)
     printed = [p for p in printed if table in (None, p.table)]
 
-    rates = {p.missing_rate for p in printed}
-    models = {p.model for p in printed}
+    rates = dict.fromkeys(p.missing_rate for p in printed)
+    models = dict.fromkeys(p.model for p in printed)
     conditions = {c: rate for c in grid.missing_rates if (rate := _rate(c)) in rates}
     shared = [m for m in grid.all_models if m in models]
+    if not shared or not conditions:
+        what, there = ("missing rate", rates) if shared else ("model", models)
+        tables = sorted({p.table for p in printed})
+        raise ParamsError(
+            f"{PARAMS_FILE}: grid: shares no {what} with Table{'s' * (len(tables) > 1)} "
+            f"{_listed(tables)} of the paper (expected one of: {', '.join(map(str, there))})"
+        )
     runs: dict[tuple[str, float], list[Mapping[str, Any]]] = {}
     absent = 0
     cells = list(product(shared, conditions, grid.seeds))
@@ -207,7 +217,7 @@ def compare(
         )
     rows = tuple(Row(p, tuple(runs.get((p.model, p.missing_rate), ()))) for p in printed)
     notes = [] if same_corpus else [_other_corpus(corpus, published_corpus)]
-    notes += _scale_notes(corpus, published_corpus)
+    notes += of_scales
     if absent:
         notes.append(f"{absent} of {len(cells)} cells of the grid have no scores: left out.")
     if left := [*(m for m in grid.all_models if m not in models)]:
@@ -217,6 +227,10 @@ def compare(
     beside = sum(row.difference is not None for row in rows)
     notes.append(f"{beside} of {len(rows)} published numbers have one of this run beside them.")
     return Comparison(corpus, rows, tuple(shared), tuple(notes))
+
+
+def _listed(tables: Sequence[int]) -> str:
+    return " and ".join(filter(None, [", ".join(map(str, tables[:-1])), str(tables[-1])]))
 
 
 def _rate(condition: float | str) -> float | None:
@@ -235,11 +249,18 @@ def _scores(path: Path, condition: float | str) -> list[Mapping[str, Any]]:
         scores = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise FeatureError(f"{path}: not valid JSON ({error})") from error
-    if "by_rate" not in scores:
-        return [scores]
-    at_rates = scores["by_rate"].items()
-    tested = [found for rate, found in at_rates if _rate(rate) == _rate(condition)]
-    return [run for found in tested for run in found["by_mask_seed"].values()]
+    try:
+        runs: list[Mapping[str, Any]] = [scores]
+        if "by_rate" in scores:
+            at_rates = scores["by_rate"].items()
+            tested = [found for rate, found in at_rates if _rate(rate) == _rate(condition)]
+            runs = [run for found in tested for run in found["by_mask_seed"].values()]
+        whole = all(isinstance(run["constant_prediction"], bool) for run in runs)
+    except (AttributeError, KeyError, TypeError):
+        whole = False
+    if not whole:
+        raise FeatureError(f"{path}: not the scores of a run (expected what `evaluate` writes)")
+    return runs
 
 
 def _other_corpus(corpus: str, published_corpus: str) -> str:
@@ -251,14 +272,26 @@ def _other_corpus(corpus: str, published_corpus: str) -> str:
 
 
 def _scale_notes(corpus: str, published_corpus: str) -> list[str]:
-    """Return what differs between the label scales."""
-    where = f"corpora.{corpus}.scale"
-    try:
-        scale: LabelScale = parse_scale(read_section(where))
-    except ValueError as error:
-        raise ParamsError(f"{where}: {' '.join(str(error).split())}") from error
-    if not isinstance(scale, Scale):
-        raise CorpusError(f"{corpus}: its labels are classes (expected scores, as in the paper)")
+    """Return what differs between the label scales.
+
+    Raises:
+        ParamsError: the corpus has no scale, or a wrong one.
+        CorpusError: its labels are classes.
+    """
+    where = f"{PARAMS_FILE}: corpora.{corpus}"
+    block = read_section(f"corpora.{corpus}")
+    if not isinstance(block, dict):
+        raise ParamsError(f"{where}: is no mapping (found: {block!r})")
+    if block.get("classes") is not None:
+        raise CorpusError(f"{where}: its labels are classes (expected scores, as in the paper)")
+    found = block.get("scale")
+    if found is None or (isinstance(found, str) and found not in SCALES):
+        known = ", ".join(SCALES)
+        raise ParamsError(f"{where}.scale: {found!r} (expected {known}, or a scale of its own)")
+    if isinstance(found, str):
+        scale = SCALES[found]
+    else:
+        scale = parse_params(Scale, found, where=f"{where}.scale")
     if scale.family == published_corpus:
         return []
     own = f"scale {scale.family}" if scale.family else f"one from {scale.low:g} to {scale.high:g}"

@@ -7,13 +7,12 @@ import pytest
 import yaml
 from rich.console import Console
 
+from mitfrnet.corpus.ingest import CorpusParams
 from mitfrnet.errors import CorpusError, FeatureError, ParamsError
 from mitfrnet.metrics import mwa, score
 from mitfrnet.report.compare import (
     CAVEATS,
     CORPORA,
-    Published,
-    Row,
     compare,
     comparison_csv,
     read_published,
@@ -47,8 +46,8 @@ def study(tmp_path, monkeypatch):
     """Return a function that writes params.yaml and scores, and works in their folder."""
     monkeypatch.chdir(tmp_path)
 
-    def write(scores, scale="mosi", **grid):
-        """Write `scores`, by (model, rate, seed), of corpus `mine`."""
+    def write(scores, scale="mosi", block=None, **grid):
+        """Write `scores`, by (model, rate, seed), of corpus `mine`; `block` is its section."""
         axes = {
             "corpora": ["mine"],
             "models": list(dict.fromkeys(model for model, _, _ in scores)),
@@ -56,7 +55,7 @@ def study(tmp_path, monkeypatch):
             "missing_rates": list(dict.fromkeys(rate for _, rate, _ in scores)),
             "seeds": list(dict.fromkeys(seed for _, _, seed in scores)),
         }
-        params = {"grid": axes | grid, "corpora": {"mine": {"scale": scale}}}
+        params = {"grid": axes | grid, "corpora": {"mine": block or {"scale": scale}}}
         (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
         for (model, rate, seed), found in scores.items():
             path = tmp_path / "metrics/mine" / model / str(rate) / f"{seed}.json"
@@ -308,16 +307,34 @@ def test_a_scale_of_its_own_is_told_by_its_bounds(study):
 
 
 def test_classes_cannot_be_compared(study):
-    scale = {"task": "classification", "classes": ["sad", "glad"]}
-    metrics = study({("mitfrnet", 0.3, 1): {"accuracy": 0.4}}, scale=scale)
-    with pytest.raises(CorpusError, match="mine: its labels are classes"):
+    block = {"layout": "mmsa", "language": "en", "task": "classification"}
+    block["classes"] = ["sad", "glad"]
+    assert CorpusParams(**block).resolved_scale.classes == ("sad", "glad")
+    metrics = study({("mitfrnet", 0.3, 1): {"accuracy": 0.4}}, block=block)
+    with pytest.raises(CorpusError, match=r"^params\.yaml: corpora\.mine: its labels are classes"):
         compare("mine", "mosi", metrics)
+
+
+@pytest.mark.parametrize(
+    ("scale", "message"),
+    [
+        (5, r"scale: Input should be a valid dictionary .*found: 5\)$"),
+        ({"low": -3}, r"scale\.high: key is absent, and required$"),
+        ("mosy", r"scale: 'mosy' \(expected mosi, sims, or a scale of its own\)$"),
+        (None, r"scale: None \(expected mosi, sims, or a scale of its own\)$"),
+    ],
+)
+def test_a_wrong_scale_is_one_line(study, scale, message):
+    metrics = study({("mitfrnet", 0.3, 1): {"mae": 0.4}}, scale=scale)
+    with pytest.raises(ParamsError, match=r"^params\.yaml: corpora\.mine\." + message) as error:
+        compare("mine", "mosi", metrics)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
     ("corpus", "published", "table", "message"),
     [
-        ("yours", "mosi", None, r"grid\.corpora has no yours \(found: mine\)"),
+        ("yours", "mosi", None, r"^params\.yaml: grid\.corpora: has no yours \(found: mine\)"),
         ("mine", "sims", 4, r"Table 4 is not of CH-SIMS \(its own: 5\)"),
         ("mine", "mosi", 5, r"Table 5 is not of CMU-MOSI \(its own: 4, 6 and 7\)"),
     ],
@@ -326,6 +343,30 @@ def test_what_cannot_be_compared_is_an_error(study, corpus, published, table, me
     metrics = study({("mitfrnet", 0.3, 1): {"acc7": 0.4}})
     with pytest.raises(ParamsError, match=message):
         compare(corpus, published, metrics, table=table)
+
+
+@pytest.mark.parametrize(
+    ("model", "rate", "table", "message"),
+    [
+        ("mitfrnet", 0.3, 7, r"model with Table 7 .*: mitfrnet_no_mmr, mitfrnet_no_mitr\)"),
+        ("wide", 0.3, None, r"model with Tables 4, 6 and 7 .*: tfn, mult, misa, tfrnet, mitfrnet"),
+        ("mitfrnet", 0.25, 4, r"missing rate with Table 4 .*: 0\.0, 0\.1, .*, 1\.0\)"),
+    ],
+)
+def test_a_grid_that_shares_no_cell_is_an_error(study, model, rate, table, message):
+    metrics = study({(model, rate, 1): {"acc7": 0.4}})
+    with pytest.raises(ParamsError, match=r"^params\.yaml: grid: shares no " + message):
+        compare("mine", "mosi", metrics, table=table)
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", "5", "{}", '{"by_rate": []}', '{"by_rate": {"0.3": {}}}', '{"by_rate": 1}']
+)
+def test_a_file_without_scores_is_named(study, content):
+    metrics = study({("mitfrnet", 0.3, 1): {"acc7": 0.4}})
+    (metrics / "mine/mitfrnet/0.3/1.json").write_text(content)
+    with pytest.raises(FeatureError, match=r"0\.3/1\.json: not the scores of a run"):
+        compare("mine", "mosi", metrics)
 
 
 def test_a_broken_file_is_named(study):
@@ -385,7 +426,11 @@ def test_csv_holds_every_row_unrounded(study):
     assert row["deviation"] == ""
 
 
-def test_seconds_are_not_set_beside_ours():
-    printed = BY_PLACE[6, "running_time_s", "mitfrnet", 0.0]
-    assert Row(printed, ({"constant_prediction": False},)).mean is None
-    assert isinstance(printed, Published)
+def test_seconds_are_not_set_beside_ours(study):
+    """The training's own key, among the scores."""
+    metrics = study({("mitfrnet", 0.3, 1): {"seconds_per_epoch": 2.5, "mae": 1.0}})
+    comparison = compare("mine", "mosi", metrics)
+    row = row_of(comparison, "running_time_s", table=6)
+    assert len(row.runs) == 1
+    assert (row.values, row.mean, row.difference) == ([], None, None)
+    assert row_of(comparison, "mae").values == [1.0]
