@@ -24,7 +24,7 @@ from mitfrnet.report.charts import (
     rate_charts,
 )
 from mitfrnet.report.drawing import Chart
-from mitfrnet.report.paired import PairedParams, comparisons, paired_metric
+from mitfrnet.report.paired import PairedParams, comparisons, paired_column
 from mitfrnet.report.results import Corpus, Results
 from mitfrnet.report.tables import BootstrapParams, Group, model_names, score_groups
 from mitfrnet.report.typeset import Table
@@ -89,11 +89,6 @@ class CorpusView:
     def scale(self) -> LabelScale:
         """Return the scale of the labels."""
         return self.groups[0].scale
-
-    @property
-    def is_classes(self) -> bool:
-        """Return whether labels are classes."""
-        return isinstance(self.scale, ClassScale)
 
     @property
     def tables(self) -> list[Table]:
@@ -163,7 +158,7 @@ def view(
         agreements=[
             [
                 agreement(results.select(corpus.name, m, group.trained)[0], group, names[m])
-                for group in _spread(own)
+                for group in _spread(blocks(own)[0].groups)
             ]
             for m in results.grid.all_models
         ],
@@ -175,9 +170,8 @@ def _block_view(results: Results, block: Block, params: ReportParams) -> BlockVi
     tables = study.score_tables(block, params.bootstrap)
     paired = None
     if len(block.models) > 1:
-        metric = paired_metric(block, params.paired_test)
-        (column,) = (c for c in block.groups[0].columns if c.key == metric)
-        found = comparisons(block, metric, params.paired_test.exchanges, params.bootstrap)
+        column = paired_column(block, params.paired_test)
+        found = comparisons(block, column.key, params.paired_test.exchanges, params.bootstrap)
         paired = study.paired_table(
             block, column, found, params.paired_test.exchanges, params.bootstrap.level
         )

@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pydantic import Field
+
 from mitfrnet.errors import ParamsError
-from mitfrnet.metrics import ClassScale, metric_names
+from mitfrnet.metrics import ClassScale
 from mitfrnet.params import PARAMS_FILE, StageParams
 from mitfrnet.report.averages import Block
+from mitfrnet.report.columns import Column
 from mitfrnet.report.tables import BootstrapParams
 from mitfrnet.significance import PairedTest, paired_test
 
@@ -16,7 +19,7 @@ class PairedParams(StageParams):
 
     scores: str  # where labels are scores
     classes: str  # where they are classes
-    exchanges: int  # of clips between two models; with few, no small p can come out
+    exchanges: int = Field(ge=1)  # of clips between two models; with few, no small p can come out
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Comparison:
     adjusted: float | None
 
 
-def paired_metric(block: Block, params: PairedParams) -> str:
+def paired_column(block: Block, params: PairedParams) -> Column:
     """Return the score by which the models of a block are compared.
 
     Raises:
@@ -44,13 +47,13 @@ def paired_metric(block: Block, params: PairedParams) -> str:
     """
     axis = "classes" if isinstance(block.scale, ClassScale) else "scores"
     metric = getattr(params, axis)
-    known = metric_names(block.scale)
-    if metric not in known:
+    columns = {column.key: column for column in block.groups[0].columns}
+    if metric not in columns:
         raise ParamsError(
             f"{PARAMS_FILE}: report.paired_test.{axis}: {metric!r} is no score of corpus "
-            f"{block.corpus} (expected {', '.join(known)})"
+            f"{block.corpus} (expected {', '.join(columns)})"
         )
-    return metric
+    return columns[metric]
 
 
 def comparisons(

@@ -5,6 +5,8 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from mitfrnet.metrics import ClassScale, LabelScale
 from mitfrnet.report.averages import Block, averages, blocks, is_best_average
 from mitfrnet.report.columns import Column
@@ -14,7 +16,7 @@ from mitfrnet.report.tables import Group, Row
 # A corpus with more groups than this is shown as curves and averages, not group by group.
 FEW_GROUPS = 3
 RATES_ABREAST = 11
-_NAME_WIDTH = 22
+_NAME_WIDTH = 23
 
 
 def scores_text(title: str, groups: Sequence[Group]) -> str:
@@ -168,7 +170,8 @@ def kind(value: float, scale: LabelScale) -> str:
     """Return which of `kinds` a label or a prediction is."""
     if isinstance(scale, ClassScale):
         return scale.classes[int(value)]
-    return SIGNS[(value > scale.neutral_point) - (value < scale.neutral_point) + 1]
+    neutral = np.float32(scale.neutral_point)  # as labels are
+    return SIGNS[int(value > neutral) - int(value < neutral) + 1]
 
 
 def sign_table(cell: Cell) -> str:

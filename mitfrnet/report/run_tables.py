@@ -28,7 +28,9 @@ def timing_table(results: Results, corpus: str, names: Mapping[str, str]) -> Tab
             records += [_timing_record(cell) for cell in own]
         lines.append(Line(names[model], entries))
     seeds = len(results.grid.seeds)
-    devices = sorted({(c.timings["device"], c.timings["threads"]) for c in results.cells})
+    devices = sorted(
+        {(c.timings["device"], c.timings["threads"]) for c in results.cells if c.corpus == corpus}
+    )
     over = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
     return Table(
         name=f"timings_{corpus}",

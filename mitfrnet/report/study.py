@@ -1,6 +1,8 @@
 """The tables of the study: scores per rate, averages, ablations and paired tests."""
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from mitfrnet.metrics import ClassScale, Scale
 from mitfrnet.report.averages import AGGREGATES, Block, averages, is_best_average
@@ -234,7 +236,9 @@ def _average_lines(
             )
         constant = block.constant_at(row.key)
         where = "every rate" if constant == block.rates else ", ".join(map(str, constant))
-        flags = [f"constant at {where}"] if constant else []
+        rows = [group.row(row.key) for group in block.groups]
+        some = "some run " * any(0 < r.constant_runs < len(r.runs) for r in rows)
+        flags = [f"{some}constant at {where}"] if constant else []
         yield Line(row.name, entries, title, row.reference, tuple(flags))
 
 
@@ -242,22 +246,27 @@ def ablation_table(results: Results, block: Block) -> Table | None:
     """Return MIT-FRNet without its parts beside the whole; None where the grid has no such pair."""
     configs = {m: results.select(block.corpus, m)[0].config for m in results.grid.models}
     own = [m for m, config in configs.items() if config["architecture"] == "mitfrnet"]
-    whole = next((m for m in own if not lacking(configs[m])), None)
-    variants = [m for m in own if lacking(configs[m])]
-    if whole is None or not variants:
+    wholes = {_but_for_ablations(configs[m]): m for m in own if not lacking(configs[m])}
+    whole_of = {  # of each variant
+        m: wholes[key]
+        for m in own
+        if lacking(configs[m]) and (key := _but_for_ablations(configs[m])) in wholes
+    }
+    if not whole_of:
         return None
     columns = block.groups[0].columns
     lines, records = [], []
-    for model in (whole, *variants):
+    for model in (m for m in own if m in whole_of or m in whole_of.values()):
         for group in block.groups:
-            full, row = group.row(whole), group.row(model)
+            full, row = group.row(whole_of.get(model, model)), group.row(model)
             entries = []
             for column in columns:
                 a, b = row.mean(column.key), full.mean(column.key)
                 difference = None if a is None or b is None else a - b
                 entries.append(
                     Entry(
-                        row.show(column) + _changed(difference if model != whole else None, column),
+                        row.show(column)
+                        + _changed(difference if model in whole_of else None, column),
                         flags=row.flags(column.key),
                     )
                 )
@@ -283,6 +292,12 @@ def ablation_table(results: Results, block: Block) -> Table | None:
         lines=tuple(lines),
         records=tuple(records),
     )
+
+
+def _but_for_ablations(config: Mapping[str, Any]) -> str:
+    """Return the settings of a model without the two switches, to be compared."""
+    rest = {k: v for k, v in config["settings"].items() if k not in ("mmr", "mitr")}
+    return json.dumps(rest, sort_keys=True)
 
 
 def _changed(difference: float | None, column: Column) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from mitfrnet.errors import FeatureError
 from mitfrnet.metrics import (
@@ -34,7 +35,7 @@ ARCHITECTURES = {
     "tfrnet": "TFR-Net",
 }
 
-# Columns of the predictions that need no neural network.
+# Columns of the predictions that train no neural network.
 REFERENCES = {
     "majority": "Majority class",
     "train_mean": "Training mean",
@@ -52,9 +53,9 @@ PROTOCOLS = {
 class BootstrapParams(StageParams):
     """Section `report.bootstrap`: intervals and paired tests over test clips."""
 
-    resamples: int
-    seed: int
-    level: float
+    resamples: int = Field(ge=1)
+    seed: int = Field(ge=0)
+    level: float = Field(gt=0, lt=1)  # share of the resamples within an interval
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +64,7 @@ class Row:
 
     Attributes:
         key, name: in files, and as shown.
-        reference: needs no neural network, and has no training seed.
+        reference: trains no neural network, and has no training seed.
         runs: seed of the training (None for a reference) and of the test masks.
         scores: one set per run.
         predictions: (runs, clips).
@@ -175,6 +176,16 @@ class Group:
         return int((self.label != np.float32(self.scale.neutral_point)).sum())
 
     @property
+    def points_of_a_clip(self) -> float | None:
+        """Return what one clip more or less moves the first score by, in percent; None: no clip.
+
+        It is for one run: the mean over several moves by less.
+        """
+        first = self.headline[0].key
+        counted = self.signed if first in ("acc2_non0", "acc2_non_neutral") else self.n
+        return 100 / counted if counted else None
+
+    @property
     def headline(self) -> tuple[Column, ...]:
         """Return the scores of the first table."""
         return headline_columns(self.scale)
@@ -284,7 +295,7 @@ def _model_row(model: str, name: str, cells: Sequence[Cell], first: Cell, tested
 
 
 def _references(cell: Cell, tested: float) -> tuple[NDArray[np.float32], list[Row]]:
-    """Return the labels, and the predictors that need no neural network."""
+    """Return the labels, and the predictors that train no neural network."""
     by_seed = {seed: cell.tested_at(tested, seed) for seed in cell.scores[tested]}
     label = next(iter(by_seed.values()))["label"].to_numpy().astype(np.float32)
     rows = []

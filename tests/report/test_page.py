@@ -83,7 +83,7 @@ def test_numbers_of_the_first_table_by_hand(tmp_path):
     assert majority[0] == "Majority class constant prediction"
     values = [re.match(r"\S+", cell)[0] for cell in majority[1:]]
     assert values == ["50.0", "33.3", "0.0", "2.000", "\N{EN DASH}"]
-    assert "One clip more or less is 25.0 points of Acc-2" in html
+    assert "In one run, one clip more or less is 25.0 points of Acc-2" in html
     assert "4 test clips, one run of each model." in html
 
 

@@ -1,9 +1,10 @@
 import pytest
 
 from mitfrnet.errors import ParamsError
+from mitfrnet.params import parse_params
 from mitfrnet.report.averages import blocks
-from mitfrnet.report.paired import PairedParams, comparisons, holm, paired_metric
-from mitfrnet.report.tables import score_groups
+from mitfrnet.report.paired import PairedParams, comparisons, holm, paired_column
+from mitfrnet.report.tables import BootstrapParams, score_groups
 from tests.report.made_results import REPORT, read, write_results
 
 
@@ -32,9 +33,31 @@ def test_the_first_model_against_each_other(tmp_path):
     assert (found[2].test.difference, found[2].adjusted) == (0.0, 1.0)
 
 
+@pytest.mark.parametrize("scores", ["f1_has0_swapped", "n"])
+def test_a_score_that_the_report_does_not_show_is_an_error(tmp_path, scores):
+    (block,) = blocks(score_groups(read(tmp_path, write_results(tmp_path))))
+    params = PairedParams(scores=scores, classes="accuracy", exchanges=10)
+    with pytest.raises(ParamsError, match=f"{scores}' is no score"):
+        paired_column(block, params)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        (PairedParams, {"scores": "mae", "classes": "accuracy", "exchanges": 0}),
+        (BootstrapParams, {"resamples": 0, "seed": 1, "level": 0.95}),
+        (BootstrapParams, {"resamples": 10, "seed": -1, "level": 0.95}),
+        (BootstrapParams, {"resamples": 10, "seed": 1, "level": 95}),
+    ],
+)
+def test_settings_out_of_range_are_one_line(kind, values):
+    with pytest.raises(ParamsError, match=r"^report: |^report\."):
+        parse_params(kind, values, where="report")
+
+
 def test_a_score_that_the_scale_lacks_is_an_error(tmp_path):
     (block,) = blocks(score_groups(read(tmp_path, write_results(tmp_path))))
     params = PairedParams(scores="accuracy", classes="accuracy", exchanges=10)
     message = r"report\.paired_test\.scores: 'accuracy' is no score of corpus one \(expected acc2_"
     with pytest.raises(ParamsError, match=message):
-        paired_metric(block, params)
+        paired_column(block, params)

@@ -91,7 +91,7 @@ def test_many_rates_are_a_table_per_score_and_warnings_in_words(tmp_path):
     assert len(head) <= 100
     mae = lines.index(next(line for line in lines if line.startswith("MAE")))
     assert lines[mae + 2].split()[:3] == ["MIT-FRNet", "0.000*", "0.082*"]
-    assert lines[mae + 3].startswith("MIT-FRNet without MITR 0.000*")
+    assert lines[mae + 3].startswith("MIT-FRNet without MITR  0.000*")
     assert "  MISA: constant, = majority at 0.6, 0.7, 0.8, 0.9, 1.0" in lines
 
 

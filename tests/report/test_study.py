@@ -87,6 +87,17 @@ def test_ablation_shows_the_difference_and_its_side(tmp_path):
     assert table.lines[1].entries[corr].text == "1.000 (0.000)"
 
 
+def test_a_variant_is_compared_with_the_model_of_its_other_settings(tmp_path):
+    """A wider model stands first in the grid; without MMR is 0.25 worse than the plain one."""
+    offsets = {"mitfrnet_wide": 3.0, "mitfrnet": 0.5, "mitfrnet_no_mmr": 0.75}
+    results, block = made(tmp_path, models=tuple(offsets), predict=off_by(offsets))
+    for cell in results.select("one", "mitfrnet_wide"):
+        cell.config["settings"]["dim"] = 60
+    table = study.ablation_table(results, block)
+    mae = table.heads.index("MAE ↓") - 1
+    assert [li.entries[mae].text for li in table.lines] == ["0.500", "0.750 (+0.250 ↓)"]
+
+
 def test_no_ablation_without_a_whole_or_a_part(tmp_path):
     for i, models in enumerate([("mitfrnet",), ("mitfrnet_no_mmr",)]):
         results, block = made(tmp_path / str(i), models=models, baselines=("tfn",))
