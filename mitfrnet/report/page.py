@@ -146,11 +146,13 @@ def view(
     names = model_names(results)
     own = [g for g in groups if g.corpus == corpus.name]
     few = len(own) <= plain.FEW_GROUPS
+    found = blocks(own)
+    main = [b for b in found if b.trained == "matched" or isinstance(b.trained, str)] or found[:1]
     return CorpusView(
         corpus=corpus,
         groups=own,
         scores=study.headline_table(own, params.bootstrap) if few else None,
-        blocks=[_block_view(results, block, params) for block in blocks(own)],
+        blocks=[_block_view(results, b, params, folded=b not in main) for b in found],
         losses=[loss_charts(results, corpus.name, m, names[m]) for m in results.grid.all_models],
         timings=run_tables.timing_table(results, corpus.name, names),
         trainings=run_tables.training_table(results, corpus.name, names),
@@ -158,14 +160,14 @@ def view(
         agreements=[
             [
                 agreement(results.select(corpus.name, m, group.trained)[0], group, names[m])
-                for group in _spread(blocks(own)[0].groups)
+                for group in _spread(found[0].groups)
             ]
             for m in results.grid.all_models
         ],
     )
 
 
-def _block_view(results: Results, block: Block, params: ReportParams) -> BlockView:
+def _block_view(results: Results, block: Block, params: ReportParams, *, folded: bool) -> BlockView:
     several = len(block.groups) > 1
     tables = study.score_tables(block, params.bootstrap)
     paired = None
@@ -187,7 +189,7 @@ def _block_view(results: Results, block: Block, params: ReportParams) -> BlockVi
         tables=[study.average_table(block), *tables] if several else tables,
         ablation=study.ablation_table(results, block),
         paired=paired,
-        folded=block.trained != "matched" and not isinstance(block.trained, str),
+        folded=folded,
     )
 
 

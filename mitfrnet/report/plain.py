@@ -115,7 +115,7 @@ def _line(name: str, cells: Sequence[str], width: int) -> str:
 
 
 def _short(row: Row) -> str:
-    return (row.name if len(row.name) <= _NAME_WIDTH else row.key)[:_NAME_WIDTH]
+    return (row.name if len(row.name) < _NAME_WIDTH else row.key)[: _NAME_WIDTH - 1]
 
 
 def _runs(group: Group) -> str:

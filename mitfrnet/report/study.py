@@ -246,7 +246,8 @@ def ablation_table(results: Results, block: Block) -> Table | None:
     """Return MIT-FRNet without its parts beside the whole; None where the grid has no such pair."""
     configs = {m: results.select(block.corpus, m)[0].config for m in results.grid.models}
     own = [m for m, config in configs.items() if config["architecture"] == "mitfrnet"]
-    wholes = {_but_for_ablations(configs[m]): m for m in own if not lacking(configs[m])}
+    # Of several with the same settings the first.
+    wholes = {_but_for_ablations(configs[m]): m for m in own[::-1] if not lacking(configs[m])}
     whole_of = {  # of each variant
         m: wholes[key]
         for m in own

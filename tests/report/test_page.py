@@ -273,3 +273,10 @@ def test_a_scale_of_its_own(tmp_path):
     html = make(tmp_path, corpora={"one": scale})
     assert "0 to 10, neutral at 5" in html
     assert "exact class of 5, cut at 2, 4, 6 and 8" in html
+
+
+def test_a_model_tested_at_other_rates_alone_still_has_its_table(tmp_path):
+    tested = (0.0, 0.1, 0.2, 0.4)
+    html = make(tmp_path, corpora={"one": "mosi", "two": "mosi"}, rates=(0.25,), tested=tested)
+    scores = html[html.index('id="scores"') : html.index('id="rates"')]
+    assert scores.count("<table") == 2
