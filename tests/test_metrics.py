@@ -166,7 +166,7 @@ def test_mwa_as_printed_is_55_for_a_perfect_score_and_100_when_normalised():
     ],
 )
 def test_mwa_of_the_paper_for_the_binary_accuracy_of_its_table_4(model, paper, normalised):
-    """What FIELD.md D6 worked out from the printed table."""
+    """Worked out from the rows that the paper prints."""
     by_rate = {i / 10: value for i, value in enumerate(TABLE_4[model])}
     means = over_rates(by_rate)
     assert means["mwa_paper"] == pytest.approx(paper, abs=0.0051)

@@ -76,7 +76,7 @@ def test_seed_split_epoch_and_but_for_joint_patterns_modality_give_other_masks(p
 
 
 def test_random_hides_step_i_where_the_ith_draw_of_the_keyed_stream_is_at_most_the_rate():
-    """The stream as FIELD.md H4 gives it, built anew."""
+    """The keyed stream, built anew."""
     digest = hashlib.sha256(json.dumps([7, "train", "acoustic", "a"]).encode()).digest()
     stream = np.random.Generator(np.random.Philox(int.from_bytes(digest[:16], "big")))
     uniform = stream.random(30)
