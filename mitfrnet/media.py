@@ -10,9 +10,9 @@ sound that starts later keeps its distance.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -126,16 +126,28 @@ def probe(
             `segment_outside` are about the utterance.
         end_s: where it ends; None: at the end of the file.
     """
+    return probe_segments(path, limits, [(start_s, end_s)])[0]
+
+
+def probe_segments(
+    path: Path, limits: MediaLimits, segments: Sequence[tuple[float | None, float | None]]
+) -> list[Probe]:
+    """Return what `probe` returns for each (start_s, end_s), reading the file only once."""
     try:
         with _open(path, limits) as container:
-            return _measure(container, limits, start_s or 0.0, end_s)
+            return _measure(container, limits, segments)
     except MediaError as error:
-        return unusable(str(error))
+        return [unusable(str(error))] * len(segments)
 
 
 def unusable(reason: Any) -> Probe:
     """Return the probe of a file of which nothing is usable, for one reason."""
     return Probe(0.0, None, 0, None, None, None, None, 0.0, None, None, reason, reason)
+
+
+def unprobed() -> Probe:
+    """Return the probe of an utterance whose features are there in place of its clip."""
+    return Probe(0.0, None, 0, None, None, None, None, 0.0, None, None, None, None)
 
 
 def read_waveform(
@@ -471,19 +483,17 @@ class _Span:
 def _measure(
     container: av.container.InputContainer,
     limits: MediaLimits,
-    start_s: float,
-    end_s: float | None,
-) -> Probe:
-    """Return what the packets and the first frames of an open file show."""
+    segments: Sequence[tuple[float | None, float | None]],
+) -> list[Probe]:
+    """Return what the packets and the first frames of an open file show, for each segment."""
     spans: dict[Kind, _Span] = {}
-    reasons: dict[Kind, Reason | None] = {}
+    refused: dict[Kind, Reason | None] = {}
     for kind in get_args(Kind):
         try:
             spans[kind] = _Span(_stream_of(container, kind, limits))
-            reasons[kind] = None
         except MediaError as error:
             reason: Any = str(error)
-            reasons[kind] = reason
+            refused[kind] = reason
     by_index = {span.stream.index: span for span in spans.values()}
     if spans:
         for packet in _packets(container, *(span.stream for span in spans.values())):
@@ -491,18 +501,6 @@ def _measure(
 
     origin = _origin(container)
     duration_s = max((span.shown_last - origin for span in spans.values()), default=0.0)
-    duration_s = duration_s if math.isfinite(duration_s) else 0.0
-    for kind, span in spans.items():
-        end = span.shown_last - origin
-        if span.frame is None:
-            reasons[kind] = "undecodable_audio" if kind == "audio" else "undecodable_video"
-        elif not span.shown:
-            continue  # no time stamps: only reading it will tell
-        elif start_s >= end or (end_s is not None and end_s <= span.shown_first - origin):
-            reasons[kind] = "segment_outside"
-        elif min(end, math.inf if end_s is None else end_s) - start_s > limits.max_duration_s:
-            reasons[kind] = "too_long"
-
     video, audio = spans.get("video"), spans.get("audio")
     size = (None, None)
     if video is not None:
@@ -510,8 +508,8 @@ def _measure(
         if video.frame is not None and _quarter_turns(video.frame) % 2:
             size = size[::-1]
     sounds = audio is not None and audio.shown > 0
-    return Probe(
-        duration_s=duration_s,
+    whole = Probe(
+        duration_s=duration_s if math.isfinite(duration_s) else 0.0,
         fps=video.rate() if video else None,
         frames=video.shown if video else 0,
         width=size[0],
@@ -523,6 +521,34 @@ def _measure(
         else 0.0,
         audio_sample_rate_hz=audio.stream.codec_context.sample_rate if audio else None,
         container=container.format.name,
-        video_reason=reasons["video"],
-        audio_reason=reasons["audio"],
+        video_reason=None,
+        audio_reason=None,
     )
+    probes = []
+    for segment in segments:
+        reasons = refused | {
+            kind: _unusable_part(kind, span, origin, segment, limits)
+            for kind, span in spans.items()
+        }
+        probes.append(replace(whole, video_reason=reasons["video"], audio_reason=reasons["audio"]))
+    return probes
+
+
+def _unusable_part(
+    kind: Kind,
+    span: _Span,
+    origin: float,
+    segment: tuple[float | None, float | None],
+    limits: MediaLimits,
+) -> Reason | None:
+    """Return why a stream is of no use for a segment; None: it is."""
+    start_s = segment[0] or 0.0
+    end_s = math.inf if segment[1] is None else segment[1]
+    end = span.shown_last - origin
+    if span.frame is None:
+        return "undecodable_audio" if kind == "audio" else "undecodable_video"
+    if not span.shown:
+        return None  # no time stamps: only reading it will tell
+    if start_s >= end or end_s <= span.shown_first - origin:
+        return "segment_outside"
+    return "too_long" if min(end, end_s) - start_s > limits.max_duration_s else None

@@ -3,7 +3,7 @@
 import difflib
 import re
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -14,7 +14,10 @@ PARAMS_FILE = Path("params.yaml")
 
 # A section that no stage reads would be a mistake that nobody notices.
 SECTIONS = frozenset(
-    ["grid", "run", "corpora", "ingest", "extract", "mask", "train", "model", "evaluate", "report"]
+    {
+        *("grid", "run", "corpora"),
+        *("ingest", "extract", "tensors", "mask", "train", "model", "evaluate", "report"),
+    }
 )
 
 
@@ -34,7 +37,7 @@ def check_name(name: str, where: str) -> str:
         ParamsError: it is not made of lower-case letters, digits, `_` and `-`.
     """
     if not re.fullmatch("[a-z0-9_-]+", name):
-        raise ParamsError(f"{PARAMS_FILE}: {where}: {name!r} (expected a name of a-z, 0-9, _, -)")
+        raise ParamsError(f"{where}: {name!r} (expected a name of a-z, 0-9, _, -)")
     return name
 
 
@@ -102,9 +105,10 @@ def _keys_beside(kind: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
     """Return the keys that are known where the last part of `loc` stands."""
     for part in loc[:-1]:
         field = kind.model_fields.get(str(part))
-        annotation = field.annotation if field else None
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            kind = annotation
-        else:
+        # The annotation of a section that may be absent is a union with None.
+        types = get_args(field.annotation) or (field.annotation,) if field else ()
+        nested = [t for t in types if isinstance(t, type) and issubclass(t, BaseModel)]
+        if not nested:
             break
+        kind = nested[0]
     return list(kind.model_fields)

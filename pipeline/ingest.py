@@ -4,15 +4,17 @@ import argparse
 from pathlib import Path
 
 from mitfrnet.corpus.ingest import (
-    CorpusParams,
     IngestParams,
+    add_transcripts,
     build_manifest,
     check_bad_fraction,
     probe_clips,
     read_corpus,
     summarise,
 )
+from mitfrnet.corpus.layouts.features import stored_descriptions
 from mitfrnet.corpus.manifest import write_manifest
+from mitfrnet.corpus.params import CorpusParams
 from mitfrnet.files import write_json
 from mitfrnet.params import check_name, load_params
 from mitfrnet.workers import RunParams, track
@@ -25,20 +27,24 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--corpus", required=True)
     parser.add_argument("--raw", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--transcripts", type=Path, required=True)
     parser.add_argument("--quality", type=Path, required=True)
     args = parser.parse_args(argv)
 
-    name = check_name(args.corpus, "grid.corpora")
+    name = check_name(args.corpus, "params.yaml: grid.corpora")
     corpus = load_params(CorpusParams, section=f"corpora.{name}")
     params = load_params(IngestParams, section="ingest")
     run = load_params(RunParams, section="run")
     clips = read_corpus(args.raw, corpus, params)
-    probed = probe_clips(
+    probing = probe_clips(
         args.raw, clips, params.limits, workers=run.slots, timeout_s=run.timeout_seconds
     )
-    manifest = build_manifest(
-        track(probed, total=len(clips), size=lambda _: 1, description="probe"), corpus, params
+    probed = list(track(probing, total=len(clips), size=lambda _: 1, description="probe"))
+    probed = add_transcripts(
+        args.raw, probed, corpus, params.limits, store=args.transcripts, run=run
     )
+    stored = stored_descriptions(args.raw) if corpus.layout == "features" else None
+    manifest = build_manifest(probed, corpus, params, stored)
     check_bad_fraction(manifest, params.max_bad_fraction, args.raw)
     write_manifest(manifest, args.out)
     write_json(summarise(manifest), args.quality)

@@ -1,89 +1,36 @@
 """From a corpus as published to its manifest: read the table, probe the clips, sum up."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field
 
 from mitfrnet import media
-from mitfrnet.corpus.layouts import LAYOUTS, LabelledClip
-from mitfrnet.corpus.manifest import PROBE_FIELDS, make_manifest, manifest_settings
+from mitfrnet.corpus.asr import transcribe
+from mitfrnet.corpus.clips import LabelledClip, Problems
+from mitfrnet.corpus.layouts import LAYOUTS
+from mitfrnet.corpus.manifest import (
+    PROBE_FIELDS,
+    make_manifest,
+    manifest_settings,
+    utterance_duration_s,
+)
+from mitfrnet.corpus.params import CorpusParams
+from mitfrnet.corpus.sidecars import complete
 from mitfrnet.corpus.splits import SplitParams, assign_splits
 from mitfrnet.errors import CorpusError
 from mitfrnet.files import sha256_of
-from mitfrnet.metrics import SCALES, ClassNames, ClassScale, LabelScale, Scale, parse_scale
+from mitfrnet.metrics import ClassScale, LabelScale, parse_scale
 from mitfrnet.modalities import MODALITIES, SPLITS
 from mitfrnet.params import StageParams
-from mitfrnet.workers import WorkerFailure, supervised_map
-
-
-class CorpusParams(StageParams):
-    """A block of `corpora`: how one corpus is laid out and labelled.
-
-    Attributes:
-        layout: reader of the folder.
-        language: of the transcripts, an ISO 639 code.
-        task: `regression`: labels are scores; `classification`: they are names of classes.
-        scale: of scores: `mosi` ([-3, 3]), `sims` ([-1, 1]), or a scale of its own.
-        classes: of class labels: their names; a label is stored as an index into them.
-        text_encoder: takes the place of `extract.text.encoder` for this corpus.
-    """
-
-    layout: str
-    language: str = Field(pattern="^[a-z]{2,3}$")
-    task: Literal["regression", "classification"] = "regression"
-    scale: Scale | None = Field(default=None, validate_default=True)
-    classes: ClassNames | None = Field(default=None, validate_default=True)
-    text_encoder: str | None = None
-
-    @field_validator("layout")
-    @classmethod
-    def _known_layout(cls, name: str) -> str:
-        if name not in LAYOUTS:
-            raise ValueError(f"unknown layout, expected {', '.join(LAYOUTS)}")
-        return name
-
-    @field_validator("scale", mode="before")
-    @classmethod
-    def _known_scale(cls, scale: Any, info: ValidationInfo) -> Any:
-        forms = f"{', '.join(SCALES)}, or low and high with family, or with own cuts"
-        _check_presence(scale, info, "regression", f"expected {forms}")
-        if isinstance(scale, str):
-            if scale not in SCALES:
-                raise ValueError(f"unknown scale, expected {forms}")
-            return SCALES[scale]
-        return scale
-
-    @field_validator("classes")
-    @classmethod
-    def _known_classes(
-        cls, classes: tuple[str, ...] | None, info: ValidationInfo
-    ) -> tuple[str, ...] | None:
-        _check_presence(classes, info, "classification", "expected the names of the classes")
-        return classes
-
-    @property
-    def resolved_scale(self) -> LabelScale:
-        """Return the bounds and cuts of the labels, or their classes."""
-        scale = self.scale if self.classes is None else ClassScale(classes=self.classes)
-        assert scale is not None  # checked with the block
-        return scale
-
-
-def _check_presence(value: Any, info: ValidationInfo, task: str, expected: str) -> None:
-    """Refuse a key that is absent under its task, or present under the other."""
-    asked = info.data.get("task", task)  # an unknown task has its own error
-    if value is None and asked == task:
-        raise ValueError(f"absent, and required for {task} ({expected})")
-    if value is not None and asked != task:
-        raise ValueError(f"only for task {task}, and task is {asked}")
+from mitfrnet.workers import RunParams, WorkerFailure, supervised_map
 
 
 class IngestParams(StageParams):
@@ -102,27 +49,43 @@ class ProbedClip:
     probe: media.Probe
 
 
-def read_corpus(folder: Path, corpus: CorpusParams, ingest: IngestParams) -> list[LabelledClip]:
-    """Return the labelled clips of `folder`, sorted by utterance id, every one with a split.
+def read_corpus(
+    folder: Path, corpus: CorpusParams, ingest: IngestParams, problems: Problems | None = None
+) -> list[LabelledClip]:
+    """Return the clips of `folder`, sorted by utterance id, every one with a split.
+
+    Transcripts and word times that lie beside the clips are read as well.
+
+    Args:
+        folder: the corpus.
+        corpus: its block.
+        ingest: how it is split where it does not say.
+        problems: takes what is wrong, so that all of it can be shown; None: the first error is
+            raised.
 
     Raises:
-        CorpusError: the folder or its table cannot be used, or a split is empty.
+        CorpusError: the folder or its table cannot be used at all.
     """
+    found = Problems() if problems is None else problems
     if not folder.is_dir():
         raise CorpusError(f"{folder}: no such folder (expected the corpus, layout {corpus.layout})")
-    clips = LAYOUTS[corpus.layout](folder, corpus.resolved_scale)
+    clips = LAYOUTS[corpus.layout](folder, corpus, found)
     clips.sort(key=lambda c: c.utterance_id)
+    clips = complete(folder, clips, corpus, found)
     if all(c.split is None for c in clips):
-        splits = assign_splits([c.video_id for c in clips], ingest.split)
+        groups = [c.split_group for c in clips]
+        splits = assign_splits(groups, [c.label for c in clips], ingest.split)
         clips = [c.with_split(split) for c, split in zip(clips, splits, strict=True)]
     counts = Counter(c.split for c in clips)
-    for split in SPLITS:
-        if not counts[split]:
-            found = ", ".join(f"{s} {counts[s]}" for s in SPLITS)
-            raise CorpusError(
-                f"{folder}: split {split!r} is empty (found: {found}; every split needs clips, "
-                "and without a mode column at least three videos)"
-            )
+    empty = [split for split in SPLITS if not counts[split]]
+    if corpus.labelled and empty and not found.errors:
+        found.errors.append(
+            f"{folder}: split {empty[0]!r} is empty "
+            f"(found: {', '.join(f'{s} {counts[s]}' for s in SPLITS)}; every split needs clips, "
+            "and where the table names none, at least three videos or groups)"
+        )
+    if problems is None:
+        found.raise_errors(folder)
     return clips
 
 
@@ -133,36 +96,108 @@ def probe_clips(
     *,
     workers: int,
     timeout_s: float,
-) -> Iterable[tuple[LabelledClip, ProbedClip]]:
-    """Yield each clip with its digest and what its streams hold, as they are probed."""
+) -> Iterator[tuple[LabelledClip, ProbedClip]]:
+    """Yield each clip with its digest and what its streams hold, as they are probed.
+
+    Clips that are segments of one video are probed together.
+    """
+    by_path: dict[str, list[LabelledClip]] = {}
+    for clip in clips:
+        if clip.digest is not None:
+            yield clip, ProbedClip(clip.digest, media.unprobed())
+        elif clip.path is None:
+            yield clip, ProbedClip(None, media.unusable("no_file"))
+        else:
+            by_path.setdefault(clip.path, []).append(clip)
     probing = supervised_map(
-        partial(_prober, folder, limits), clips, workers=workers, timeout_s=timeout_s
+        partial(_prober, folder, limits),
+        list(by_path.values()),
+        workers=workers,
+        timeout_s=timeout_s,
     )
-    for clip, result in probing:
-        if isinstance(result, WorkerFailure):
-            result = ProbedClip(digest=None, probe=media.unusable(result.reason))
-        yield clip, result
+    for together, results in probing:
+        if isinstance(results, WorkerFailure):
+            results = [ProbedClip(None, media.unusable(results.reason))] * len(together)
+        yield from zip(together, results, strict=True)
 
 
-def _prober(folder: Path, limits: media.MediaLimits) -> "partial[ProbedClip]":
-    return partial(_probe_clip, folder, limits)
+def _prober(folder: Path, limits: media.MediaLimits) -> "partial[list[ProbedClip]]":
+    return partial(_probe_file, folder, limits)
 
 
-def _probe_clip(folder: Path, limits: media.MediaLimits, clip: LabelledClip) -> ProbedClip:
-    if clip.path is None:
-        return ProbedClip(digest=None, probe=media.unusable("no_file"))
-    path = folder / clip.path
+def _probe_file(
+    folder: Path, limits: media.MediaLimits, clips: list[LabelledClip]
+) -> list[ProbedClip]:
+    path = folder / (clips[0].path or "")
+    digest = None
     try:
-        digest = sha256_of(path)
+        if path.is_file():  # reading a pipe would wait for ever
+            digest = sha256_of(path)
     except OSError:  # of which the probe gives the reason
-        digest = None
-    return ProbedClip(digest=digest, probe=media.probe(path, limits))
+        pass
+    probes = media.probe_segments(path, limits, [(c.start_s, c.end_s) for c in clips])
+    return [ProbedClip(digest, probe) for probe in probes]
+
+
+def add_transcripts(
+    folder: Path,
+    probed: Sequence[tuple[LabelledClip, ProbedClip]],
+    corpus: CorpusParams,
+    limits: media.MediaLimits,
+    *,
+    store: Path,
+    run: RunParams,
+) -> list[tuple[LabelledClip, ProbedClip]]:
+    """Return the clips, those with sound and without transcript as the corpus's model hears them.
+
+    Args:
+        folder: the corpus.
+        probed: clips, and what was found on disk.
+        corpus: its block; without `asr`, clips stay as they are.
+        limits: what a clip may cost.
+        store: a Parquet file in which transcripts are kept from run to run.
+        run: workers and timeout.
+
+    Raises:
+        CorpusError: the model is not to be had, or does not know the language.
+    """
+    mute = [
+        (clip, found.digest)
+        for clip, found in probed
+        if not clip.transcript and found.digest and found.probe.audio_reason is None
+    ]
+    heard = transcribe(
+        folder,
+        [] if corpus.layout == "features" else mute,
+        model=corpus.asr,
+        language=corpus.language,
+        limits=limits,
+        store=store,
+        run=run,
+    )
+    completed = []
+    for clip, found in probed:
+        said = heard.get(clip.utterance_id)
+        if said is not None and said.text:
+            clip = clip.with_transcript(said.text, "asr", said.words)
+        completed.append((clip, found))
+    return completed
 
 
 def build_manifest(
-    probed: Iterable[tuple[LabelledClip, ProbedClip]], corpus: CorpusParams, ingest: IngestParams
+    probed: Iterable[tuple[LabelledClip, ProbedClip]],
+    corpus: CorpusParams,
+    ingest: IngestParams,
+    stored: dict[str, Any] | None = None,
 ) -> pa.Table:
-    """Return the manifest, sorted by utterance id, the corpus's settings in its metadata."""
+    """Return the manifest, sorted by utterance id, the corpus's settings in its metadata.
+
+    Args:
+        probed: clips, and what was found on disk.
+        corpus: its block.
+        ingest: limits and the share of unreadable clips.
+        stored: of layout `features`, what describes each modality's.
+    """
     rows = []
     for clip, found in sorted(probed, key=lambda pair: pair[0].utterance_id):
         rows.append(
@@ -173,19 +208,27 @@ def build_manifest(
                 "split": clip.split,
                 "path": clip.path,
                 "digest": found.digest,
+                "start_s": clip.start_s,
+                "end_s": clip.end_s,
                 "transcript": clip.transcript,
+                "transcript_source": clip.transcript_source,
+                "words": None if clip.words is None else [asdict(word) for word in clip.words],
                 "label": clip.label,
                 **{f"label_{m}": clip.modality_labels.get(m) for m in MODALITIES},
                 **{name: getattr(found.probe, name) for name in PROBE_FIELDS},
-                "text_reason": None if clip.transcript else "empty_transcript",
+                # Of a stored utterance only its features say it.
+                "text_reason": None if clip.transcript or clip.digest else "empty_transcript",
                 "acoustic_reason": found.probe.audio_reason,
                 "visual_reason": found.probe.video_reason,
             }
         )
+    scale = corpus.resolved_scale
     settings = {
+        "layout": corpus.layout,
         "language": corpus.language,
-        "scale": corpus.resolved_scale.model_dump(mode="json"),
+        "scale": None if scale is None else scale.model_dump(mode="json"),
         "text_encoder": corpus.text_encoder,
+        "stored": stored,
         "limits": ingest.limits.model_dump(),
         "max_bad_fraction": ingest.max_bad_fraction,
     }
@@ -214,22 +257,25 @@ def check_bad_fraction(manifest: pa.Table, max_bad_fraction: float, folder: Path
 
 def summarise(manifest: pa.Table) -> dict[str, Any]:
     """Return what `quality.json` holds: counts, hours, and what is naturally missing and why."""
-    scale = parse_scale(manifest_settings(manifest)["scale"])
+    scale = manifest_settings(manifest)["scale"]
     video_splits = set(zip(*(manifest[c].to_pylist() for c in ("video_id", "split")), strict=True))
     videos = Counter(video for video, _ in video_splits)
-    durations = [d for d in manifest["duration_s"].to_pylist() if d is not None]
     return {
         "clips": len(manifest),
         "videos": len(videos),
         "videos_on_two_sides": sum(n > 1 for n in videos.values()),
-        "hours": sum(durations) / 3600,
+        "hours": sum(map(utterance_duration_s, manifest.to_pylist())) / 3600,
         "splits": {s: manifest["split"].to_pylist().count(s) for s in SPLITS},
-        "label": _label_counts(manifest["label"].to_numpy(), scale),
-        "naturally_missing": {
-            m: dict(sorted(Counter(r for r in manifest[f"{m}_reason"].to_pylist() if r).items()))
-            for m in MODALITIES
-        },
+        "label": scale and _label_counts(manifest["label"].to_numpy(), parse_scale(scale)),
+        "transcripts": _counts(manifest["transcript_source"].to_pylist()),
+        "with_word_times": len(manifest) - manifest["words"].null_count,
+        "naturally_missing": {m: _counts(manifest[f"{m}_reason"].to_pylist()) for m in MODALITIES},
     }
+
+
+def _counts(values: Iterable[str | None]) -> dict[str, int]:
+    """Return how often each value occurs, `None` left out."""
+    return dict(sorted(Counter(value for value in values if value is not None).items()))
 
 
 def _label_counts(labels: NDArray[np.float64], scale: LabelScale) -> dict[str, Any]:

@@ -27,6 +27,16 @@ PROBE_FIELDS = {
     "container": pa.string(),
 }
 
+# A word's place in the transcript, and its time in seconds from the utterance's start.
+WORD = pa.struct(
+    [
+        pa.field("char_start", pa.int32()),
+        pa.field("char_end", pa.int32()),
+        pa.field("start_s", pa.float64()),
+        pa.field("end_s", pa.float64()),
+    ]
+)
+
 SCHEMA = pa.schema(
     [
         pa.field("utterance_id", pa.string(), nullable=False),
@@ -38,7 +48,11 @@ SCHEMA = pa.schema(
         pa.field("start_s", pa.float64()),
         pa.field("end_s", pa.float64()),
         pa.field("transcript", pa.string(), nullable=False),
-        pa.field("label", pa.float64(), nullable=False),
+        pa.field("transcript_source", pa.string()),  # `table`, or the kind of file; null: none
+        pa.field(
+            "words", pa.list_(pa.field("element", WORD))
+        ),  # null: nobody says when they are spoken
+        pa.field("label", pa.float64()),  # null: the corpus has no labels
         *(pa.field(f"label_{m}", pa.float64()) for m in MODALITIES),
         *(pa.field(name, kind) for name, kind in PROBE_FIELDS.items()),
         # Null: the modality is there; else why it is naturally missing.
@@ -53,20 +67,30 @@ def make_manifest(rows: list[dict[str, Any]], settings: dict[str, Any]) -> pa.Ta
     return pa.Table.from_pylist(rows, schema=SCHEMA.with_metadata(metadata))
 
 
-def input_digest(row: dict[str, Any], modality: str) -> str:
+def input_digest(row: dict[str, Any], modality: str, *, stored: bool = False) -> str:
     """Return the digest of what `modality` of an utterance is extracted from.
 
     Args:
         row: of the manifest.
         modality: which one.
+        stored: whether the corpus is one of features, text included.
     """
-    if modality == "text":
+    if modality == "text" and not stored:
         source = [row["transcript"]]
     else:
         source = [row["digest"], row["start_s"], row["end_s"]]
     # With the reason: a raised limit must bring a clip back.
     text = json.dumps([*source, row[f"{modality}_reason"]])
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def utterance_duration_s(row: dict[str, Any]) -> float:
+    """Return how long the utterance of a row lasts, in seconds; 0 where nobody knows.
+
+    An end beyond the end of the file counts as that.
+    """
+    ends = [end for end in (row["end_s"], row["duration_s"] or None) if end is not None]
+    return max(0.0, min(ends, default=0.0) - (row["start_s"] or 0.0))
 
 
 def write_manifest(manifest: pa.Table, path: Path) -> None:
@@ -91,5 +115,5 @@ def read_manifest(path: Path) -> pa.Table:
 
 
 def manifest_settings(manifest: pa.Table) -> dict[str, Any]:
-    """Return the corpus's settings: `language`, `scale`, `text_encoder`, `limits`."""
+    """Return the corpus's settings, as `mitfrnet.corpus.ingest.build_manifest` stores them."""
     return json.loads(manifest.schema.metadata[METADATA_KEY])

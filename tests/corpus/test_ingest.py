@@ -150,19 +150,25 @@ def test_a_replaced_clip_changes_its_digest_alone(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"layout": "mosei"}, "corpora.x.layout: unknown layout, expected mmsa (found: 'mosei')"),
+        ({"layout": "mosei"}, "corpora.x.layout: Input should be 'mmsa', 'table', 'cmu', 'meld', "),
         ({"scale": "imdb"}, "unknown scale, expected mosi, sims"),
         ({"scale": {"low": 1, "high": 5, "family": "mosi"}}, "low must be below 0"),
         ({"scale": {"low": 1, "high": 5}}, "expected either family (mosi or sims), or all of"),
-        ({"scale": None}, "corpora.x.scale: absent, and required for regression (expected mosi"),
+        (
+            {"scale": None},
+            "corpora.x.scale: absent, and required for task regression (expected mosi",
+        ),
         ({"classes": ["a", "b"]}, "classes: only for task classification, and task is regression"),
         ({"task": "classification"}, "corpora.x.scale: only for task regression"),
-        ({"task": "classification", "scale": None}, "classes: absent, and required for classif"),
+        (
+            {"task": "classification", "scale": None},
+            "classes: absent, and required for task classif",
+        ),
         (
             {"task": "classification", "scale": None, "classes": ["a", "a"]},
             "corpora.x.classes: a class stands there twice (found: ['a', 'a'])",
         ),
-        ({"task": "ranking"}, "corpora.x.task: Input should be 'regression' or 'classification'"),
+        ({"task": "ranking"}, "corpora.x.task: Input should be 'regression', 'classification' or"),
         ({"langauge": "en"}, "corpora.x.langauge: unknown key (expected: language)"),
     ],
 )

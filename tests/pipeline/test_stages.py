@@ -192,7 +192,7 @@ def outputs(folder):
         (
             "extract",
             {"corpus": "sample", "modality": "text"},
-            {"extract__text__encoder": "nobody/nothing"},
+            {"extract__text__encoders": {"en": "nobody/nothing"}},
             "text encoder 'nobody/nothing'",
         ),
         ("mask", {"corpus": "sample", "missing_rate": 1.5}, {}, "expected a number in [0, 1]"),

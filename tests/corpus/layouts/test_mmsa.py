@@ -1,35 +1,41 @@
 import pytest
 
-from mitfrnet.corpus.layouts import read_mmsa
-from mitfrnet.errors import CorpusError
-from mitfrnet.metrics import SCALES, ClassScale
 from tests.clips import write_corpus
+from tests.corpus.layouts.reading import read, refusal
 
-MOSI = SCALES["mosi"]
-EMOTIONS = ClassScale(classes=["anger", "joy", "sadness"])
+MOSI = {"layout": "mmsa", "scale": "mosi"}
+EMOTIONS = {"layout": "mmsa", "task": "classification", "classes": ["anger", "joy", "sadness"]}
 ROW = ("v1", "0001", "so good", "1.5", "train")
 
 
-def read(folder):
-    return read_mmsa(folder, MOSI)
+def read_one(folder, block=MOSI):
+    (clip,), errors, _ = read(folder, block)
+    assert errors == []
+    return clip
 
 
 def test_ids_keep_leading_zeros_and_labels_are_read(tmp_path):
     columns = ("video_id", "clip_id", "text", "label", "label_T", "label_A", "label_V", "mode")
     write_corpus(tmp_path, [("007", "0001", " so good ", "-2.5", "1", "", "-3", "test")], columns)
-    (clip,) = read(tmp_path)
+    clip = read_one(tmp_path)
     assert clip.utterance_id == "007/0001"
-    assert clip.transcript == "so good"
+    assert (clip.transcript, clip.transcript_source) == ("so good", "table")
     assert clip.label == -2.5
     assert clip.modality_labels == {"text": 1.0, "visual": -3.0}
     assert clip.split == "test"
-    assert clip.path is None
+    assert (clip.path, clip.stem) == (None, "Raw/007/0001")
+
+
+def test_the_older_table_of_7_columns_is_read(tmp_path):
+    columns = ("video_id", "clip_id", "text", "label", "annotation", "mode", "label_by")
+    write_corpus(tmp_path, [("v", "1", "x", "0.5", "Negative", "valid", "3")], columns)
+    assert (read_one(tmp_path).label, read_one(tmp_path).split) == (0.5, "valid")
 
 
 def test_class_names_become_indices(tmp_path):
     columns = ("video_id", "clip_id", "text", "label", "label_T", "mode")
     rows = [("v", "1", "x", " joy ", "sadness", "train"), ("v", "2", "x", "anger", "", "train")]
-    first, second = read_mmsa(write_corpus(tmp_path, rows, columns), EMOTIONS)
+    (first, second), _, _ = read(write_corpus(tmp_path, rows, columns), EMOTIONS)
     assert (first.label, second.label) == (1.0, 0.0)
     assert first.modality_labels == {"text": 2.0}
 
@@ -37,11 +43,8 @@ def test_class_names_become_indices(tmp_path):
 @pytest.mark.parametrize("label", ["Joy", "", "1", "fear"])
 def test_an_unknown_class_is_named_with_its_line_and_the_known_ones(tmp_path, label):
     folder = write_corpus(tmp_path, [("v", "1", "x", label, "train")])
-    with pytest.raises(CorpusError) as error:
-        read_mmsa(folder, EMOTIONS)
-    assert str(error.value) == (
-        f"{folder}/label.csv:2: label is {label!r}, no class of this corpus "
-        "(expected anger, joy, sadness)"
+    assert refusal(folder, EMOTIONS) == (
+        f"label.csv:2: label is {label!r}, no class of this corpus (expected anger, joy, sadness)"
     )
 
 
@@ -51,7 +54,7 @@ def test_a_clip_is_found_in_any_container_but_not_its_sidecar(tmp_path):
     folder.mkdir(parents=True)
     for name in ("0001.txt", "0001.webm", "00010.mp4"):
         (folder / name).touch()
-    assert read(tmp_path)[0].path == "Raw/v1/0001.webm"
+    assert read_one(tmp_path).path == "Raw/v1/0001.webm"
 
 
 def test_two_files_of_one_clip_are_an_error(tmp_path):
@@ -59,8 +62,9 @@ def test_two_files_of_one_clip_are_an_error(tmp_path):
     (tmp_path / "Raw" / "v1").mkdir(parents=True)
     for name in ("0001.mp4", "0001.avi"):
         (tmp_path / "Raw" / "v1" / name).touch()
-    with pytest.raises(CorpusError, match=r"label\.csv:2: several files for v1/0001: .*0001\.avi"):
-        read(tmp_path)
+    assert refusal(tmp_path, MOSI) == (
+        "label.csv:2: several files for Raw/v1/0001: Raw/v1/0001.avi, Raw/v1/0001.mp4 (keep one)"
+    )
 
 
 def test_the_corpus_may_be_a_link_but_not_lead_out_by_one(tmp_path):
@@ -68,20 +72,32 @@ def test_the_corpus_may_be_a_link_but_not_lead_out_by_one(tmp_path):
     (corpus / "Raw" / "v1").mkdir(parents=True)
     (corpus / "Raw" / "v1" / "0001.mp4").touch()
     (tmp_path / "link").symlink_to(corpus)
-    assert read(tmp_path / "link")[0].path == "Raw/v1/0001.mp4"
+    assert read_one(tmp_path / "link").path == "Raw/v1/0001.mp4"
 
     (corpus / "Raw" / "v1" / "0001.mp4").unlink()
     (tmp_path / "secret.mp4").touch()
     (corpus / "Raw" / "v1" / "0001.mp4").symlink_to(tmp_path / "secret.mp4")
-    with pytest.raises(CorpusError, match="leads out of the corpus folder"):
-        read(corpus)
+    assert "label.csv:2: Raw/v1/0001.mp4 leads out" in refusal(corpus, MOSI)
+
+
+def test_the_table_and_the_folder_of_clips_may_not_be_links_that_lead_out(tmp_path):
+    outside = write_corpus(tmp_path / "outside", [ROW])
+    (outside / "v1").mkdir()
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    (corpus / "label.csv").symlink_to(outside / "label.csv")
+    assert "label.csv leads out of the corpus folder" in refusal(corpus, MOSI)
+    (corpus / "label.csv").unlink()
+    write_corpus(corpus, [ROW])
+    (corpus / "Raw").symlink_to(outside)
+    assert "label.csv:2: Raw/v1/0001 leads out of the corpus folder" in refusal(corpus, MOSI)
 
 
 def test_a_link_to_itself_is_left_to_the_probe(tmp_path):
     write_corpus(tmp_path, [ROW])
     (tmp_path / "Raw" / "v1").mkdir(parents=True)
     (tmp_path / "Raw" / "v1" / "0001.mp4").symlink_to("0001.mp4")
-    assert read(tmp_path)[0].path == "Raw/v1/0001.mp4"
+    assert read_one(tmp_path).path == "Raw/v1/0001.mp4"
 
 
 @pytest.mark.parametrize(
@@ -99,21 +115,24 @@ def test_a_link_to_itself_is_left_to_the_probe(tmp_path):
     ],
 )
 def test_a_bad_row_is_named_with_its_line(tmp_path, row, message):
-    with pytest.raises(CorpusError) as error:
-        read(write_corpus(tmp_path, [row]))
-    assert message in str(error.value)
-    assert "\n" not in str(error.value)
+    assert message in refusal(write_corpus(tmp_path, [row]), MOSI)
+
+
+def test_all_bad_rows_are_noted_and_the_good_ones_read(tmp_path):
+    rows = [ROW, ("v1", "2", "x", "9", "test"), ("v1", "3", "x", "", "test"), ROW]
+    (clip,), errors, _ = read(write_corpus(tmp_path, rows), MOSI)
+    assert clip.clip_id == "0001"
+    assert [error.partition(": ")[0] for error in errors] == [
+        "label.csv:3",
+        "label.csv:4",
+        "label.csv:5",
+    ]
+    assert "; and 2 more errors (mitfrnet validate" in refusal(tmp_path, MOSI)
 
 
 def test_a_duplicate_id_names_both_lines(tmp_path):
-    with pytest.raises(CorpusError, match=r"label\.csv:4: duplicate id 'v1/0001', .* line 2"):
-        read(write_corpus(tmp_path, [ROW, ("v1", "2", "", "0", "test"), ROW]))
-
-
-def test_a_missing_column_is_named(tmp_path):
-    write_corpus(tmp_path, [("v1", "1", "1")], ("video_id", "clip_id", "label"))
-    with pytest.raises(CorpusError, match="missing column text"):
-        read(tmp_path)
+    write_corpus(tmp_path, [ROW, ("v1", "2", "", "0", "test"), ROW])
+    assert "label.csv:4: duplicate id 'v1/0001', first used in line 2" in refusal(tmp_path, MOSI)
 
 
 @pytest.mark.parametrize(
@@ -121,21 +140,25 @@ def test_a_missing_column_is_named(tmp_path):
     [
         (None, "expected the table of labels"),
         (b"", "missing column video_id"),
+        (b"video_id,clip_id,label\nv,1,1\n", "missing column text"),
         (b"video_id,clip_id,text,label\n", "no rows"),
-        (b"video_id,clip_id,text,label\nv,1,caf\xe9,1\n", "not UTF-8"),
-        (b'video_id,clip_id,text,label\nv,1,"open,1\n', "not a CSV file"),
+        (b"video_id,clip_id,text,label\nv,1,caf\xe9,1\n", "label.csv:2: byte 0xe9 is not utf-8"),
+        (b'video_id,clip_id,text,label\nv,1,"open,1\n', "not a CSV row"),
     ],
 )
 def test_a_table_that_cannot_be_used_is_an_error(tmp_path, content, message):
     if content is not None:
         (tmp_path / "label.csv").write_bytes(content)
-    with pytest.raises(CorpusError, match=message):
-        read(tmp_path)
+    assert message in refusal(tmp_path, MOSI)
+
+
+def test_a_table_of_another_encoding_is_read_where_the_block_says_so(tmp_path):
+    content = "video_id,clip_id,text,label,mode\nv,1,caf\u00e9,1,train\n".encode("latin-1")
+    (tmp_path / "label.csv").write_bytes(content)
+    assert read_one(tmp_path, MOSI | {"encoding": "latin-1"}).transcript == "caf\u00e9"
 
 
 def test_a_byte_order_mark_and_quoted_commas_are_read(tmp_path):
-    text = '\ufeffvideo_id,clip_id,text,label\r\nv,1,"well, ""fine""",1\r\n'
+    text = '\ufeffvideo_id,clip_id,text,label,mode\r\nv,1,"well, ""fine""",1,train\r\n'
     (tmp_path / "label.csv").write_bytes(text.encode("utf-8"))
-    (clip,) = read(tmp_path)
-    assert clip.transcript == 'well, "fine"'
-    assert clip.split is None
+    assert read_one(tmp_path).transcript == 'well, "fine"'

@@ -1,0 +1,286 @@
+"""Tables that nobody has vetted: CSV, TSV, Parquet and JSON Lines, as rows of text."""
+
+import codecs
+import csv
+import json
+import math
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mitfrnet.corpus.clips import Problems
+from mitfrnet.errors import CorpusError
+
+# A table of a million clips is smaller; what is larger is no table.
+_MAX_BYTES = 512 * 2**20
+_MAX_ROWS = 2_000_000  # a few KiB of Parquet can claim billions
+
+Row = tuple[str, dict[str, str]]
+
+
+def read_table(
+    path: Path,
+    problems: Problems,
+    *,
+    required: Sequence[str],
+    optional: Sequence[str] = (),
+    ids: Sequence[str] = (),
+    encoding: str = "utf-8",
+) -> list[Row]:
+    """Return the rows of a table with the place of each, e.g. `raw/mine/label.csv:12`.
+
+    Values are text: numbers and dates as the table writes them; null and NaN are empty. The place
+    is the line on which a row starts, in Parquet the number of the row, counted from 1. A row
+    that cannot be read is left out, and noted.
+
+    Args:
+        path: ends in `.csv`, `.tsv`, `.parquet`, `.jsonl` or `.ndjson`.
+        problems: takes what is wrong with single rows.
+        required: columns that must be there.
+        optional: further columns to return where they are there; all others are passed over.
+        ids: columns in which a number with a decimal point is an error: 7.0 was once 7, or 007.
+        encoding: of text; a byte order mark is passed over.
+
+    Raises:
+        CorpusError: the file is absent, too large, of another kind or damaged, or lacks a column.
+    """
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise CorpusError(f"{path}: unknown kind of table (expected {', '.join(_READERS)})")
+    check_file(path, "the table of labels", _MAX_BYTES)
+    columns = _Columns(path, list(dict.fromkeys(required)), list(optional), frozenset(ids))
+    rows: list[Row] = []
+    broken = 0
+    try:
+        for where, values in reader(path, columns, encoding):
+            if len(rows) + broken == _MAX_ROWS:
+                raise CorpusError(f"{path}: more than {_MAX_ROWS:,} rows (expected one per clip)")
+            try:
+                rows.append((where, columns.texts(where, values)))
+            except CorpusError as error:
+                broken += 1
+                problems.errors.append(str(error))
+    except OSError as error:
+        raise CorpusError(f"{path}: {error.strerror} (expected the table of labels)") from error
+    if not rows and not broken:
+        raise CorpusError(f"{path}: no rows (expected one per clip)")
+    return rows
+
+
+def check_file(path: Path, expected: str, max_bytes: int) -> None:
+    """Refuse what is no regular file, such as a pipe that would be read forever, or too large.
+
+    Args:
+        path: the file.
+        expected: what it should be.
+        max_bytes: that it may have.
+
+    Raises:
+        CorpusError: it is not to be read.
+    """
+    try:
+        found = path.stat()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise CorpusError(f"{path}: {reason} (expected {expected})") from error
+    if not stat.S_ISREG(found.st_mode):
+        kind = "a folder" if stat.S_ISDIR(found.st_mode) else "no regular file"
+        raise CorpusError(f"{path}: {kind} (expected {expected})")
+    if found.st_size > max_bytes:
+        raise CorpusError(
+            f"{path}: {found.st_size / 2**20:.0f} MiB (expected {expected}, "
+            f"at most {max_bytes / 2**20:.0f} MiB)"
+        )
+
+
+def read_lines(path: Path, encoding: str) -> Iterator[str]:
+    r"""Yield the lines of a text file with their ends, as they stand: `\n`, `\r\n` or `\r`.
+
+    Raises:
+        CorpusError: a byte is not of the encoding; says its line.
+    """
+    utf8 = codecs.lookup(encoding).name == "utf-8"
+    try:
+        with path.open(encoding="utf-8-sig" if utf8 else encoding, newline="") as file:
+            yield from file
+    except UnicodeError as error:
+        line, byte = _first_undecodable(path, encoding)
+        raise CorpusError(
+            f"{path}:{line}: byte {byte} is not {encoding} "
+            "(save the file as UTF-8, or set `encoding` of the corpus, e.g. cp1252)"
+        ) from error
+
+
+def _first_undecodable(path: Path, encoding: str) -> tuple[int, str]:
+    """Return the line of the first byte that is not of the encoding, and the byte."""
+    decoder = codecs.getincrementaldecoder(encoding)()
+    number = 0
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                decoder.decode(line)
+            except UnicodeDecodeError as error:
+                return number, f"{error.object[error.start]:#04x}"
+            except UnicodeError:  # a codec that does not say which
+                break
+    return number, "at the end"
+
+
+class _Columns:
+    """Which columns of a table are read, and their values as text."""
+
+    def __init__(
+        self, path: Path, required: list[str], optional: list[str], ids: frozenset[str]
+    ) -> None:
+        self._path, self._required, self._ids = path, required, ids
+        self._wanted = dict.fromkeys([*required, *optional])
+
+    def among(self, found: Sequence[str], where: str | None = None) -> list[str]:
+        """Return those wanted among the columns found.
+
+        Raises:
+            CorpusError: a required one is absent, or one is there twice.
+        """
+        absent = [name for name in self._required if name not in found]
+        if absent:
+            shown = ", ".join(found[:20]) + (", ..." if len(found) > 20 else "")
+            raise CorpusError(
+                f"{where or self._path}: missing column {', '.join(absent)} "
+                f"(found: {shown or 'none'}; required: {', '.join(self._required)})"
+            )
+        wanted = [name for name in self._wanted if name in found]
+        twice = next((name for name in wanted if found.count(name) > 1), None)
+        if twice is not None:
+            raise CorpusError(
+                f"{where or self._path}: column {twice!r} is there twice (expected once)"
+            )
+        return wanted
+
+    def texts(self, where: str, values: "dict[str, Any] | CorpusError") -> dict[str, str]:
+        """Return the values of a row as text.
+
+        Raises:
+            CorpusError: the row is an error, or a value cannot be text.
+        """
+        if isinstance(values, CorpusError):
+            raise values
+        return {name: self._text(where, name, value) for name, value in values.items()}
+
+    def _text(self, where: str, name: str, value: Any) -> str:
+        if isinstance(value, str):
+            if len(value) > csv.field_size_limit():
+                raise CorpusError(
+                    f"{where}: {name} has {len(value):,} characters "
+                    f"(expected at most {csv.field_size_limit():,})"
+                )
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                raise CorpusError(
+                    f"{where}: {name} holds half a character (expected text; an escape such as "
+                    "\\ud83d has lost its second half)"
+                ) from None
+            return value
+        if value is None:
+            return ""
+        if isinstance(value, float):
+            if math.isnan(value):
+                return ""
+            if name in self._ids:
+                raise CorpusError(
+                    f"{where}: {name} is the number {value!r} (expected text or a whole number; "
+                    "tools that make 7.0 of 7 also lose leading zeros)"
+                )
+        if isinstance(value, (list, tuple, dict, bytes)):
+            raise CorpusError(f"{where}: {name} is no single value (expected text or a number)")
+        return str(value)
+
+
+Values = Iterable[tuple[str, "dict[str, Any] | CorpusError"]]
+
+
+def _csv_rows(path: Path, columns: _Columns, encoding: str) -> Values:
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    reader = csv.reader(read_lines(path, encoding), delimiter=delimiter, strict=True)
+    start = 1
+    try:
+        header = next(reader, [])
+        wanted = [(name, header.index(name)) for name in columns.among(header)]
+        while True:
+            start = reader.line_num + 1
+            row = next(reader, None)
+            if row is None:
+                return
+            if not row:  # an empty line
+                continue
+            where = f"{path}:{start}"
+            if len(row) < len(header) or any(value.strip() for value in row[len(header) :]):
+                yield (
+                    where,
+                    CorpusError(
+                        f"{where}: {len(row)} values (expected {len(header)}, as in the header; a "
+                        "value that holds the delimiter stands in quotes)"
+                    ),
+                )
+            else:
+                yield where, {name: row[at] for name, at in wanted}
+    except csv.Error as error:
+        raise CorpusError(
+            f"{path}:{start}: not a CSV row ({error}; is a quote never closed?)"
+        ) from error
+
+
+def _json_rows(path: Path, columns: _Columns, encoding: str) -> Values:
+    for number, line in enumerate(read_lines(path, encoding), start=1):
+        if not line.strip():
+            continue
+        where = f"{path}:{number}"
+        try:
+            # JSON has no tuples, so that objects can be told from lists; and a key that is there
+            # twice is seen.
+            row = json.loads(line, object_pairs_hook=tuple)
+        except (ValueError, RecursionError) as error:
+            yield where, CorpusError(f"{where}: not JSON that can be read ({error})")
+            continue
+        if not isinstance(row, tuple):
+            yield where, CorpusError(f"{where}: no object (expected one per line)")
+            continue
+        try:
+            wanted = columns.among([name for name, _ in row], where)
+        except CorpusError as error:
+            yield where, error
+            continue
+        values = dict(row)
+        yield where, {name: values[name] for name in wanted}
+
+
+def _parquet_rows(path: Path, columns: _Columns, encoding: str) -> Values:
+    try:
+        with pq.ParquetFile(path) as file:
+            if file.metadata.num_rows > _MAX_ROWS:
+                raise CorpusError(
+                    f"{path}: {file.metadata.num_rows:,} rows (expected one per clip, "
+                    f"at most {_MAX_ROWS:,})"
+                )
+            wanted = columns.among(file.schema_arrow.names)
+            number = 0
+            for batch in file.iter_batches(batch_size=1024, columns=wanted):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield f"{path}:{number}", row
+    except (OSError, pa.ArrowException, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise CorpusError(f"{path}: not a whole Parquet file ({reason:.200})") from error
+
+
+_READERS = {
+    ".csv": _csv_rows,
+    ".tsv": _csv_rows,
+    ".parquet": _parquet_rows,
+    ".jsonl": _json_rows,
+    ".ndjson": _json_rows,
+}
