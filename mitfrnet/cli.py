@@ -1,6 +1,9 @@
 """The command `mitfrnet`: what is done beside the pipeline."""
 
+import os
+import sys
 from enum import Enum
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated
 
@@ -117,6 +120,129 @@ def preset(
             f"Comments are still those of the file: `mitfrnet preset {name}` shows where each "
             "value comes from."
         )
+
+
+@app.command()
+def validate(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A corpus, such as raw/mine.")],
+    corpus: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Its block in params.yaml, if not called as the folder."),
+    ] = None,
+    probe: Annotated[
+        bool, typer.Option("--probe/--no-probe", help="Open each clip, or only read the table.")
+    ] = True,
+    problems: Annotated[
+        int, typer.Option(min=0, metavar="N", help="How many problems to list, the worst first.")
+    ] = 10,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print everything for other programs.")
+    ] = False,
+) -> None:
+    """Say what a corpus holds and what is wrong with it, before anything is extracted.
+
+    Ends with status 1 if `dvc repro` would stop; warnings alone are 0.
+
+    Example: mitfrnet validate raw/mine --problems 50
+    """
+    from rich.console import Console
+
+    from mitfrnet.corpus.ingest import IngestParams
+    from mitfrnet.params import load_params
+    from mitfrnet.validate.block import load_block
+    from mitfrnet.validate.report import check_corpus, to_json
+    from mitfrnet.validate.terminal import render
+    from mitfrnet.workers import RunParams
+
+    block = load_block(folder, corpus)
+    ingest = load_params(IngestParams, section="ingest")
+    run = load_params(RunParams, section="run")
+    report = check_corpus(folder, block, ingest, run if probe else None)
+    if as_json:
+        print(to_json(report))
+    else:
+        if isinstance(sys.stdout, TextIOWrapper):  # whose encoding may lack what a corpus has
+            sys.stdout.reconfigure(errors="backslashreplace")
+        console = Console(highlight=False)
+        for part in render(report, problems):
+            console.print(part)
+    if report.errors:
+        raise typer.Exit(1)
+
+
+@app.command("import-mmsa")
+def import_mmsa(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Such as unaligned_50.pkl.")],
+    corpus: Annotated[str, typer.Option(metavar="NAME", help="It becomes the corpus raw/NAME.")],
+    language: Annotated[str, typer.Option(help="Of the transcripts, an ISO 639 code.")] = "en",
+    scale: Annotated[
+        str, typer.Option(help="Of the labels: mosi ([-3, 3]) or sims ([-1, 1]).")
+    ] = "mosi",
+    classes: Annotated[
+        str | None,
+        typer.Option(metavar="NAMES", help="Of class labels, by index: negative,neutral,positive."),
+    ] = None,
+    text_encoder: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ENCODER",
+            help="Whose vocabulary the token ids are from. Default: bert-base-uncased for en, "
+            "bert-base-chinese for zh; embedded has the vocabulary of the former.",
+        ),
+    ] = None,
+) -> None:
+    """Make a corpus of a feature file of MMSA or MMSA-FET, without any video.
+
+    What the pickle holds is read as data: nothing in it is run. `dvc repro` then goes on as for
+    clips, once the printed block stands in params.yaml and NAME in its grid.
+
+    Example: mitfrnet import-mmsa unaligned_39.pkl --corpus sims --language zh --scale sims
+    """
+    _let_threads_sleep()
+    from mitfrnet.corpus.params import CorpusParams
+    from mitfrnet.mmsa import import_corpus
+    from mitfrnet.params import check_name, parse_params
+
+    block: dict[str, object] = {"layout": "features", "language": language}
+    if classes is None:
+        block["scale"] = scale
+    else:
+        names = [name.strip() for name in classes.split(",")]
+        block |= {"task": "classification", "classes": names}
+    parsed = parse_params(CorpusParams, block, where="import-mmsa")
+    assert parsed.resolved_scale is not None  # the layout has labels
+    name = check_name(corpus, "--corpus")
+    summary = import_corpus(
+        file,
+        Path("raw") / name,
+        language=language,
+        scale=parsed.resolved_scale,
+        text_encoder=text_encoder,
+    )
+    print(*summary.lines(), sep="\n")
+
+
+@app.command("export-mmsa")
+def export_mmsa(
+    corpus: Annotated[str, typer.Argument(metavar="CORPUS", help="One whose tensors are made.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The pickle to write.")],
+) -> None:
+    """Write the features of a corpus as the file that MMSA trains on.
+
+    Aligned if the tensors are (`tensors.align`), else unaligned.
+
+    Example: mitfrnet export-mmsa sample sample.pkl
+    """
+    from mitfrnet.mmsa import write
+    from mitfrnet.params import check_name
+
+    write(Path("data") / check_name(corpus, "CORPUS"), file)
+    print(f"{file}: {file.stat().st_size / 2**20:.1f} MiB, for MMSA's featurePath")
+
+
+def _let_threads_sleep() -> None:
+    """As the stages do, before torch loads (benchmarks/NOTES.md, Threads that spin)."""
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 import subprocess
 import sys
 from importlib.metadata import version
@@ -10,9 +11,11 @@ import yaml
 from typer.testing import CliRunner
 
 from mitfrnet.cli import PublishedCorpus, app, main
-from mitfrnet.errors import CorpusError
+from mitfrnet.errors import CorpusError, ParamsError
 from mitfrnet.presets import read_preset
 from mitfrnet.report.compare import CORPORA, read_published
+from tests.clips import write_small_corpus
+from tests.defects import BLOCK, INGEST, write_defects
 
 ROOT = Path(__file__).parents[1]
 
@@ -35,7 +38,7 @@ def run_of_one_cell(tmp_path, monkeypatch):
 def test_help_names_the_commands():
     result = invoke("--help")
     assert result.exit_code == 0
-    for command in ("compare", "preset"):
+    for command in ("compare", "preset", "validate"):
         assert command in result.stdout
         assert invoke(command, "--help").exit_code == 0
     assert "--install-completion" not in result.stdout
@@ -147,3 +150,93 @@ def test_preset_is_written_and_its_changes_shown(tmp_path, monkeypatch):
     assert comments.startswith("Comments are still those of the file: `mitfrnet preset study`")
     again = invoke("preset", "study", "--write")
     assert again.stdout == "params.yaml: 0 values changed\n"
+
+
+@pytest.fixture
+def corpora(tmp_path, monkeypatch):
+    """A folder with `params.yaml`, raw/defects and raw/mine."""
+    monkeypatch.chdir(tmp_path)
+    write_defects(tmp_path / "raw" / "defects")
+    write_small_corpus(tmp_path / "raw" / "mine")
+    mine = {"layout": "mmsa", "language": "en", "scale": "mosi"}
+    params = {
+        "run": {"workers": 2, "timeout_seconds": 60},
+        "ingest": INGEST,
+        "corpora": {"defects": BLOCK, "mine": mine},
+    }
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+
+
+def test_validate_tells_the_worst_and_ends_with_1(corpora):
+    result = invoke("validate", "raw/defects")
+    assert result.exit_code == 1
+    told = " ".join(result.stdout.split())
+    assert "error raw/defects/clips.csv:24: label is 7, out of scale" in told
+    assert "error raw/defects/clips.csv:25: split is '[red]dev'" in told
+    assert "gone/1.*: no file" in told
+    assert "and 14 more: one class: 2; " in told
+    assert "\x1b" not in result.stdout
+
+
+def test_validate_lists_as_many_problems_as_asked(corpora):
+    every = " ".join(invoke("validate", "raw/defects", "--problems", "99").stdout.split())
+    assert "\\x1b[7;1~" in every
+    assert " more:" not in every
+    none = invoke("validate", "raw/defects", "--problems", "0").stdout
+    assert "and 24 more:" in none
+    assert "gone/1" not in none
+
+
+def test_warnings_alone_end_with_0(corpora):
+    result = invoke("validate", "raw/mine/")
+    assert result.exit_code == 0, result.output
+    assert "0 errors, 2 warnings" in result.stdout  # one clip in valid, one in test
+
+
+def test_json_stands_alone_on_stdout(corpora):
+    result = invoke("validate", "raw/defects", "--json")
+    assert result.exit_code == 1
+    found = json.loads(result.stdout)
+    assert (found["clips"], found["errors"], found["warnings"]) == (21, 6, 18)
+    assert "probe" in result.stderr
+
+
+def test_without_probing_no_clip_is_opened(corpora):
+    result = invoke("validate", "raw/defects", "--no-probe", "--json")
+    found = json.loads(result.stdout)
+    assert not found["probed"]
+    assert found["missing"]["visual"] == {"no_file": 1}
+    assert result.stderr == ""
+
+
+def test_another_block_is_named(corpora, tmp_path):
+    (tmp_path / "raw" / "mine").rename(tmp_path / "elsewhere")
+    assert invoke("validate", "elsewhere", "--corpus", "mine").exit_code == 0
+    with pytest.raises(ParamsError, match=r"corpora.elsewhere: no such block.*layout: mmsa"):
+        main_raising("validate", "elsewhere")
+
+
+def main_raising(*argv):
+    raise invoke(*argv).exception
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_any_terminal_can_show_any_corpus(corpora, encoding):
+    run = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "mitfrnet.cli",
+            "validate",
+            "raw/defects",
+            "--no-probe",
+            "--problems=99",
+        ],
+        capture_output=True,
+        env=os.environ | {"PYTHONIOENCODING": encoding, "PYTHONPATH": str(ROOT)},
+    )
+    assert run.returncode == 1
+    assert run.stderr == b""
+    told = " ".join(run.stdout.decode(encoding).split())
+    dots = "…" if encoding == "utf-8" else r"\u2026"
+    assert rf"transcript '?! {dots} \x1b[7;1~'" in told

@@ -1,0 +1,93 @@
+"""What a corpus holds, in numbers."""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from mitfrnet.corpus.clips import LabelledClip
+from mitfrnet.corpus.ingest import ProbedClip
+from mitfrnet.corpus.manifest import utterance_duration_s
+from mitfrnet.metrics import ClassScale, LabelScale, Scale
+
+# Of a histogram of scores, at most.
+_BARS = 11
+
+
+def counts(values: Iterable[str | None]) -> dict[str, int]:
+    """Return how often each value occurs, the most frequent first, `None` left out."""
+    found = Counter(value for value in values if value is not None)
+    return dict(sorted(found.items(), key=lambda pair: (-pair[1], pair[0])))
+
+
+def duration_s(clip: LabelledClip, found: ProbedClip) -> float:
+    """Return how long an utterance lasts, in seconds; 0 where nobody knows."""
+    return utterance_duration_s(
+        {"start_s": clip.start_s, "end_s": clip.end_s, "duration_s": found.probe.duration_s}
+    )
+
+
+def size_of(folder: Path, clips: Iterable[LabelledClip]) -> int:
+    """Return the bytes of all media, or of the tables that stand in place of them."""
+    paths = {folder / clip.path for clip in clips if clip.path is not None}
+    total = 0
+    for path in paths or folder.glob("*.parquet"):
+        try:
+            total += path.stat().st_size
+        except OSError:  # of which the probe gives the reason
+            continue
+    return total
+
+
+@cache
+def script_of_letter(letter: str) -> str:
+    """Return the script of a letter by its Unicode name, e.g. `Latin`, `Han`; empty: unknown."""
+    name = unicodedata.name(letter, "").replace("-", " ").split(" ")[0]
+    return "Han" if name == "CJK" else name.capitalize()
+
+
+def script_of(text: str) -> str | None:
+    """Return the script of most letters of a text; None where it has no letters."""
+    letters = Counter(script_of_letter(c) for c in text if c.isalpha())
+    return max(letters, key=lambda name: (letters[name], name), default=None)
+
+
+def videos_on_two_sides(clips: Iterable[LabelledClip]) -> dict[str, list[LabelledClip]]:
+    """Return the clips of each video that has some in more than one split."""
+    by_video: dict[str, list[LabelledClip]] = {}
+    for clip in clips:
+        by_video.setdefault(clip.video_id, []).append(clip)
+    return {video: of for video, of in by_video.items() if len({c.split for c in of}) > 1}
+
+
+def kinds_of(labels: Sequence[float], scale: LabelScale) -> dict[str, int]:
+    """Return how many labels there are of each class, or on each side of the neutral point."""
+    if isinstance(scale, ClassScale):
+        return {name: labels.count(i) for i, name in enumerate(scale.classes)}
+    neutral = scale.neutral_point
+    return {
+        "negative": sum(label < neutral for label in labels),
+        "neutral": sum(label == neutral for label in labels),
+        "positive": sum(label > neutral for label in labels),
+    }
+
+
+def histogram(labels: Sequence[float], scale: LabelScale) -> dict[str, int]:
+    """Return how many labels there are of each class, or nearest to each of some round values."""
+    if isinstance(scale, ClassScale):
+        return kinds_of(labels, scale)
+    step = _step(scale)
+    bars = np.arange(scale.low, scale.high + step / 2, step)
+    nearest = np.floor((np.array(labels) - scale.low) / step + 0.5 + 1e-9).astype(int)
+    found = np.bincount(np.minimum(nearest, len(bars) - 1), minlength=len(bars))
+    return {f"{bar:g}": int(n) for bar, n in zip(bars.round(9) + 0.0, found, strict=True)}
+
+
+def _step(scale: Scale) -> float:
+    """Return the least of 1, 2, 5 times a power of ten with which there are few enough bars."""
+    least = (scale.high - scale.low) / (_BARS - 1) * (1 - 1e-9)
+    power = 10 ** np.floor(np.log10(least))
+    return float(next(n * power for n in (1, 2, 5, 10) if n * power >= least))

@@ -1,0 +1,70 @@
+import pytest
+
+from mitfrnet.corpus.clips import LabelledClip
+from mitfrnet.corpus.ingest import ProbedClip
+from mitfrnet.media import unprobed
+from mitfrnet.metrics import ClassScale, Scale, parse_scale
+from mitfrnet.validate import figures
+
+
+@pytest.mark.parametrize(
+    ("text", "script"),
+    [
+        ("words", "Latin"),
+        ("Ελλάδα and", "Greek"),
+        ("сегодня", "Cyrillic"),
+        ("今天天气", "Han"),
+        ("こんにちは世界", "Hiragana"),
+        ("コーヒー", "Katakana"),
+        ("안녕", "Hangul"),
+        ("12 ?! \x1b 😀", None),
+        ("", None),
+    ],
+)
+def test_the_script_is_that_of_most_letters(text, script):
+    assert figures.script_of(text) == script
+
+
+def test_scores_of_mosi_are_counted_by_the_nearest_whole_number():
+    """-2.6 is nearest to -3; -0.4, 0 and 0.4 to 0; 0.5 is counted upwards; 3 is the last bar."""
+    found = figures.histogram([-2.6, -0.4, 0, 0.4, 0.5, 3], parse_scale("mosi"))
+    assert found == {"-3": 1, "-2": 0, "-1": 0, "0": 3, "1": 1, "2": 0, "3": 1}
+
+
+def test_scores_of_sims_are_counted_by_their_own_steps():
+    found = figures.histogram([-1, -0.8, -0.2, 0, 0.2, 0.6, 0.6, 1], parse_scale("sims"))
+    assert " ".join(found) == "-1 -0.8 -0.6 -0.4 -0.2 0 0.2 0.4 0.6 0.8 1"
+    assert list(found.values()) == [1, 1, 0, 0, 1, 1, 1, 0, 2, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "first", "bars"),
+    [(1, 5, ["1", "1.5"], 9), (0, 100, ["0", "10"], 11), (0.5, 3.2, ["0.5", "1"], 6)],
+)
+def test_bars_are_round_and_few_whatever_the_scale(low, high, first, bars):
+    scale = Scale(low=low, high=high, neutral=2, neutral_is="positive", clip=True, cuts={})
+    found = figures.histogram([low, high], scale)
+    assert list(found)[:2] == first
+    assert len(found) == bars
+    assert sum(found.values()) == 2
+
+
+def test_classes_are_counted_by_name_also_where_there_are_none():
+    scale = ClassScale(classes=("anger", "joy", "fear"))
+    assert figures.histogram([1.0, 1.0, 0.0], scale) == {"anger": 1, "joy": 2, "fear": 0}
+
+
+def test_an_utterance_lasts_as_long_as_is_known():
+    of = ProbedClip(None, unprobed())
+    segment = LabelledClip("t:1", "v", "1", start_s=1.5, end_s=4)
+    assert figures.duration_s(segment, of) == 2.5
+    assert figures.duration_s(LabelledClip("t:1", "v", "1"), of) == 0
+
+
+def test_the_size_is_that_of_each_file_once(tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"123")
+    (tmp_path / "b.parquet").write_bytes(b"12345")
+    segments = [LabelledClip(f"t:{i}", "v", str(i), path="a.mp4") for i in range(3)]
+    gone = LabelledClip("t:9", "w", "1", path="c.mp4")
+    assert figures.size_of(tmp_path, [*segments, gone]) == 3
+    assert figures.size_of(tmp_path, [LabelledClip("t:1", "v", "1", digest="0")]) == 5
