@@ -4,9 +4,9 @@ import argparse
 from pathlib import Path
 
 from mitfrnet.corpus.manifest import read_manifest
-from mitfrnet.features.run import extract_corpus, params_type
+from mitfrnet.features.run import extract_corpus, extractor_params
 from mitfrnet.modalities import MODALITIES
-from mitfrnet.params import load_params
+from mitfrnet.params import PARAMS_FILE, load_params, read_section
 from mitfrnet.workers import RunParams
 from pipeline import run_stage
 
@@ -20,7 +20,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args(argv)
 
-    params = load_params(params_type(args.modality), section=f"extract.{args.modality}")
+    section = f"extract.{args.modality}"
+    where = f"{PARAMS_FILE}: {section}"
+    params = extractor_params(args.modality, read_section(section), where=where)
     run = load_params(RunParams, section="run")
     manifest = read_manifest(args.manifest)
     extracted = extract_corpus(args.modality, manifest, args.raw, args.out, params, run)

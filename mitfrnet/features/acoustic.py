@@ -1,8 +1,8 @@
 """Sound features of MMSA and CH-SIMS: zero-crossing rate, MFCC and chroma-CQT, 33 columns.
 
-The recipe is that of Yu et al., CH-SIMS (ACL 2020), as MMSA's published preprocessing has it:
-librosa, hop 512, columns in this order, MFCC with HTK's mel scale. They read the sound at
-22050 Hz; `sample_rate_hz` says what is used here.
+The features are those of Yu et al., CH-SIMS (ACL 2020), as MMSA's published preprocessing has
+them: librosa, hop 512, columns in this order, MFCC with HTK's mel scale. They read the sound at
+22050 Hz, others at other rates: see `RECIPES`.
 """
 
 from importlib.metadata import version as installed_version
@@ -43,6 +43,29 @@ class AcousticParams(StageParams):
         if 36 % self.n_chroma:
             raise ValueError(f"n_chroma is {self.n_chroma}, must divide 36, the bins an octave")
         return self
+
+
+# For `extract.acoustic`, by name; docs/extractors.md says where they come from.
+RECIPES = {
+    "ch_sims": AcousticParams(
+        sample_rate_hz=22050,
+        hop_length=512,
+        n_fft=2048,
+        n_mels=128,
+        n_mfcc=20,
+        htk=True,
+        n_chroma=12,
+    ),
+    "paper": AcousticParams(
+        sample_rate_hz=16000,
+        hop_length=512,
+        n_fft=2048,
+        n_mels=128,
+        n_mfcc=20,
+        htk=True,
+        n_chroma=12,
+    ),
+}
 
 
 class AcousticExtractor:

@@ -1,7 +1,8 @@
 """What every extractor takes and returns: a clip in, an array and its step times out.
 
 `mitfrnet/features/<modality>.py` holds one extractor each: a type `<Modality>Params` for its
-section of `params.yaml`, and a class `<Modality>Extractor` that fulfils `Extractor`.
+section of `params.yaml`, and a class `<Modality>Extractor` that fulfils `Extractor`. Other
+packages may bring more: `mitfrnet/features/installed.py`.
 """
 
 from dataclasses import dataclass, field
@@ -39,7 +40,7 @@ class Features:
         values: float32, (steps, dim); NaN in the rows of undetected steps, finite elsewhere.
         detected: bool, (steps,); False where the source shows nothing, e.g. no face.
         start_s: float32, (steps,); when each step starts, in seconds from the utterance's
-            start; NaN where that is unknown (tokens without word times).
+            start, never decreasing; NaN where that is unknown (tokens without word times).
         columns: further per-step columns by name, (steps,).
         reason: why the modality counts as missing although it has steps, e.g. `no_face`.
     """

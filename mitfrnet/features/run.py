@@ -6,19 +6,26 @@ is done, so a killed run loses at most the shards in hand.
 
 import importlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from filelock import FileLock, Timeout
 
 from mitfrnet.corpus.manifest import input_digest, manifest_settings
-from mitfrnet.errors import FeatureError, MediaError
+from mitfrnet.errors import FeatureError, MediaError, ParamsError
 from mitfrnet.features.extractor import Clip, Extractor, Features
+from mitfrnet.features.installed import (
+    InstalledExtractor,
+    InstalledParams,
+    extractor_names,
+    installed_params,
+)
 from mitfrnet.features.store import (
     Digests,
     Row,
@@ -29,7 +36,7 @@ from mitfrnet.features.store import (
     shard_of,
 )
 from mitfrnet.media import MediaLimits
-from mitfrnet.params import StageParams
+from mitfrnet.params import StageParams, parse_params
 from mitfrnet.workers import RunParams, WorkerFailure, supervised_map, track
 
 # Features, and the reason why the modality is missing; where no face is ever found, both.
@@ -48,10 +55,35 @@ class _Wanted:
     reason: str | None
 
 
-def params_type(modality: str) -> type[StageParams]:
-    """Return the type of the section `extract.<modality>`."""
+def extractor_params(modality: str, section: Any, *, where: str) -> StageParams:
+    """Return what a section `extract.<modality>` says.
+
+    Args:
+        modality: which one.
+        section: settings one by one; or, but for text, the name of a recipe or of an installed
+            extractor, or such an extractor's settings with its name under `extractor`.
+        where: opens the error's line.
+
+    Raises:
+        ParamsError: a setting is wrong, or there is nothing of that name.
+        FeatureError: an installed extractor cannot be loaded.
+    """
     module = importlib.import_module(f"mitfrnet.features.{modality}")
-    return getattr(module, f"{modality.title()}Params")
+    if modality != "text":  # which is encoded again whenever words are hidden
+        if isinstance(section, str):
+            if section in module.RECIPES:
+                return module.RECIPES[section]
+            names = extractor_names()
+            if section not in names:
+                raise ParamsError(
+                    f"{where}: no recipe or installed extractor is called {section!r} (expected "
+                    f"{', '.join([*module.RECIPES, *names])}, or settings one by one)"
+                )
+            section = {"extractor": section}
+        if isinstance(section, dict) and "extractor" in section:
+            settings = {key: value for key, value in section.items() if key != "extractor"}
+            return installed_params(modality, section["extractor"], settings, where=where)
+    return parse_params(getattr(module, f"{modality.title()}Params"), section, where=where)
 
 
 def build_extractor(modality: str, params: StageParams, settings: dict[str, Any]) -> Extractor:
@@ -60,16 +92,23 @@ def build_extractor(modality: str, params: StageParams, settings: dict[str, Any]
     Args:
         modality: which one.
         params: its section of `params.yaml`.
-        settings: of the corpus, from its manifest.
+        settings: of the corpus, from its manifest; where its features were imported, they
+            decide, and not `params`.
 
     Raises:
-        FeatureError: a model it needs is not there.
+        FeatureError: a model it needs is not there, or an installed extractor is of no use.
     """
+    if settings.get("stored"):
+        from mitfrnet.features.stored import StoredExtractor  # no other corpus needs it
+
+        return StoredExtractor(modality, settings["stored"][modality])
+    if isinstance(params, InstalledParams):
+        return InstalledExtractor(params, MediaLimits(**settings["limits"]))
     module = importlib.import_module(f"mitfrnet.features.{modality}")
     kind = getattr(module, f"{modality.title()}Extractor")
     if modality == "text":
-        encoder = settings["text_encoder"]
-        return kind(params.model_copy(update={"encoder": encoder}) if encoder else params)
+        encoder = module.encoder_for(params, settings["language"], settings["text_encoder"])
+        return kind(params, encoder)
     return kind(params, MediaLimits(**settings["limits"]))
 
 
@@ -199,6 +238,7 @@ def _alone_in(folder: Path) -> Iterator[None]:
 
 
 def _wanted(modality: str, manifest: pa.Table, raw: Path) -> Iterator[_Wanted]:
+    stored = manifest_settings(manifest).get("stored") is not None
     for row in manifest.to_pylist():
         yield _Wanted(
             clip=Clip(
@@ -208,7 +248,7 @@ def _wanted(modality: str, manifest: pa.Table, raw: Path) -> Iterator[_Wanted]:
                 end_s=row["end_s"],
                 transcript=row["transcript"],
             ),
-            input_digest=input_digest(row, modality),
+            input_digest=input_digest(row, modality, stored=stored),
             reason=row[f"{modality}_reason"],
         )
 
@@ -224,19 +264,75 @@ def _worker(
     modality: str, params: StageParams, settings: dict[str, Any]
 ) -> Callable[[list[Clip]], list[Extracted]]:
     """Build the extractor in a worker process and return what is applied to each batch."""
-    return partial(_extract_batch, build_extractor(modality, params, settings))
+    name = params.extractor if isinstance(params, InstalledParams) else modality
+    return partial(_extract_batch, name, build_extractor(modality, params, settings))
 
 
-def _extract_batch(extractor: Extractor, clips: list[Clip]) -> list[Extracted]:
-    """Return what each clip has of the modality."""
+def _extract_batch(name: str, extractor: Extractor, clips: list[Clip]) -> list[Extracted]:
+    """Return what each clip has of the modality; `name` is that of the extractor in errors."""
     if hasattr(extractor, "extract_batch"):
-        return [(f, f.reason) for f in extractor.extract_batch(clips)]
+        features = extractor.extract_batch(clips)
+        for clip, one in zip(clips, features, strict=True):
+            check_features(one, extractor, where=f"{clip.utterance_id}: extractor {name!r}")
+        return [(one, one.reason) for one in features]
     results: list[Extracted] = []
     for clip in clips:
         try:
-            features = extractor.extract(clip)
+            one = extractor.extract(clip)
         except MediaError as error:
             results.append((None, str(error)))
         else:
-            results.append((features, features.reason))
+            check_features(one, extractor, where=f"{clip.utterance_id}: extractor {name!r}")
+            results.append((one, one.reason))
     return results
+
+
+def check_features(features: Features, extractor: Extractor, *, where: str) -> None:
+    """Raise unless `features` keep what `Features` and `extractor` promise.
+
+    Raises:
+        FeatureError: they do not; the line opens with `where`.
+    """
+    if not isinstance(features, Features):
+        raise FeatureError(f"{where} returned {type(features).__name__} (expected Features)")
+    if features.columns.keys() != extractor.columns.keys():
+        raise FeatureError(
+            f"{where}: columns are {list(features.columns)} (expected {list(extractor.columns)})"
+        )
+    values, detected, start_s = features.values, features.detected, features.start_s
+    steps: Any = len(values) if isinstance(values, np.ndarray) and values.ndim == 2 else "steps"
+    arrays = [
+        ("values", values, np.float32, (steps, len(extractor.feature_names))),
+        ("detected", detected, np.bool_, (steps,)),
+        ("start_s", start_s, np.float32, (steps,)),
+        *(
+            (name, features.columns[name], kind, (steps,))
+            for name, kind in extractor.columns.items()
+        ),
+    ]
+    for name, array, kind, shape in arrays:
+        if not isinstance(array, np.ndarray) or array.dtype != kind or array.shape != shape:
+            found = type(array).__name__
+            if isinstance(array, np.ndarray):
+                found = _kind_and_shape(array.dtype, array.shape)
+            expected = _kind_and_shape(np.dtype(kind), shape)
+            raise FeatureError(f"{where}: {name} is {found} (expected {expected})")
+
+    wrong = np.where(detected[:, None], ~np.isfinite(values), ~np.isnan(values))
+    if wrong.any():
+        step, column = np.argwhere(wrong)[0]
+        right = "a finite number" if detected[step] else "NaN, as nothing is detected there"
+        raise FeatureError(
+            f"{where}: {extractor.feature_names[column]} is {values[step, column]} at step {step} "
+            f"(expected {right})"
+        )
+    if np.isinf(start_s).any() or (np.diff(start_s) < 0).any():
+        raise FeatureError(
+            f"{where}: start_s decreases or is infinite (expected seconds from the utterance's "
+            "start, or NaN where they are unknown)"
+        )
+
+
+def _kind_and_shape(kind: np.dtype[Any], shape: Sequence[Any]) -> str:
+    """Return e.g. `float32[5, 2]`."""
+    return f"{kind}[{', '.join(map(str, shape))}]"

@@ -1,20 +1,21 @@
 """Text features: the last hidden state of a BERT-type encoder at every token."""
 
-import hashlib
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
 import transformers
 from pydantic import Field
 
+from mitfrnet.errors import ParamsError
 from mitfrnet.features.extractor import Clip, Features
 from mitfrnet.models.text_encoder import (
     TextEncoder,
     encoder_config,
     load_tokenizer,
+    vocabulary_digest,
     weights_digest,
 )
 from mitfrnet.params import StageParams
@@ -25,10 +26,31 @@ VERSION = "1"
 class TextParams(StageParams):
     """Section `extract.text`."""
 
-    encoder: str = Field(min_length=1)  # `embedded`, a hub name, or a local folder
+    # By language of the corpus: `embedded`, a hub name, or a local folder.
+    encoders: dict[str, Annotated[str, Field(min_length=1)]] = Field(min_length=1)
     max_tokens: int = Field(ge=3)  # longer transcripts are cut, [CLS] and [SEP] kept
     batch_size: int = Field(gt=0)  # 1 gives the same bytes whatever the history
     device: Literal["cpu", "cuda"]
+
+
+def encoder_for(params: TextParams, language: str, named: str | None) -> str:
+    """Return the encoder of a corpus.
+
+    Args:
+        params: encoders by language.
+        language: of the corpus.
+        named: what its block calls for in their place, if anything.
+
+    Raises:
+        ParamsError: there is none for its language.
+    """
+    if named is None and language not in params.encoders:
+        raise ParamsError(
+            f"params.yaml: extract.text.encoders: none for language {language!r} (found: "
+            f"{', '.join(params.encoders)}; add one, such as "
+            f"{language}: bert-base-multilingual-cased, or set text_encoder of the corpus)"
+        )
+    return named or params.encoders[language]
 
 
 class TextExtractor:
@@ -37,6 +59,10 @@ class TextExtractor:
     The first and last token are the encoder's specials, [CLS] and [SEP]. Tokens have no times
     of their own. Further columns: `input_ids`; `special`; `char_start` and `char_end`, the
     token's place in the transcript (both 0 for specials).
+
+    Args:
+        params: how much of a transcript is read, and how.
+        encoder: which encoder: `embedded`, a hub name, or a local folder.
 
     Raises:
         FeatureError: there is no encoder of that name.
@@ -50,19 +76,18 @@ class TextExtractor:
         "char_end": np.int32,
     }
 
-    def __init__(self, params: TextParams) -> None:
+    def __init__(self, params: TextParams, encoder: str) -> None:
         self.batch_size = params.batch_size
-        self._params = params
-        config = encoder_config(params.encoder)
-        self._tokenizer = load_tokenizer(params.encoder)
+        self._name, self._device = encoder, params.device
+        config = encoder_config(encoder)
+        self._tokenizer = load_tokenizer(encoder)
         self._max_tokens = min(params.max_tokens, config.max_position_embeddings)
         self.feature_names = [f"text_{i:04d}" for i in range(config.hidden_size)]
         self.units = ["1"] * config.hidden_size
-        vocabulary = sorted(self._tokenizer.get_vocab().items(), key=lambda item: item[1])
         self.identity: dict[str, Any] = {
-            "encoder": params.encoder,
-            "weights": weights_digest(params.encoder),
-            "vocabulary": hashlib.sha256(repr(vocabulary).encode()).hexdigest()[:32],
+            "encoder": encoder,
+            "weights": weights_digest(encoder),
+            "vocabulary": vocabulary_digest(self._tokenizer),
             "unknown_id": self._tokenizer.unk_token_id,
             "max_tokens": self._max_tokens,
             "batch_size": params.batch_size,
@@ -73,7 +98,7 @@ class TextExtractor:
 
     @cached_property
     def _encoder(self) -> TextEncoder:
-        return TextEncoder(self._params.encoder).to(self._params.device)
+        return TextEncoder(self._name).to(self._device)
 
     def extract(self, clip: Clip) -> Features:
         """Return the features of one transcript."""

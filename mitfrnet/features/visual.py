@@ -2,9 +2,10 @@
 
 MediaPipe finds 478 landmarks of one face per frame (Kartynnik et al., Real-time Facial Surface
 Geometry from Monocular Video on Mobile GPUs, 2019; irises: Ablavatski et al., 2020). Raw image
-coordinates say mostly where the head is. So all but the head pose is measured in the head's
-own frame: x to the image's right, y up, z towards the camera, origin midway between the eyes,
-the head turned back to face the camera, and the distance between the eyes (`iod`) as unit.
+coordinates, the group `landmarks_image`, say mostly where the head is. So all else but the head
+pose is measured in the head's own frame: x to the image's right, y up, z towards the camera,
+origin midway between the eyes, the head turned back to face the camera, and the distance
+between the eyes (`iod`) as unit.
 Left and right are the person's own: the right eye is on the left of the image.
 """
 
@@ -36,7 +37,13 @@ from mitfrnet.params import StageParams
 VERSION = "1"
 
 Group = Literal[
-    "head_pose", "gaze", "eye_mouth", "landmarks", "landmarks_full", "blendshapes"
+    "head_pose",
+    "gaze",
+    "eye_mouth",
+    "landmarks",
+    "landmarks_full",
+    "landmarks_image",
+    "blendshapes",
 ]  # described at `_columns`
 Array = NDArray[np.float64]
 
@@ -127,6 +134,18 @@ class VisualParams(StageParams):
         return self
 
 
+# For `extract.visual`, by name; docs/extractors.md says where they come from.
+RECIPES = {
+    "mmsa_fet": VisualParams(
+        fps=25,
+        backend="face_mesh",
+        groups=["landmarks_image"],
+        min_detection_confidence=0.35,
+        max_side=None,
+    ),
+}
+
+
 class VisualExtractor:
     """Turns the picture of a clip into (steps, columns of the chosen groups) features.
 
@@ -205,7 +224,9 @@ class _Face:
     """One face in one frame.
 
     Attributes:
-        points: landmarks in pixels, (478, 3): x to the right, y down, z away from the camera.
+        fractions: landmarks as MediaPipe gives them, (478, 3): x to the right over the frame's
+            width, y down over its height, z away from the camera on the scale of x.
+        points: the same in pixels.
         size: width and height of the frame.
         blendshapes: (52,) in [0, 1]; None from backend `face_mesh`.
     """
@@ -213,9 +234,8 @@ class _Face:
     def __init__(self, landmarks: Any, frame: Frame, blendshapes: list[float] | None) -> None:
         height, width, _ = frame.shape
         self.size = (width, height)
-        # MediaPipe gives fractions of the width and height; depth is on the scale of x.
-        scale = np.array([width, height, width], float)
-        self.points: Array = scale * [(point.x, point.y, point.z) for point in landmarks]
+        self.fractions: Array = np.array([(point.x, point.y, point.z) for point in landmarks])
+        self.points = self.fractions * (width, height, width)
         self.blendshapes = blendshapes
 
 
@@ -386,6 +406,9 @@ def _columns(groups: list[Group]) -> tuple[list[str], list[str]]:
       nose to upper lip and from lower lip to chin.
     - `landmarks`: x, y, z of 48 points of oval, brows, eyes, nose and lips.
     - `landmarks_full`: x, y, z of all 478.
+    - `landmarks_image`: the same where they lie in the image, x to the right and y down, as
+      fractions of its width and height; z away from the camera, on the scale of x. They tell
+      place, size and turn of the head before its expression.
     - `blendshapes`: MediaPipe's 52 scores after Apple's ARKit; only by `face_landmarker`.
     """
     sides = tuple(_EYES)
@@ -405,6 +428,9 @@ def _columns(groups: list[Group]) -> tuple[list[str], list[str]]:
         ],
         "landmarks": landmark_names(_SUBSET),
         "landmarks_full": landmark_names(range(_NUM_LANDMARKS)),
+        "landmarks_image": [
+            f"landmark_{i:03d}_image_{axis}" for i in range(_NUM_LANDMARKS) for axis in "xyz"
+        ],
         "blendshapes": [f"blendshape_{name}" for name in _BLENDSHAPES],
     }
     units: dict[Group, list[str]] = {
@@ -413,6 +439,7 @@ def _columns(groups: list[Group]) -> tuple[list[str], list[str]]:
         "eye_mouth": ["eye width"] * 2 + ["iod"] * 12,
         "landmarks": ["iod"] * len(names["landmarks"]),
         "landmarks_full": ["iod"] * len(names["landmarks_full"]),
+        "landmarks_image": ["image width", "image height", "image width"] * _NUM_LANDMARKS,
         "blendshapes": ["1"] * len(_BLENDSHAPES),
     }
     return [n for g in groups for n in names[g]], [u for g in groups for u in units[g]]
@@ -433,6 +460,8 @@ def _features(faces: list[_Face], groups: list[Group]) -> Array:
             blocks.append(head[:, _SUBSET].reshape(len(faces), -1))
         elif group == "landmarks_full":
             blocks.append(head.reshape(len(faces), -1))
+        elif group == "landmarks_image":
+            blocks.append(np.stack([face.fractions.ravel() for face in faces]))
         else:
             blocks.append(np.array([face.blendshapes for face in faces]))
     return np.concatenate(blocks, axis=1)

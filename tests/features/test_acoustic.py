@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 
 from mitfrnet.errors import MediaError, ParamsError
-from mitfrnet.features.acoustic import AcousticExtractor, AcousticParams, extract_acoustic
+from mitfrnet.features.acoustic import (
+    RECIPES,
+    AcousticExtractor,
+    AcousticParams,
+    extract_acoustic,
+)
 from mitfrnet.features.extractor import Clip
 from mitfrnet.media import MediaLimits
 from mitfrnet.params import parse_params
@@ -185,6 +190,29 @@ def test_the_sample_rate_sets_how_long_a_step_is():
         params = AcousticParams(**{**VALUES, "sample_rate_hz": rate})
         waveform = tone(440, 0.5 * rate / RATE)
         assert len(extract_acoustic(waveform, params)) == steps
+
+
+def test_recipe_ch_sims_spells_out_what_its_source_leaves_to_librosa():
+    """Their calls, at librosa's default rate, but for the tuning; 4 s need no extension."""
+    import librosa
+
+    params = RECIPES["ch_sims"]
+    assert params.sample_rate_hz == 22050
+    noise = np.random.default_rng(0).normal(0, 0.05, 4 * 22050)
+    waveform = (noise + 0.3 * np.sin(np.arange(4 * 22050) / 20)).astype(np.float32)
+    theirs = np.concatenate(
+        [
+            librosa.feature.zero_crossing_rate(waveform, hop_length=512),
+            librosa.feature.mfcc(y=waveform, sr=22050, hop_length=512, htk=True),
+            librosa.feature.chroma_cqt(y=waveform, sr=22050, hop_length=512, tuning=0.0),
+        ]
+    ).T
+    np.testing.assert_allclose(extract_acoustic(waveform, params), theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_recipe_paper_differs_in_its_rate_alone():
+    changed = RECIPES["ch_sims"].model_copy(update={"sample_rate_hz": 16000})
+    assert RECIPES["paper"] == changed == PARAMS
 
 
 def test_importing_does_not_load_librosa():

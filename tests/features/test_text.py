@@ -2,15 +2,15 @@ import numpy as np
 import pytest
 import torch
 
-from mitfrnet.errors import FeatureError
+from mitfrnet.errors import FeatureError, ParamsError
 from mitfrnet.features.extractor import Clip
-from mitfrnet.features.text import TextExtractor, TextParams
+from mitfrnet.features.text import TextExtractor, TextParams, encoder_for
 from mitfrnet.models import text_encoder
 from mitfrnet.models.text_encoder import TextEncoder, encoder_folder, load_tokenizer
 
 pytestmark = pytest.mark.slow
 
-PARAMS = TextParams(encoder="embedded", max_tokens=64, batch_size=1, device="cpu")
+PARAMS = TextParams(encoders={"en": "embedded"}, max_tokens=64, batch_size=1, device="cpu")
 TRANSCRIPTS = ["what a lovely film", "no", "the food was cold, the waiter colder", "fine"]
 
 
@@ -20,7 +20,7 @@ def clips(transcripts):
 
 @pytest.fixture(scope="module")
 def extractor():
-    return TextExtractor(PARAMS)
+    return TextExtractor(PARAMS, "embedded")
 
 
 def test_tokens_carry_ids_specials_and_places_in_the_transcript(extractor):
@@ -58,7 +58,7 @@ def test_a_transcript_has_the_same_bytes_whatever_came_before(extractor):
 
 
 def test_batches_agree_with_one_at_a_time_to_1e_5(extractor):
-    batched = TextExtractor(PARAMS.model_copy(update={"batch_size": 4}))
+    batched = TextExtractor(PARAMS.model_copy(update={"batch_size": 4}), "embedded")
     pairs = zip(
         extractor.extract_batch(clips(TRANSCRIPTS)),
         batched.extract_batch(clips(TRANSCRIPTS)),
@@ -69,22 +69,22 @@ def test_batches_agree_with_one_at_a_time_to_1e_5(extractor):
 
 
 def test_a_long_transcript_is_cut_and_keeps_its_specials():
-    extractor = TextExtractor(PARAMS.model_copy(update={"max_tokens": 8}))
+    extractor = TextExtractor(PARAMS.model_copy(update={"max_tokens": 8}), "embedded")
     features = extractor.extract(clips(["word " * 5000])[0])
     assert len(features.values) == 8
     assert features.columns["special"].tolist() == [True] + [False] * 6 + [True]
 
 
 def test_other_settings_have_another_identity(extractor):
-    other = TextExtractor(PARAMS.model_copy(update={"max_tokens": 8}))
+    other = TextExtractor(PARAMS.model_copy(update={"max_tokens": 8}), "embedded")
     assert extractor.identity != other.identity
-    assert extractor.identity == TextExtractor(PARAMS).identity
+    assert extractor.identity == TextExtractor(PARAMS, "embedded").identity
 
 
 def test_an_encoder_that_is_nowhere_gives_one_line_with_remedies(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(FeatureError) as error:
-        TextExtractor(PARAMS.model_copy(update={"encoder": "nobody/no-such-model"}))
+        TextExtractor(PARAMS, "nobody/no-such-model")
     message = str(error.value)
     assert "'nobody/no-such-model'" in message
     assert "use 'embedded'" in message
@@ -103,10 +103,8 @@ def test_a_local_folder_is_an_encoder(tmp_path):
     folder = encoder_folder("embedded")
     AutoModel.from_pretrained(folder).save_pretrained(tmp_path)
     AutoTokenizer.from_pretrained(folder).save_pretrained(tmp_path)
-    (ours,) = TextExtractor(PARAMS.model_copy(update={"encoder": str(tmp_path)})).extract_batch(
-        clips(["fine"])
-    )
-    (embedded,) = TextExtractor(PARAMS).extract_batch(clips(["fine"]))
+    (ours,) = TextExtractor(PARAMS, str(tmp_path)).extract_batch(clips(["fine"]))
+    (embedded,) = TextExtractor(PARAMS, "embedded").extract_batch(clips(["fine"]))
     assert np.array_equal(ours.values, embedded.values)
 
 
@@ -114,3 +112,11 @@ def test_encode_gives_each_sequence_its_own_length():
     encoder = TextEncoder("embedded")
     sequences = [torch.tensor([101, 2053, 102]), torch.tensor([101, 102])]
     assert [len(v) for v in encoder.encode(sequences, 2)] == [3, 2]
+
+
+def test_the_language_picks_the_encoder_unless_the_corpus_names_one():
+    params = PARAMS.model_copy(update={"encoders": {"en": "embedded", "zh": "chinese"}})
+    assert encoder_for(params, "zh", None) == "chinese"
+    assert encoder_for(params, "zh", "other") == encoder_for(params, "fr", "other") == "other"
+    with pytest.raises(ParamsError, match=r"encoders: none for language 'fr' \(found: en, zh;"):
+        encoder_for(params, "fr", None)

@@ -5,6 +5,7 @@ import os
 import threading
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -13,8 +14,8 @@ import pytest
 from mitfrnet.errors import FeatureError, MediaError, ParamsError
 from mitfrnet.features import visual
 from mitfrnet.features.extractor import Clip
-from mitfrnet.features.visual import VisualExtractor, VisualParams, find_model
-from mitfrnet.media import MediaLimits
+from mitfrnet.features.visual import RECIPES, VisualExtractor, VisualParams, find_model
+from mitfrnet.media import MediaLimits, iter_frames
 from mitfrnet.params import parse_params
 
 LIMITS = MediaLimits(max_duration_s=60, max_pixels=4_000_000, max_bytes=10**8, max_streams=8)
@@ -326,6 +327,47 @@ def test_faces_of_real_clips(face_mesh, capfd, row):
     assert np.isnan(features.values[~features.detected]).all()
     assert len(features.values) == pytest.approx(10 * float(row["duration_s"]), abs=2)
     assert capfd.readouterr().err == ""
+
+
+def test_landmarks_in_the_image_are_as_mediapipe_gives_them():
+    """Landmark i at (i, 2i, -3i) thousandths, whatever the size of the frame; in its order."""
+    landmarks = [SimpleNamespace(x=i / 1000, y=i / 500, z=-3 * i / 1000) for i in range(478)]
+    faces = [visual._Face(landmarks, np.zeros((h, w, 3)), None) for h, w in [(48, 64), (720, 404)]]
+    names, units = visual._columns(["landmarks_image"])
+    values = visual._features(faces, ["landmarks_image"])
+    assert values.shape == (2, 1434) == (2, len(names))
+    np.testing.assert_array_equal(values[0], values[1])
+    column = dict(zip(names, values[0], strict=True))
+    assert column["landmark_477_image_x"] == 0.477
+    assert column["landmark_477_image_y"] == 0.954
+    assert column["landmark_477_image_z"] == -1.431
+    assert units[:4] == ["image width", "image height", "image width", "image width"]
+
+
+def test_names_of_all_groups_differ():
+    groups = ["head_pose", "gaze", "eye_mouth", "landmarks_full", "landmarks_image", "blendshapes"]
+    names, units = visual._columns(groups)
+    assert len(set(names)) == len(names) == len(units) == 6 + 4 + 14 + 2 * 1434 + 52
+
+
+@needs_clips
+@pytest.mark.slow
+def test_recipe_mmsa_fet_gives_what_its_source_does_but_keeps_frames_without_a_face():
+    """Their calls of MediaPipe, on the same frames of a clip whose face leaves the picture."""
+    from mediapipe.python.solutions.face_mesh import FaceMesh
+
+    clip = real_clip("edge/face_then_none")
+    theirs = []
+    settings = {"min_detection_confidence": 0.35, "min_tracking_confidence": 0.5}
+    with FaceMesh(
+        static_image_mode=False, max_num_faces=1, refine_landmarks=True, **settings
+    ) as mesh:
+        for _, frame in iter_frames(clip.path, fps=25, limits=LIMITS):
+            if faces := mesh.process(frame).multi_face_landmarks:
+                theirs.append([c for p in faces[0].landmark for c in (p.x, p.y, p.z)])
+    features = VisualExtractor(RECIPES["mmsa_fet"], LIMITS).extract(clip)
+    assert len(features.detected) > len(theirs) > 50
+    np.testing.assert_array_equal(features.values[features.detected], np.float32(theirs))
 
 
 @needs_clips

@@ -1,0 +1,74 @@
+"""docs/extractors.md gives the settings of every recipe, and what comes of them."""
+
+import re
+
+import pytest
+import yaml
+
+from mitfrnet.features.acoustic import RECIPES as ACOUSTIC
+from mitfrnet.features.run import build_extractor, extractor_params
+from mitfrnet.features.visual import RECIPES as VISUAL
+from tests.pipeline.running import ROOT
+
+TEXT = (ROOT / "docs" / "extractors.md").read_text(encoding="utf-8")
+RECIPES = {"acoustic": ACOUSTIC, "visual": VISUAL}
+NAMES = [(modality, name) for modality, recipes in RECIPES.items() for name in recipes]
+LIMITS = {"max_duration_s": 60, "max_pixels": 10**6, "max_bytes": 10**8, "max_streams": 8}
+
+
+def tables(first):
+    """Return the tables whose first head is `first`, as lists of rows, the heads among them."""
+    found = []
+    for lines in re.findall(r"(?:^\|.*\n)+", TEXT, re.MULTILINE):
+        rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines.splitlines()]
+        if rows[0][0] == first:
+            found.append([rows[0], *rows[2:]])
+    return found
+
+
+def documented_settings():
+    """Return the settings of each recipe in the tables."""
+    found = {}
+    for heads, *rows in tables("setting"):
+        for column, head in enumerate(heads[1:], start=1):
+            found[head.strip("`")] = {
+                row[0].strip("`"): yaml.safe_load(row[column]) for row in rows
+            }
+    return found
+
+
+def test_every_recipe_is_documented_with_its_settings():
+    code = {name: RECIPES[modality][name].model_dump() for modality, name in NAMES}
+    assert documented_settings() == code
+
+
+def test_what_comes_of_each_recipe():
+    """Columns as built; steps a second from the settings that decide them."""
+    (listed,) = tables("recipe")
+    rows = {tuple(word.strip("`") for word in row[1::-1]): row[2:] for row in listed[1:]}
+    assert set(rows) == set(NAMES)
+    for (modality, name), (columns, rate) in rows.items():
+        params = extractor_params(modality, name, where="here")
+        assert params is RECIPES[modality][name]
+        extractor = build_extractor(modality, params, {"limits": LIMITS})
+        assert len(extractor.feature_names) == int(columns)
+        steps = params.fps if modality == "visual" else params.sample_rate_hz / params.hop_length
+        assert float(rate) == pytest.approx(steps, abs=0.005)
+
+
+def test_the_settings_of_a_recipe_give_its_features():
+    """So that a recipe can be written out, and one value of it changed."""
+    for modality, name in NAMES:
+        written = documented_settings()[name]
+        by_name, one_by_one = (
+            build_extractor(modality, extractor_params(modality, s, where=""), {"limits": LIMITS})
+            for s in (name, written)
+        )
+        assert by_name.identity == one_by_one.identity
+        assert by_name.feature_names == one_by_one.feature_names
+
+
+def test_the_first_example_is_right():
+    example = yaml.safe_load(re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)[0])["extract"]
+    for modality, section in example.items():
+        extractor_params(modality, section, where="docs/extractors.md")
