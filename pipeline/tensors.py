@@ -1,14 +1,17 @@
 """Stage `tensors`: join manifest and features into ragged tensors, one file per split."""
 
 import argparse
+import sys
 from pathlib import Path
 
+from mitfrnet.alignment import TensorParams
 from mitfrnet.assembly import build_tensors, summarise_features
 from mitfrnet.corpus.manifest import read_manifest
 from mitfrnet.data.tensors import write_tensors
 from mitfrnet.features.store import read_features
 from mitfrnet.files import write_json
 from mitfrnet.modalities import MODALITIES
+from mitfrnet.params import load_params
 from pipeline import run_stage
 
 
@@ -21,10 +24,19 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--summary", type=Path, required=True)
     args = parser.parse_args(argv)
 
+    params = load_params(TensorParams, section="tensors")
     manifest = read_manifest(args.manifest)
     features = {m: read_features(args.features / m) for m in MODALITIES}
-    write_tensors(build_tensors(manifest, features), args.out)
-    write_json(summarise_features(features), args.summary)
+    splits = build_tensors(manifest, features, params)
+    summary = summarise_features(manifest, features, splits, params)
+    if spread := summary.get("aligned_by", {}).get("characters"):
+        print(
+            f"warning: {args.manifest}: {spread} of {len(manifest)} utterances have no word times; "
+            "their words are taken as spread evenly over them",
+            file=sys.stderr,
+        )
+    write_tensors(splits, args.out)
+    write_json(summary, args.summary)
 
 
 if __name__ == "__main__":

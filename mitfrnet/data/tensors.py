@@ -40,7 +40,7 @@ class Ragged:
 
     def rows(self, array: NDArray[Any]) -> list[NDArray[Any]]:
         """Return `array`, of which the first axis is steps, cut into utterances."""
-        return np.split(array, self.offsets[1:-1])
+        return np.split(array, self.offsets[1:])[:-1]  # what follows the last is empty
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,13 @@ class SplitTensors:
 
     Attributes:
         ids: utterance ids.
-        label: float32, (utterances,).
+        label: float32, (utterances,); NaN in a corpus without labels.
         modalities: features of each; no steps where a modality is naturally missing.
         token_ids: int32, (steps of text,).
         special: bool, (steps of text,); [CLS] and [SEP].
         metadata: of the corpus: `language`, `scale`, and `features`: of each modality the
-            `version`, `feature_names`, `units`, `identity` and `digest`.
+            `version`, `feature_names`, `units`, `identity` and `digest`; and how sound and face
+            were aligned to the text, `align`, if they were.
     """
 
     ids: list[str]
@@ -118,12 +119,12 @@ def read_steps(folder: Path) -> dict[str, Steps]:
     steps = {}
     for split in SPLITS:
         with _opened(folder / f"{split}.safetensors") as (file, metadata):
-            ends = {m: file.get_tensor(f"{m}.offsets")[1:-1] for m in MODALITIES}
+            ends = {m: file.get_tensor(f"{m}.offsets")[1:] for m in MODALITIES}
             detected, times = (
-                {m: np.split(file.get_tensor(f"{m}.{part}"), ends[m]) for m in MODALITIES}
+                {m: np.split(file.get_tensor(f"{m}.{part}"), ends[m])[:-1] for m in MODALITIES}
                 for part in ("detected", "time_s")
             )
-            special = np.split(file.get_tensor("text.special"), ends["text"])
+            special = np.split(file.get_tensor("text.special"), ends["text"])[:-1]
             steps[split] = Steps(metadata["ids"], detected, special, times)
     return steps
 

@@ -21,7 +21,13 @@ from mitfrnet.errors import FeatureError
 from mitfrnet.files import replacing
 from mitfrnet.missing import Bools
 from mitfrnet.modalities import MODALITIES
-from mitfrnet.models.text_encoder import TextEncoder, best_device, weights_digest
+from mitfrnet.models.text_encoder import (
+    TextEncoder,
+    best_device,
+    load_tokenizer,
+    vocabulary_digest,
+    weights_digest,
+)
 
 # Fewer observed steps than this say too little about a column to scale it by.
 _MIN_STEPS = 32
@@ -108,13 +114,17 @@ def load_encoder(identity: Mapping[str, Any]) -> TextEncoder:
         identity: of the text features, from the tensors' metadata.
 
     Raises:
-        FeatureError: it is not to be had, or its weights are others by now.
+        FeatureError: it is not to be had, or its weights or vocabulary are others by now.
     """
     name = identity["encoder"]
+    again = "(extract again: dvc repro -f extract@<corpus>-text)"
     if weights_digest(name) != identity["weights"]:
         raise FeatureError(
-            f"text encoder {name!r}: other weights than the features were made with "
-            "(extract again: dvc repro -f extract@<corpus>-text)"
+            f"text encoder {name!r}: other weights than the features were made with {again}"
+        )
+    if vocabulary_digest(load_tokenizer(name)) != identity["vocabulary"]:
+        raise FeatureError(
+            f"text encoder {name!r}: another vocabulary than the stored token ids are from {again}"
         )
     return TextEncoder(name)
 

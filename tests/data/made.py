@@ -5,7 +5,7 @@ import numpy as np
 from mitfrnet.data.tensors import Ragged, SplitTensors
 from mitfrnet.metrics import SCALES
 from mitfrnet.missing import MaskParams
-from mitfrnet.models.text_encoder import weights_digest
+from mitfrnet.models.text_encoder import load_tokenizer, vocabulary_digest, weights_digest
 
 DIMS = {"text": 384, "acoustic": 5, "visual": 4}
 
@@ -52,7 +52,12 @@ def make_split(n=12, seed=0, without=()):
     special = np.zeros(len(text.values), dtype=bool)
     full = np.flatnonzero(lengths["text"])
     special[text.offsets[:-1][full]] = special[text.offsets[1:][full] - 1] = True
-    identity = {"encoder": "embedded", "weights": weights_digest("embedded"), "unknown_id": 100}
+    identity = {
+        "encoder": "embedded",
+        "weights": weights_digest("embedded"),
+        "vocabulary": vocabulary_digest(load_tokenizer("embedded")),
+        "unknown_id": 100,
+    }
     features = {m: {"digest": m, "identity": identity if m == "text" else {}} for m in DIMS}
     return SplitTensors(
         ids=[f"v/{i:02d}" for i in range(n)],

@@ -16,6 +16,7 @@ from mitfrnet.data.utterances import (
 from mitfrnet.errors import FeatureError
 from mitfrnet.missing import MaskParams, mask_steps
 from mitfrnet.modalities import MODALITIES
+from mitfrnet.models.text_encoder import weights_digest
 from mitfrnet.params import load_params
 from tests.data.made import DIMS, make_split
 
@@ -165,3 +166,9 @@ def test_nothing_hidden_keeps_the_stored_vectors_and_the_cache_gives_the_same(tm
 def test_an_encoder_of_other_weights_is_refused():
     with pytest.raises(FeatureError, match="other weights than the features"):
         load_encoder({"encoder": "embedded", "weights": "0"})
+
+
+def test_an_encoder_of_another_vocabulary_is_refused():
+    identity = {"encoder": "embedded", "weights": weights_digest("embedded"), "vocabulary": "0"}
+    with pytest.raises(FeatureError, match="another vocabulary than the stored token ids"):
+        load_encoder(identity)
