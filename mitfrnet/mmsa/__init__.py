@@ -1,0 +1,7 @@
+"""Feature files of MMSA and MMSA-FET: read, made into a corpus, and written."""
+
+from mitfrnet.mmsa.importing import ImportSummary, import_corpus
+from mitfrnet.mmsa.reading import MmsaFile, MmsaUtterance, read
+from mitfrnet.mmsa.writing import write
+
+__all__ = ["ImportSummary", "MmsaFile", "MmsaUtterance", "import_corpus", "read", "write"]

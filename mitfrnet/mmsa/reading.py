@@ -1,0 +1,365 @@
+"""Feature files of MMSA and MMSA-FET, read utterance by utterance.
+
+What a file pads is cut off again, and what it cannot have measured becomes an undetected step:
+
+- A row that is zero in every column shows nothing: padding, an interval without a frame, a frame
+  without a face. At the ends it is padding; inside, or within the length that the file states, it
+  is an undetected step.
+- A row with a NaN or an infinity is an undetected step.
+- Padding stands at the end or in front, for each utterance as its content says.
+
+MMSA says audio and vision; here it is acoustic and visual.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mitfrnet.errors import FeatureError
+from mitfrnet.mmsa.columns import Columns, are_ids, listed, shown, video_and_clip
+from mitfrnet.mmsa.unpickling import load
+from mitfrnet.modalities import SPLITS
+
+NAMES = {"acoustic": "audio", "visual": "vision"}
+LETTERS = {"text": "T", "acoustic": "A", "visual": "V"}
+
+
+@dataclass(frozen=True)
+class ModalitySteps:
+    """One modality of one utterance, without padding.
+
+    Attributes:
+        values: float32, (steps, dim); NaN at undetected steps.
+        detected: bool, (steps,).
+        reason: why the modality is missing, and has no steps; None where it is there.
+    """
+
+    values: NDArray[np.float32]
+    detected: NDArray[np.bool_]
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class MmsaUtterance:
+    """One utterance of a file.
+
+    Attributes:
+        video_id, clip_id: an id without `$_$` is both.
+        transcript: may be empty.
+        label: the score; of a file without scores, the index of the class.
+        modality_labels: the same, given to single modalities.
+        token_ids: int32, (tokens,), of the text without padding.
+        text: the file's own vectors of the tokens, (tokens, dim); None: it has none.
+        acoustic, visual: what was measured.
+        notes: what was done to it that an import should tell.
+    """
+
+    video_id: str
+    clip_id: str
+    transcript: str
+    label: float
+    modality_labels: dict[str, float]
+    token_ids: NDArray[np.int32]
+    text: NDArray[np.float32] | None
+    acoustic: ModalitySteps
+    visual: ModalitySteps
+    notes: tuple[str, ...] = ()
+
+    @property
+    def utterance_id(self) -> str:
+        """Return `<video_id>/<clip_id>`."""
+        return f"{self.video_id}/{self.clip_id}"
+
+
+@dataclass(frozen=True)
+class MmsaFile:
+    """A feature file; arrays stay in it until an utterance is asked for.
+
+    Attributes:
+        path: the file.
+        splits: `train`, `valid` and `test`.
+        aligned: whether all modalities have one step per token.
+        task: `regression`, or `classification` where the file has class labels alone.
+        dims: features per step; of text those of the file's own vectors, or None.
+        description: what `mitfrnet.mmsa.write` says of the features, where that wrote the file.
+    """
+
+    path: Path
+    splits: dict[str, "MmsaSplit"]
+    aligned: bool
+    task: str
+    dims: dict[str, int | None]
+    description: dict[str, Any] | None
+
+
+def read(path: Path) -> MmsaFile:
+    """Return the feature file at `path`; nothing that it asks for is run.
+
+    Raises:
+        FeatureError: it is no feature file, or parts of it do not fit each other; the line
+            names split, key and row.
+    """
+    path = Path(path)
+    whole = load(path)
+    if not isinstance(whole, dict) or any(not isinstance(whole.get(s), dict) for s in SPLITS):
+        found = listed(whole) if isinstance(whole, dict) else type(whole).__name__
+        raise FeatureError(
+            f"{path}: no splits (found: {found or 'nothing'}; expected a dictionary with "
+            f"{', '.join(SPLITS)})"
+        )
+    splits = {name: MmsaSplit(whole[name], f"{path}: {name}") for name in SPLITS}
+    first: dict[str, str] = {}
+    for name, split in splits.items():
+        for row, stored_id in enumerate(split.ids):
+            place = f"{name} row {row}"
+            before = first.setdefault(split.utterance_id(row), place)
+            if before != place:
+                raise FeatureError(
+                    f"{path}: {place}: id {stored_id!r} is also that of {before} "
+                    "(expected every id once)"
+                )
+    if not first:
+        raise FeatureError(f"{path}: no utterances")
+    return MmsaFile(
+        path=path,
+        splits=splits,
+        aligned=all(s.aligned for s in splits.values()),
+        task=_shared(path, "labels", {n: s.task for n, s in splits.items()}),
+        dims={
+            m: _shared(path, key, {n: s.dims[m] for n, s in splits.items()})
+            for m, key in {"text": "text", **NAMES}.items()
+        },
+        description=_description(whole),
+    )
+
+
+def _shared(path: Path, key: str, by_split: dict[str, Any]) -> Any:
+    if len(set(by_split.values())) > 1:
+        found = ", ".join(f"{name} {value}" for name, value in by_split.items())
+        raise FeatureError(f"{path}: {key} differ between splits ({found}; expected one kind)")
+    return by_split["train"]
+
+
+def _description(whole: dict[str, Any]) -> dict[str, Any] | None:
+    config = whole.get("config")
+    text = config.get("mitfrnet") if isinstance(config, dict) else None
+    try:
+        description = json.loads(text) if isinstance(text, str) else None
+    except ValueError:
+        description = None
+    return description if isinstance(description, dict) else None
+
+
+class MmsaSplit:
+    """The utterances of one split, each made when it is asked for.
+
+    Args:
+        raw: the split as unpickled.
+        where: file and split, which open every error.
+
+    Raises:
+        FeatureError: a key is absent, of another kind or length, or holds what it may not.
+
+    Attributes:
+        ids: as stored.
+        aligned: whether all modalities have one step per token.
+        task: which labels there are.
+        dims: features per step.
+    """
+
+    def __init__(self, raw: Mapping[str, Any], where: str) -> None:
+        columns = Columns(raw, where)
+        self._where = where
+        self.ids = columns.ids()
+        self._transcripts = columns.strings("raw_text")
+        self._tokens = columns.tokens()
+        self._text = columns.sequences("text")
+        self._values = {m: columns.sequences(key) for m, key in NAMES.items()}
+        self._lengths = {m: columns.whole_numbers(f"{k}_lengths") for m, k in NAMES.items()}
+        self._exact = {
+            m: (
+                columns.whole_numbers(f"{key}_steps"),
+                columns.flags(f"{key}_detected"),
+                columns.strings(f"{key}_reason"),
+            )
+            for m, key in NAMES.items()
+        }
+        for m, key in NAMES.items():
+            columns.check_flags(f"{key}_detected", self._exact[m][1], self._values[m])
+        self.task = "regression" if "regression_labels" in raw else "classification"
+        self._labels = columns.labels(f"{self.task}_labels")
+        self._modality_labels = {
+            m: columns.labels_of_modality(f"{self.task}_labels_{letter}")
+            for m, letter in LETTERS.items()
+        }
+        if self._text is not None:
+            columns.check_width("text", self._text, self._tokens.shape[2])
+        widths = {v.width for v in self._values.values() if v is not None}
+        self.aligned = widths == {self._tokens.shape[2]} and all(
+            lengths is None for lengths in self._lengths.values()
+        )
+        self.dims = {
+            "text": None if self._text is None else self._text.dim,
+            **{m: 1 if v is None else v.dim for m, v in self._values.items()},
+        }
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __iter__(self) -> Iterator[MmsaUtterance]:
+        return (self[row] for row in range(len(self)))
+
+    def __getitem__(self, row: int) -> MmsaUtterance:
+        """Return the utterance in `row`.
+
+        Raises:
+            FeatureError: its parts contradict each other.
+        """
+        if not 0 <= row < len(self):
+            raise IndexError(row)
+        where = f"{self._where} row {row} ({self.ids[row]!r})"
+        notes: list[str] = []
+        token_ids, positions = self._row_tokens(row, where)
+        video_id, clip_id = video_and_clip(self.ids[row])
+        steps = {m: self._row_steps(m, row, len(token_ids), where, notes) for m in NAMES}
+        return MmsaUtterance(
+            video_id=video_id,
+            clip_id=clip_id,
+            transcript=self.transcript_of(row),
+            label=float(self._labels[row]),
+            modality_labels={
+                m: float(labels[row])
+                for m, labels in self._modality_labels.items()
+                if labels is not None and np.isfinite(labels[row])
+            },
+            token_ids=token_ids,
+            text=None if self._text is None else self._text[row][positions].astype(np.float32),
+            acoustic=steps["acoustic"],
+            visual=steps["visual"],
+            notes=tuple(notes),
+        )
+
+    @property
+    def token_width(self) -> int:
+        """Return how many tokens the text is padded to."""
+        return self._tokens.shape[2]
+
+    def utterance_id(self, row: int) -> str:
+        """Return the utterance id of a row, `<video_id>/<clip_id>`."""
+        return "/".join(video_and_clip(self.ids[row]))
+
+    def transcript_of(self, row: int) -> str:
+        """Return the transcript of a row; empty where the file has none."""
+        return self._transcripts[row] if self._transcripts else ""
+
+    def tokens_of(self, row: int) -> NDArray[np.int32]:
+        """Return the token ids of a row, without reading anything else of it.
+
+        Raises:
+            FeatureError: they are none.
+        """
+        return self._row_tokens(row, f"{self._where} row {row} ({self.ids[row]!r})")[0]
+
+    def _row_tokens(self, row: int, where: str) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Return the token ids of a row, and at which positions they stand."""
+        token_ids, mask, _ = np.asarray(self._tokens[row], dtype=np.float64)
+        positions = np.flatnonzero(mask)
+        if not np.isin(mask, (0, 1)).all() or (np.diff(positions) != 1).any():
+            raise FeatureError(
+                f"{where}: the attention mask in text_bert is {shown(mask)} "
+                "(expected one run of ones among zeros)"
+            )
+        found = token_ids[positions]
+        if not are_ids(found):
+            raise FeatureError(
+                f"{where}: text_bert holds {shown(found)} (expected whole numbers, ids of tokens)"
+            )
+        return found.astype(np.int32), positions
+
+    def _row_steps(
+        self, modality: str, row: int, tokens: int, where: str, notes: list[str]
+    ) -> ModalitySteps:
+        """Return one modality of a row, its padding cut off."""
+        stored, lengths = self._values[modality], self._lengths[modality]
+        if stored is None:
+            return _missing(1, "not_in_file")
+        with np.errstate(over="ignore"):  # to infinity, which counts as undetected
+            values = np.asarray(stored[row]).astype(np.float32)
+        steps, detected, reasons = self._exact[modality]
+        where = f"{where}: {NAMES[modality]}"
+        if steps is not None and detected is not None:
+            count = int(steps[row])
+            if not 0 <= count <= len(values):
+                raise FeatureError(f"{where}_steps is {count} (expected 0 to {len(values)})")
+            values, seen = values[:count], detected[row][:count].copy()
+        else:
+            declared = tokens if self.aligned else None
+            if lengths is not None:
+                declared = int(lengths[row])
+            own = _own_steps(values, declared)
+            if own is None and lengths is not None:
+                if declared is not None and declared > len(values):
+                    raise FeatureError(
+                        f"{where}_lengths is {declared} (expected at most {len(values)})"
+                    )
+                first, last = np.flatnonzero(_shows(values))[[0, -1]]
+                raise FeatureError(
+                    f"{where}_lengths is {declared}, but steps {first} to {last} of {len(values)} "
+                    "are not zero (expected the padding at one end, and zero)"
+                )
+            if own is None:
+                notes.append(f"{modality}: more steps than tokens, kept all")
+                own = _own_steps(values, None)
+            assert own is not None
+            if own.start:
+                notes.append(f"{modality}: padding in front, cut off")
+            values = values[own]
+            seen = _shows(values)
+        finite = np.isfinite(values).all(axis=1)
+        if (seen & ~finite).any():
+            notes.append(f"{modality}: steps not finite, taken as undetected")
+        seen &= finite
+        if not len(seen) or (steps is None and not seen.any()):
+            reason = reasons[row] if reasons and reasons[row] else "nothing_measured"
+            return _missing(values.shape[1], reason)
+        if not seen.all():
+            notes.append(f"{modality}: some steps undetected")
+        values[~seen] = np.nan
+        return ModalitySteps(values, seen)
+
+
+def _missing(dim: int, reason: str) -> ModalitySteps:
+    return ModalitySteps(np.empty((0, dim), np.float32), np.empty(0, bool), reason)
+
+
+def _shows(values: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Return which rows are not zero in every column, (steps,)."""
+    return (values != 0).any(axis=1)
+
+
+def _own_steps(values: NDArray[np.float32], declared: int | None) -> slice | None:
+    """Return which steps are no padding.
+
+    Args:
+        values: of one utterance, padded, (steps, dim).
+        declared: how many steps it has; None: the file does not say.
+
+    Returns:
+        None where what is not zero fits neither the first nor the last `declared` steps.
+    """
+    filled = np.flatnonzero(_shows(values))
+    if not len(filled):
+        return slice(0, 0)
+    first, end = int(filled[0]), int(filled[-1]) + 1
+    if declared is None:
+        return slice(first, end)
+    if end <= declared <= len(values):
+        return slice(0, declared)
+    if 0 <= len(values) - declared <= first:
+        return slice(len(values) - declared, len(values))
+    return None

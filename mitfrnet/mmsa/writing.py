@@ -1,0 +1,217 @@
+"""Feature files for MMSA, from the tensors of a corpus.
+
+The file is a pickle, since that is what MMSA reads; no other is ever written. What MMSA has no
+place for stands under further keys that it does not look at, so that importing the file gives
+back the same arrays: `audio_steps`, `audio_detected` and `audio_reason` of each split, the same
+of vision, and `config`.
+"""
+
+import io
+import json
+import pickle
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mitfrnet.corpus.manifest import manifest_settings, read_manifest
+from mitfrnet.data.tensors import Ragged, SplitTensors, read_tensors
+from mitfrnet.errors import FeatureError
+from mitfrnet.files import replacing
+from mitfrnet.metrics import ClassScale, parse_scale
+from mitfrnet.mmsa.columns import SEPARATOR
+from mitfrnet.mmsa.reading import LETTERS, NAMES
+from mitfrnet.modalities import MODALITIES, SPLITS
+from mitfrnet.models.text_encoder import load_tokenizer
+
+_PROTOCOL = 4  # what MMSA-FET writes
+
+
+def write(corpus_data_folder: Path, path: Path) -> None:
+    """Write the features of a corpus as MMSA 2.2.1 reads them.
+
+    Every modality is padded at the end to its longest utterance, and nothing is cut. It is the
+    aligned form where every modality has a step per token, else the unaligned. A missing modality
+    has one step of zeros, an empty transcript [CLS] and [SEP] alone, since MMSA takes no
+    length of 0; undetected steps are zeros.
+
+    Args:
+        corpus_data_folder: `data/<corpus>`, with its manifest and tensors.
+        path: the file to write.
+
+    Raises:
+        FeatureError: the tensors are not there or not those of the manifest, or the corpus has
+            no scores for MMSA to predict.
+    """
+    corpus_data_folder, path = Path(corpus_data_folder), Path(path)
+    manifest = read_manifest(corpus_data_folder / "manifest.parquet")
+    settings = manifest_settings(manifest)
+    if settings["scale"] is None:
+        raise FeatureError(
+            f"{corpus_data_folder}: an unlabelled corpus (MMSA reads corpora with scores)"
+        )
+    scale = parse_scale(settings["scale"])
+    if isinstance(scale, ClassScale):
+        raise FeatureError(
+            f"{corpus_data_folder}: labels are classes, {', '.join(scale.classes)} "
+            "(MMSA reads corpora with scores)"
+        )
+    labelled = {row["utterance_id"]: row for row in manifest.to_pylist()}
+    tensors = corpus_data_folder / "tensors"
+    aligned, any_rows = True, False
+    described: dict[str, Any] = {}
+    widths = dict.fromkeys(MODALITIES, 1)
+    for split in read_tensors(tensors).values():
+        _check_ids(split, labelled, tensors)
+        described = split.metadata["features"]
+        lengths = {m: _lengths(split.modalities[m]) for m in MODALITIES}
+        widths["text"] = max(widths["text"], 2, int(lengths["text"].max(initial=0)))
+        for m in NAMES:
+            widths[m] = max(widths[m], int(lengths[m].max(initial=0)))
+            beside = lengths[m] == lengths["text"]
+            aligned &= bool((beside | (lengths[m] == 0)).all())
+            any_rows |= bool((beside & (lengths[m] > 0)).any())
+    aligned &= any_rows
+    if aligned:
+        widths = dict.fromkeys(MODALITIES, widths["text"])
+
+    tokenizer = load_tokenizer(described["text"]["identity"]["encoder"])
+    modality_labels = [m for m in MODALITIES if not manifest[f"label_{m}"].null_count]
+    source = _Source(
+        tensors=tensors,
+        rows=labelled,
+        widths=widths,
+        aligned=aligned,
+        neutral=scale.neutral_point,
+        empty_text=(tokenizer.cls_token_id, tokenizer.sep_token_id),
+        modality_labels=modality_labels if len(modality_labels) == len(MODALITIES) else [],
+    )
+    description = {
+        "features": {
+            m: {k: described[m][k] for k in ("version", "feature_names", "units", "identity")}
+            for m in MODALITIES
+        },
+        "language": settings["language"],
+        "scale": settings["scale"],
+    }
+    whole: dict[str, Any] = {split: _Late(partial(source.split, split)) for split in SPLITS}
+    whole["config"] = {"mitfrnet": json.dumps(description, sort_keys=True)}
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        _Pickler(file).dump(whole)
+
+
+def _lengths(ragged: Ragged) -> NDArray[np.int64]:
+    return np.diff(ragged.offsets)
+
+
+def _check_ids(split: SplitTensors, rows: dict[str, Any], tensors: Path) -> None:
+    for i in split.ids:
+        if i not in rows:
+            raise FeatureError(
+                f"{tensors}: {i} is not in the manifest beside it (run the tensors stage)"
+            )
+
+
+@dataclass(frozen=True)
+class _Late:
+    """A value that is made when it is written, and let go afterwards."""
+
+    make: Callable[[], Any]
+
+
+class _Pickler(pickle.Pickler):
+    """Writes each `_Late` value as what it makes, one after the other.
+
+    Nothing is remembered of what was written: that would keep every array in memory, and let
+    the bytes depend on which equal strings happen to be one object.
+    """
+
+    def __init__(self, file: io.BufferedWriter) -> None:
+        super().__init__(file, _PROTOCOL)
+        self.fast = True
+
+    def reducer_override(self, value: Any) -> Any:
+        """Return how a late value is written; NumPy's and built-in ones as they always are."""
+        if not isinstance(value, _Late):
+            return NotImplemented
+        made = value.make()
+        if isinstance(made, dict):
+            return OrderedDict, (), None, None, iter(made.items())
+        return made.__reduce_ex__(_PROTOCOL)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What the keys of a split are made from.
+
+    Attributes:
+        tensors: the folder of tensors.
+        rows: of the manifest, by utterance id.
+        widths: steps that each modality is padded to.
+        aligned: whether all modalities have a step per token.
+        neutral: the point between negative and positive labels.
+        empty_text: ids of [CLS] and [SEP].
+        modality_labels: modalities with labels of their own, all or none.
+    """
+
+    tensors: Path
+    rows: dict[str, dict[str, Any]]
+    widths: dict[str, int]
+    aligned: bool
+    neutral: float
+    empty_text: tuple[int, int]
+    modality_labels: list[str]
+
+    def split(self, name: str) -> dict[str, Any]:
+        """Return the keys of one split, its arrays made when they are written."""
+        split = read_tensors(self.tensors, [name])[name]
+        rows = [self.rows[i] for i in split.ids]
+        lengths = {m: _lengths(split.modalities[m]) for m in MODALITIES}
+        side = np.sign(split.label - np.float32(self.neutral)).astype(np.int64)
+        keys: dict[str, Any] = {
+            "id": [f"{r['video_id']}{SEPARATOR}{r['clip_id']}" for r in rows],
+            "raw_text": [r["transcript"] for r in rows],
+            "text": _Late(partial(self._padded, split, "text")),
+            "text_bert": _Late(partial(self._tokens, split)),
+            "annotations": [("Negative", "Neutral", "Positive")[s + 1] for s in side],
+            "classification_labels": side + 1,
+            "regression_labels": split.label,
+            **{
+                f"regression_labels_{LETTERS[m]}": np.array(
+                    [r[f"label_{m}"] for r in rows], np.float64
+                )
+                for m in self.modality_labels
+            },
+        }
+        for m, key in NAMES.items():
+            keys[key] = _Late(partial(self._padded, split, m))
+            keys[f"{key}_steps"] = lengths[m].tolist()
+            keys[f"{key}_detected"] = self._spread(split, m, split.modalities[m].detected)
+            keys[f"{key}_reason"] = [r[f"{m}_reason"] or "" for r in rows]
+            if not self.aligned:
+                keys[f"{key}_lengths"] = np.maximum(lengths[m], 1).tolist()
+        return keys
+
+    def _spread(self, split: SplitTensors, modality: str, flat: NDArray[Any]) -> NDArray[Any]:
+        """Return values per step as (utterances, steps, ...), zero on padding."""
+        own = np.arange(self.widths[modality]) < _lengths(split.modalities[modality])[:, None]
+        padded = np.zeros((*own.shape, *flat.shape[1:]), flat.dtype)
+        padded[own] = flat
+        return padded
+
+    def _padded(self, split: SplitTensors, modality: str) -> NDArray[np.float32]:
+        return self._spread(split, modality, split.modalities[modality].values)
+
+    def _tokens(self, split: SplitTensors) -> NDArray[np.float32]:
+        """Return ids, mask and segments, (utterances, 3, tokens)."""
+        ids = self._spread(split, "text", split.token_ids)
+        mask = self._spread(split, "text", np.ones_like(split.token_ids))
+        empty = _lengths(split.modalities["text"]) == 0
+        ids[empty, :2] = self.empty_text
+        mask[empty, :2] = 1
+        return np.stack([ids, mask, np.zeros_like(ids)], axis=1).astype(np.float32)
