@@ -163,10 +163,15 @@ def train(
         text_cache: folder for text encoded under masks.
 
     Raises:
-        TrainingError: no epoch had a finite validation loss.
+        TrainingError: the corpus has no labels, or no epoch had a finite validation loss.
     """
-    torch.set_num_threads(params.threads)
     training = splits["train"]
+    if training.metadata["scale"] is None:
+        raise TrainingError(
+            "the corpus has no labels to train on (task: unlabelled); take it out of grid.corpora, "
+            "or give it a layout with labels and a scale or classes (docs/corpora.md)"
+        )
+    torch.set_num_threads(params.threads)
     scaling = (
         fit_scaling(training, masks.observed["train"])
         if params.scale == "standard"

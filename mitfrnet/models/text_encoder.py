@@ -1,5 +1,6 @@
 """BERT-type text encoders: found by name, checked, and run over token ids."""
 
+import hashlib
 import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -105,6 +106,12 @@ def load_tokenizer(name: str) -> Any:
             f"text encoder {name!r}: no fast tokenizer with an unknown token (expected a BERT type)"
         )
     return tokenizer
+
+
+def vocabulary_digest(tokenizer: Any) -> str:
+    """Return a digest of which token each id stands for."""
+    vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    return hashlib.sha256(repr(vocabulary).encode()).hexdigest()[:32]
 
 
 def best_device() -> torch.device:
