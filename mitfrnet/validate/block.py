@@ -1,6 +1,7 @@
 """The block of params.yaml for a corpus, or a guess at it from the files that are there."""
 
 import json
+import os
 from pathlib import Path
 
 from mitfrnet.corpus.clips import Problems
@@ -31,7 +32,7 @@ def load_block(folder: Path, name: str | None = None) -> CorpusParams:
         guess = guess_block(folder)
     except OSError as error:
         raise CorpusError(f"{folder}: {error.strerror} (expected a corpus)") from error
-    name = check_name(name or folder.resolve().name, f"{PARAMS_FILE}: corpora")
+    name = check_name(name or Path(os.path.abspath(folder)).name, f"{PARAMS_FILE}: corpora")
     section = read_section("corpora")
     blocks = section if isinstance(section, dict) else {}
     where = f"{PARAMS_FILE}: corpora.{name}"
