@@ -40,12 +40,12 @@ def main(argv: list[str] | None = None) -> None:
         args.raw, clips, params.limits, workers=run.slots, timeout_s=run.timeout_seconds
     )
     probed = list(track(probing, total=len(clips), size=lambda _: 1, description="probe"))
+    check_bad_fraction(probed, params.max_bad_fraction, args.raw)
     probed = add_transcripts(
         args.raw, probed, corpus, params.limits, store=args.transcripts, run=run
     )
     stored = stored_descriptions(args.raw) if corpus.layout == "features" else None
     manifest = build_manifest(probed, corpus, params, stored)
-    check_bad_fraction(manifest, params.max_bad_fraction, args.raw)
     write_manifest(manifest, args.out)
     write_json(summarise(manifest), args.quality)
 

@@ -235,22 +235,23 @@ def build_manifest(
     return make_manifest(rows, settings)
 
 
-def check_bad_fraction(manifest: pa.Table, max_bad_fraction: float, folder: Path) -> None:
+def check_bad_fraction(
+    probed: Sequence[tuple[LabelledClip, ProbedClip]], max_bad_fraction: float, folder: Path
+) -> None:
     """Stop where too many clips have neither usable sound nor a usable picture.
 
     Raises:
         CorpusError: lists those clips with their reasons.
     """
-    columns = ["utterance_id", "path", "acoustic_reason", "visual_reason"]
     bad = [
-        f"{row['path'] or row['utterance_id']}: {row['visual_reason']}"
-        for row in manifest.select(columns).to_pylist()
-        if row["visual_reason"] and row["acoustic_reason"]
+        f"{clip.path or clip.utterance_id}: {found.probe.video_reason}"
+        for clip, found in sorted(probed, key=lambda pair: pair[0].utterance_id)
+        if found.probe.video_reason and found.probe.audio_reason
     ]
-    if len(bad) > max_bad_fraction * len(manifest):
+    if len(bad) > max_bad_fraction * len(probed):
         shown = "; ".join(bad[:20]) + (f"; and {len(bad) - 20} more" if len(bad) > 20 else "")
         raise CorpusError(
-            f"{folder}: {len(bad)} of {len(manifest)} clips cannot be read, more than "
+            f"{folder}: {len(bad)} of {len(probed)} clips cannot be read, more than "
             f"ingest.max_bad_fraction ({max_bad_fraction:g}): {shown}"
         )
 

@@ -37,10 +37,13 @@ INGEST = IngestParams.model_validate(
 )  # fmt: skip
 
 
-def ingest(folder, workers=1, corpus=CORPUS):
+def probed_clips(folder, workers=1, corpus=CORPUS):
     clips = read_corpus(folder, corpus, INGEST)
-    probed = probe_clips(folder, clips, INGEST.limits, workers=workers, timeout_s=60)
-    return build_manifest(probed, corpus, INGEST)
+    return list(probe_clips(folder, clips, INGEST.limits, workers=workers, timeout_s=60))
+
+
+def ingest(folder, workers=1, corpus=CORPUS):
+    return build_manifest(probed_clips(folder, workers, corpus), corpus, INGEST)
 
 
 def ingest_labels(folder, labels, corpus):
@@ -108,9 +111,10 @@ def test_damaged_clips_keep_their_rows_with_reasons(tmp_path):
         "acoustic": {"empty_file": 1, "no_file": 1, "not_media": 1},
         "visual": {"empty_file": 1, "no_file": 1, "not_media": 1},
     }
-    check_bad_fraction(manifest, 3 / 7, folder)
+    probed = probed_clips(folder)
+    check_bad_fraction(probed, 3 / 7, folder)
     with pytest.raises(CorpusError, match=r"3 of 7 clips cannot be read.*v0/01: no_file; Raw/v1"):
-        check_bad_fraction(manifest, 0.4, folder)
+        check_bad_fraction(probed, 0.4, folder)
 
 
 def test_without_modes_videos_are_split(tmp_path):
