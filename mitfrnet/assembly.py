@@ -44,7 +44,8 @@ def build_tensors(
     }
     labelled = manifest.to_pylist()
     stored = manifest_settings(manifest).get("stored") is not None
-    if params.align == "words" and not any(row["words"] for row in labelled):
+    spoken = [row for row in labelled if row["transcript"]]
+    if params.align == "words" and spoken and not any(row["words"] for row in spoken):
         raise FeatureError(
             "params.yaml: tensors.align is words, and no utterance of the corpus has word times "
             "(put files that hold them beside the clips, or set it to pool or none)"

@@ -1,6 +1,5 @@
 """A trained model with all it needs to score utterances, and the folder it is kept in."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,11 +15,12 @@ from torch import Tensor, nn
 from mitfrnet.data.batches import Batch, Utterance, collate
 from mitfrnet.data.tensors import SplitTensors
 from mitfrnet.data.utterances import FrozenText, Observed, Scaling, masked_utterances
-from mitfrnet.errors import FeatureError
+from mitfrnet.errors import FeatureError, MitfrnetError
 from mitfrnet.files import replacing, write_json
+from mitfrnet.model_folder import CONFIG, ENCODER, FORMAT, SCALING, WEIGHTS, read_config
 from mitfrnet.models import registry
 from mitfrnet.models.output import Output, Task
-from mitfrnet.models.text_encoder import TextEncoder, best_device
+from mitfrnet.models.text_encoder import TextEncoder, best_device, load_tokenizer
 
 _SCORED_TOGETHER = 64
 
@@ -65,38 +65,63 @@ class TrainedModel:
     config: dict[str, Any]
 
     def save(self, folder: Path) -> None:
-        """Write `model.safetensors`, `scaling.safetensors` and `config.json`."""
-        weights = {k: v.detach().cpu().contiguous() for k, v in self.network.state_dict().items()}
-        for name, tensors in {"model": weights, "scaling": self.scaling.tensors()}.items():
-            with replacing(folder / f"{name}.safetensors") as temporary:
+        """Write `model.safetensors`, `scaling.safetensors` and `config.json`.
+
+        A fine-tuned text encoder is written beside them with its tokenizer, as a folder that
+        transformers reads: its base is then needed no more.
+        """
+        encoder = self.network.text_encoder
+        parts = {WEIGHTS: _on_cpu(self._own_state()), SCALING: self.scaling.tensors()}
+        for name, tensors in parts.items():
+            with replacing(folder / name) as temporary:
                 save_file(tensors, temporary)
-        write_json(self.config, folder / "config.json")
+        if encoder is not None:
+            tokenizer = load_tokenizer(encoder.bert.name_or_path)
+            tokenizer.save_pretrained(folder / ENCODER)
+            encoder.bert.save_pretrained(folder / ENCODER)
+        write_json(self.config | {"format": FORMAT}, folder / CONFIG)
+
+    def _own_state(self) -> dict[str, Tensor]:
+        """Return the weights without those of the text encoder."""
+        state = self.network.state_dict()
+        return {k: v for k, v in state.items() if not k.startswith("text_encoder.")}
 
     @classmethod
     def load(cls, folder: Path) -> "TrainedModel":
-        """Return the model kept in `folder`.
+        """Return the model kept in `folder`; nothing in it is executed.
 
         Raises:
-            FeatureError: a file is absent or does not fit the others.
+            FeatureError: a file is absent, damaged, of a newer version, or does not fit the
+                others.
         """
+        config = read_config(folder)
         try:
-            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
             model = registry.build(
                 config["architecture"],
                 dims=config["dims"],
                 task=task_of(config["scale"]),
                 **config["settings"],
             )
-            encoder = None
-            if config["text"] == "finetuned":
-                encoder = TextEncoder(config["features"]["text"]["identity"]["encoder"])
-            network = Network(model, encoder)
-            network.load_state_dict(load_file(folder / "model.safetensors"))
-            scaling = Scaling.from_tensors(load_file(folder / "scaling.safetensors"))
-        except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
-            message = str(error).splitlines()[0]
-            raise FeatureError(f"{folder}: no trained model ({message}); run train") from error
-        return cls(network.to(best_device()).eval(), scaling, config)
+        except (KeyError, TypeError, ValueError, MitfrnetError) as error:
+            raise FeatureError(f"{folder / CONFIG}: no model can be built ({error})") from error
+        encoder = None
+        if config["text"] == "finetuned":
+            _refuse_code(folder / ENCODER)
+            encoder = TextEncoder(str(folder / ENCODER))
+        network = Network(model, encoder)
+        loaded = cls(network, _scaling(folder / SCALING, config["dims"]), config)
+        weights = _read(folder / WEIGHTS)
+        own = loaded._own_state()
+        misfits = [n for n in own if n not in weights or weights[n].shape != own[n].shape]
+        misfits += sorted(set(weights) - set(own))
+        if misfits:
+            raise FeatureError(
+                f"{folder / WEIGHTS}: {misfits[0]} and {len(misfits) - 1} more do not fit "
+                f"{CONFIG} (expected the weights of {config['architecture']}; run train again)"
+            )
+        network.load_state_dict(weights, strict=False)  # the encoder has its own
+        network.to(best_device()).eval()
+        return loaded
 
     def check_features(self, split: SplitTensors) -> None:
         """Refuse tensors whose features were made in another way than those trained on.
@@ -130,6 +155,44 @@ class TrainedModel:
         frozen = None if self.network.text_encoder else text
         utterances = prepare(split, observed, self.scaling, frozen, whole=whole)
         return predict_utterances(self.network, utterances).numpy()
+
+
+def _on_cpu(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().contiguous() for name, value in state.items()}
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise FeatureError(
+            f"{path}: not a whole safetensors file ({error}); take it anew, or run train again"
+        ) from error
+
+
+def _scaling(path: Path, dims: Mapping[str, int]) -> Scaling:
+    tensors = _read(path)
+    try:
+        scaling = Scaling.from_tensors(tensors)
+    except KeyError as error:
+        raise FeatureError(f"{path}: no {error} in it; run train again") from error
+    for modality, mean in scaling.mean.items():
+        if not mean.shape == scaling.scale[modality].shape == (dims[modality],):
+            raise FeatureError(
+                f"{path}: {modality} is of {len(mean)} features (expected {dims[modality]}, as in "
+                f"{CONFIG}; run train again)"
+            )
+    return scaling
+
+
+def _refuse_code(folder: Path) -> None:
+    """Refuse an encoder that names Python files of its own, which transformers offers to run."""
+    for path in sorted(folder.glob("*.json")):
+        if b'"auto_map"' in path.read_bytes():
+            raise FeatureError(
+                f"{path}: auto_map asks for code to be run (expected an encoder of a type that "
+                "transformers knows)"
+            )
 
 
 def task_of(scale: Mapping[str, Any]) -> Task:
