@@ -245,5 +245,135 @@ def _let_threads_sleep() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
+@app.command()
+def predict(
+    clips: Annotated[
+        list[str],
+        typer.Argument(metavar="CLIP...", help="Media files, folders of them, or patterns."),
+    ],
+    model: Annotated[
+        str, typer.Option(metavar="FOLDER", help="A trained model; or OWNER/NAME on the hub.")
+    ],
+    text: Annotated[
+        str | None,
+        typer.Option(help="What is said; by default what a file beside the clip holds."),
+    ] = None,
+    asr: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Transcribes clips without text: a Whisper model."),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print everything for other programs.")
+    ] = False,
+    parquet: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write everything there too.")
+    ] = None,
+    max_seconds: Annotated[
+        float, typer.Option(min=0.1, metavar="S", help="Longer clips are not read.")
+    ] = 600,
+    other_versions: Annotated[
+        bool,
+        typer.Option(
+            "--other-versions", help="Score although libraries differ from those of training."
+        ),
+    ] = False,
+    workers: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Processes that decode; 0: one per core.")
+    ] = 0,
+) -> None:
+    """Score clips with a trained model, whatever parts of them are missing.
+
+    Ends with status 1 if a clip cannot be read at all; the others are scored all the same.
+
+    Example: mitfrnet predict talk.mp4 --model models/sample/mitfrnet/0.3/1 --text "I liked it."
+    """
+    import json
+
+    from rich.console import Console
+
+    from mitfrnet import predict as predicting
+    from mitfrnet.model_folder import read_config
+    from mitfrnet.workers import available_cores
+
+    found = predicting.find_clips(clips)
+    if parquet is not None and parquet.is_dir():
+        raise typer.BadParameter(f"{parquet} is a folder (expected a file)")
+    if text is not None and len(found) > 1:
+        raise typer.BadParameter(f"--text is about one clip, and there are {len(found)}")
+    folder = predicting.model_folder(model)
+    scored = predicting.score_clips(
+        folder,
+        found,
+        {} if text is None else {found[0]: text},
+        asr=asr,
+        limits=predicting.LIMITS.model_copy(update={"max_duration_s": max_seconds}),
+        other_versions=other_versions,
+        workers=workers or len(available_cores()),
+    )
+    records = [predicting.record(clip, prediction) for clip, prediction in scored]
+    if parquet is not None:
+        predicting.write_predictions(records, parquet)
+    if as_json:
+        print(json.dumps(records, indent=2, ensure_ascii=False))
+    else:
+        # Piped, lines are as long as they need to be.
+        console = Console(highlight=False, width=None if sys.stdout.isatty() else 1000)
+        console.print(predicting.render(scored, read_config(folder)["scale"]))
+    for line in predicting.remarks(scored):
+        print(line, file=sys.stderr)
+    if any(record["error"] for record in records):
+        raise typer.Exit(1)
+
+
+@app.command()
+def inspect(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="CLIP|UTTERANCE",
+            help="A media file, or <corpus>/<video_id>/<clip_id> of a corpus that was extracted.",
+        ),
+    ],
+    corpus: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The corpus, if UTTERANCE does not name it.")
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="A trained model, or OWNER/NAME on the hub; may be repeated. Default for an "
+            "utterance: those of the grid.",
+        ),
+    ] = None,
+    text: Annotated[str, typer.Option(help="What is said in CLIP.")] = "",
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", dir_okay=False, help="The page. Default: <name>.html, here."),
+    ] = None,
+    png: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", dir_okay=False, help="Write the tracks as a picture there."),
+    ] = None,
+) -> None:
+    """Show one clip on a page: face, sound, words, what is missing, and what models make of it.
+
+    The page works offline. With --png alone only the picture is written.
+
+    Example: mitfrnet inspect sample/speaker01_a/0005 --png tracks.png --out page.html
+    """
+    from mitfrnet.inspection.inspect import inspect as gather
+    from mitfrnet.inspection.inspect import page_name, write_page
+    from mitfrnet.inspection.picture import write_picture
+
+    view = gather(target, corpus=corpus, models=model or [], transcript=text)
+    if out is not None or png is None:
+        page = out or page_name(view)
+        write_page(view, page)
+        print(page)
+    if png is not None:
+        write_picture(view, png)
+        print(png)
+
+
 if __name__ == "__main__":
     main()

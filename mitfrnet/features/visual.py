@@ -18,8 +18,9 @@ import sys
 import tempfile
 import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
@@ -549,3 +550,79 @@ def _eye_mouth(head: Array) -> Array:
     columns.append(distance(_NOSE_BASE, _UPPER_LIP[0]))
     columns.append(distance(_LOWER_LIP[1], _CHIN))
     return np.stack(columns, axis=1)
+
+
+@dataclass(frozen=True)
+class FaceInFrame:
+    """What of a face can be drawn on the frame it was found in, in pixels, y down.
+
+    Attributes:
+        landmarks: of the group `landmarks`, (48, 2).
+        irises: centres of the right, then the left iris, (2, 2).
+        gaze: from the middle of each eye's corners to its iris, over the eye's width, (2, 2).
+        nose: its tip, (2,).
+        axes: where the head's own axes point, to its left, up and to its front, (3, 2); an axis
+            that lies in the image has length 1, one that points at the camera 0.
+        angles: pitch, yaw and roll as in the group `head_pose`, in rad, (3,).
+        eye_distance: between the middles of the eyes.
+    """
+
+    landmarks: Array
+    irises: Array
+    gaze: Array
+    nose: Array
+    axes: Array
+    angles: Array
+    eye_distance: float
+
+
+def faces_in(
+    frames: Iterable[tuple[float, Frame]], params: VisualParams
+) -> Iterator[tuple[float, Frame, FaceInFrame | None]]:
+    """Yield each frame of one clip with its time and the face found in it, if any.
+
+    A face is found as `VisualExtractor` finds it, if the frames are those it is given.
+
+    Args:
+        frames: of `mitfrnet.media.iter_frames`.
+        params: which detector, and how sure it must be.
+
+    Raises:
+        FeatureError: the detector's model is not there.
+        MediaError: the clip has no picture.
+    """
+    frames = iter(frames)
+    first = next(frames)
+    model = find_model() if params.backend == "face_landmarker" else None
+    with _quiet_stderr():
+        detector = _load_detector(params, model)
+        detector.start_clip()
+    try:
+        for time, frame in itertools.chain([first], frames):
+            with _quiet_stderr():
+                face = detector.find(frame, time)
+            yield time, frame, _to_draw(face) if face else None
+    finally:
+        with _quiet_stderr():
+            detector.end_clip()
+
+
+def _to_draw(face: _Face) -> FaceInFrame:
+    points = face.points[:, :2]
+    corners = np.array([points[[outer, inner]] for outer, inner, *_ in _EYES.values()])
+    middles = corners.mean(axis=1)
+    irises = np.array([points[iris] for *_, iris in _EYES.values()])
+    widths = np.linalg.norm(corners[:, 0] - corners[:, 1], axis=1)
+    pitch, yaw, roll = angles = _head_pose(face.points, face.size)[:3]
+    turn = cv2.Rodrigues(np.array([0.0, 0.0, roll]))[0]
+    turn = turn @ cv2.Rodrigues(np.array([0.0, -yaw, 0.0]))[0]
+    turn = turn @ cv2.Rodrigues(np.array([-pitch, 0.0, 0.0]))[0]
+    return FaceInFrame(
+        landmarks=points[list(_SUBSET)],
+        irises=irises,
+        gaze=(irises - middles) / np.maximum(widths, 1e-6)[:, None],
+        nose=points[4],
+        axes=(turn * (1.0, -1.0, -1.0))[:2].T,
+        angles=angles,
+        eye_distance=float(np.linalg.norm(middles[0] - middles[1])),
+    )

@@ -1,0 +1,95 @@
+"""Inspect one clip: gather what there is, and write it as a page or a picture."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from mitfrnet.errors import ParamsError
+from mitfrnet.features.visual import RECIPES, VisualParams
+from mitfrnet.files import replacing
+from mitfrnet.inspection import gather, masking, predictions
+from mitfrnet.inspection.page import View, render_page
+from mitfrnet.inspection.playback import make_playback
+from mitfrnet.inspection.stills import Still, make_stills
+from mitfrnet.missing import MaskParams
+from mitfrnet.params import load_params, parse_params
+from mitfrnet.predict import LIMITS, Predictor, Recipe, model_folder
+
+
+def inspect(
+    target: str,
+    *,
+    corpus: str | None = None,
+    models: Sequence[Path | str] = (),
+    transcript: str = "",
+    root: Path = Path(),
+) -> View:
+    """Return all that is to be shown of a clip.
+
+    Args:
+        target: a file, `<corpus>/<utterance id>`, or, with `corpus`, an utterance id.
+        corpus: of the utterance.
+        models: folders of trained models, or their names on the hub; of an utterance the
+            default is those of the grid.
+        transcript: of a clip that is in no corpus.
+        root: the folder of the project.
+
+    Raises:
+        MitfrnetError: there is nothing to show, and why.
+    """
+    found, name = gather.find(target, corpus, root)
+    remark = None
+    if found is None:
+        folders = [model_folder(model) for model in models]
+        for folder in folders:
+            Predictor(folder)  # refuses a model whose features cannot be made here
+        recipe = Recipe(folders[0], LIMITS) if folders else None
+        subject = gather.gather_clip(Path(name), transcript, recipe)
+        if recipe is not None:
+            hide = MaskParams(**recipe.config["training"]["masks"]["params"])
+        else:
+            hide = load_params(MaskParams, section="mask", path=root / "params.yaml")
+            remark = "No model: name one with --model."
+        masks = masking.draw(subject.tensors, subject.part, hide)
+        predicted = predictions.of_folders(folders, subject.tensors, masks)
+    else:
+        subject = gather.gather_utterance(found, name, root)
+        otherwise = load_params(MaskParams, section="mask", path=root / "params.yaml")
+        folder = root / "data" / found / "masks"
+        masks = masking.corpus_masks(subject.tensors, subject.part, folder, otherwise)
+        if models:
+            folders = [model_folder(model) for model in models]
+            predicted = predictions.of_folders(folders, subject.tensors, masks)
+        else:
+            predicted, remark = predictions.of_grid(found, subject.tensors, masks, root)
+    playback = make_playback(
+        subject.clip,
+        subject.limits,
+        fps=None if subject.probe.video_reason else subject.probe.fps,
+        duration_s=subject.duration_s,
+    )
+    return View(subject, masks, predicted, remark, _stills(subject), playback)
+
+
+def _stills(subject: gather.Subject) -> list[Still]:
+    """Return frames with the face on them, as the settings of the features find it."""
+    stated = gather.settings_of(subject, "visual")
+    try:
+        params = parse_params(VisualParams, stated, where="visual features")
+    except ParamsError:  # of another extractor than ours; any detection will do to draw by
+        params = RECIPES["mmsa_fet"]
+    return make_stills(subject.clip, subject.limits, params, duration_s=subject.duration_s)
+
+
+def page_name(view: View) -> Path:
+    """Return the file in the current folder that the page goes to, if no other is named."""
+    stem = view.subject.clip.path.stem
+    if view.subject.corpus is not None:
+        stem = f"{view.subject.corpus}-{view.subject.name}"
+    return Path(re.sub(r"[^\w.-]+", "-", stem).strip(".-") + ".html")
+
+
+def write_page(view: View, path: Path) -> None:
+    """Write the page."""
+    with replacing(path) as temporary:
+        temporary.write_text(render_page(view), encoding="utf-8", newline="\n")

@@ -1,0 +1,121 @@
+"""The masks that a clip is shown under: those of its corpus, and the same recipe at other rates."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mitfrnet.data.tensors import SplitTensors
+from mitfrnet.errors import FeatureError
+from mitfrnet.missing import Bools, MaskParams, mask_steps, parse_condition
+from mitfrnet.missing.masks import METADATA_KEY
+from mitfrnet.modalities import MODALITIES
+
+_RATES = tuple(i / 10 for i in range(11))
+
+
+@dataclass(frozen=True)
+class ClipMask:
+    """What one mask keeps of a clip.
+
+    Attributes:
+        name: as a person reads it.
+        rate: before scale factors; None where each clip has its own.
+        observed: detected and kept, (steps,) per modality.
+    """
+
+    name: str
+    rate: float | None
+    observed: dict[str, Bools]
+
+
+@dataclass(frozen=True)
+class ClipMasks:
+    """All masks of a clip; the first hides nothing.
+
+    Attributes:
+        recipe: what they are drawn by.
+        masks: by rising rate, those without one at the end.
+    """
+
+    recipe: MaskParams
+    masks: Sequence[ClipMask]
+
+
+def corpus_masks(
+    tensors: SplitTensors, part: str, folder: Path, otherwise: MaskParams
+) -> ClipMasks:
+    """Return the masks of an utterance: as stored, and drawn by the same recipe at other rates.
+
+    But for pattern `legacy` a mask does not depend on the other clips, so that one drawn here is
+    the one the mask stage would write.
+
+    Args:
+        tensors: a split of this one utterance.
+        part: the split it is in.
+        folder: the corpus's masks.
+        otherwise: recipe where none is stored.
+
+    Raises:
+        FeatureError: a mask cannot be read, or was drawn for other tensors.
+    """
+    recipe, stored = otherwise, []
+    for path in sorted(folder.glob("*.parquet")):
+        metadata, observed = _stored(path, tensors)
+        recipe = MaskParams(**metadata["params"])
+        rate = metadata["rate"]
+        condition = parse_condition(metadata["protocol"] if rate is None else rate)
+        if condition.rate is not None:
+            stored.append(ClipMask(f"rate {condition.rate:g}, as stored", condition.rate, observed))
+        elif not condition.drawn_later(part):
+            stored.append(ClipMask(f"{condition.protocol}, as stored", None, observed))
+    if recipe.pattern == "legacy":
+        return ClipMasks(recipe, [_complete(tensors), *_sorted(stored)])
+    known = {mask.rate for mask in stored}
+    drawn = draw(tensors, part, recipe).masks[1:]
+    others = [mask for mask in drawn if mask.rate not in known]
+    return ClipMasks(recipe, [_complete(tensors), *_sorted([*stored, *others])])
+
+
+def draw(tensors: SplitTensors, part: str, recipe: MaskParams) -> ClipMasks:
+    """Return masks of one utterance at rates 0.1 to 1."""
+    masks = [_complete(tensors)]
+    for rate in _RATES[1:]:
+        observed = mask_steps(tensors.steps, rate=[rate], split=part, params=recipe)
+        masks.append(ClipMask(f"rate {rate:g}", rate, {m: observed[m][0] for m in MODALITIES}))
+    return ClipMasks(recipe, masks)
+
+
+def _complete(tensors: SplitTensors) -> ClipMask:
+    observed = {m: tensors.steps.detected[m][0] for m in MODALITIES}
+    return ClipMask("nothing hidden", 0.0, observed)
+
+
+def _sorted(masks: list[ClipMask]) -> list[ClipMask]:
+    """Return the masks by rising rate, without those that are `_complete`."""
+    return sorted(
+        (mask for mask in masks if mask.rate != 0),
+        key=lambda mask: (mask.rate is None, mask.rate or 0, mask.name),
+    )
+
+
+def _stored(path: Path, tensors: SplitTensors) -> tuple[dict[str, Any], dict[str, Bools]]:
+    """Return what a mask file says of itself, and what it keeps of one utterance."""
+    utterance_id = tensors.ids[0]
+    try:
+        metadata = json.loads(pq.read_schema(path).metadata[METADATA_KEY])
+        rows = pq.read_table(path, filters=[("utterance_id", "=", utterance_id)]).to_pylist()
+    except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
+        raise FeatureError(f"{path}: no masks ({error}); run the mask stage") from error
+    observed = {m: np.array(rows[0][m] if rows else [], dtype=bool) for m in MODALITIES}
+    for modality, kept in observed.items():
+        if not rows or len(kept) != len(tensors.modalities[modality].detected):
+            raise FeatureError(
+                f"{path}: {utterance_id}: drawn for other tensors (run the mask stage)"
+            )
+    return metadata, observed

@@ -1,0 +1,324 @@
+"""The inspection of a clip as one page that loads nothing."""
+
+import base64
+import hashlib
+import math
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import cv2
+import matplotlib
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from mitfrnet.data.tensors import SplitTensors
+from mitfrnet.inspection import tracks
+from mitfrnet.inspection.gather import Subject, Token
+from mitfrnet.inspection.masking import ClipMasks
+from mitfrnet.inspection.playback import Playback
+from mitfrnet.inspection.predictions import ModelPredictions, worded
+from mitfrnet.inspection.stills import COUNT, Still
+from mitfrnet.metrics import ClassScale, parse_scale
+from mitfrnet.modalities import MODALITIES
+
+# What a viewer calls the modalities.
+NAMES = {"text": "Words", "acoustic": "Sound", "visual": "Face"}
+
+_ROWS, _ROW_S = 40, 0.2  # of the table beside the tracks: at most so many, none shorter
+_CAPTION = 42  # characters
+
+
+@dataclass(frozen=True)
+class View:
+    """All that is shown of a clip, on the page and in the picture.
+
+    Attributes:
+        subject: the clip.
+        masks: it is shown under.
+        models: what they predict; may be empty.
+        remark: on models that are left out, or why there are none.
+        stills: frames with what was found of the face.
+        playback: None where the clip does not fit into a page.
+    """
+
+    subject: Subject
+    masks: ClipMasks
+    models: Sequence[ModelPredictions]
+    remark: str | None
+    stills: Sequence[Still]
+    playback: Playback | None
+
+
+def render_page(view: View) -> str:
+    """Return the page as HTML; whatever comes from data is escaped."""
+    here = Path(__file__).parent
+    environment = Environment(
+        loader=FileSystemLoader(here),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.globals |= {"data_url": data_url, "percent_of": percent_of}
+    script = (here / "page.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    subject = view.subject
+    sound = tracks.waveform(subject)
+    maps = tracks.heat_maps(subject)
+    return environment.get_template("page.html.jinja").render(
+        view=view,
+        subject=subject,
+        script=Markup(script),
+        script_digest=digest,
+        names=NAMES,
+        modalities=MODALITIES,
+        facts=facts(subject),
+        summary=summary(subject),
+        data=page_data(view),
+        wave=wave_path(sound, subject.duration_s) if sound else None,
+        maps=[(m, heat_png(m.shades)) for m in maps],
+        curves={
+            t: _curve_paths(c, subject.duration_s) for t, c in tracks.face_curves(subject).items()
+        },
+        unseen={m: _undetected(subject.tensors, m, subject.duration_s) for m in MODALITIES},
+        hidden=[
+            {m: _hidden(view, m, mask.observed[m]) for m in ("acoustic", "visual")}
+            for mask in view.masks.masks
+        ],
+        captions=captions(subject.tokens, subject.duration_s),
+        ticks=ticks(subject.duration_s),
+        slots=COUNT,
+        rows=_rows(view, sound),
+        ways=ways(subject),
+        state={m: modality_state(subject, m) for m in MODALITIES},
+    )
+
+
+def data_url(mime: str, data: bytes) -> str:
+    """Return `data` as a URL that needs no file."""
+    return f"data:{mime.split(';')[0]};base64,{base64.b64encode(data).decode()}"
+
+
+def percent_of(seconds: float, duration_s: float) -> str:
+    """Return where a moment lies on the time axis, for CSS."""
+    return f"{100 * seconds / duration_s:.3f}%"
+
+
+def summary(subject: Subject) -> str:
+    """Return in one sentence what the clip is."""
+    where = "A clip of its own"
+    if subject.corpus is not None:
+        where = f"An utterance of corpus {subject.corpus}, {subject.part} split"
+    labelled = ""
+    scale = subject.tensors.metadata["scale"]
+    if subject.label is not None and scale:
+        labelled = f", labelled {worded(subject.label, parse_scale(scale))}"
+    return f"{where}, {subject.duration_s:.2f} s{labelled}."
+
+
+def facts(subject: Subject) -> dict[str, str]:
+    """Return what is in the file."""
+    probe = subject.probe
+    found = {"File": subject.clip.path.name or "none"}
+    if subject.clip.start_s is not None or subject.clip.end_s is not None:
+        end = "end" if subject.clip.end_s is None else f"{subject.clip.end_s:.2f} s"
+        found["Part of it"] = f"{subject.clip.start_s or 0:.2f} s to {end}"
+    if probe.width:
+        found["Picture in it"] = (
+            f"{probe.width} x {probe.height}, {probe.fps or 0:.2f} fps, {probe.video_codec}"
+        )
+    if probe.audio_codec:
+        found["Sound in it"] = (
+            f"{(probe.audio_sample_rate_hz or 0) / 1000:g} kHz, {probe.audio_codec}"
+        )
+    timed = "known word times" if subject.timed else "spread over the clip by their characters"
+    if subject.tokens:
+        found["Times of words"] = timed
+    return found
+
+
+def modality_state(subject: Subject, modality: str) -> str:
+    """Return in words what there is of a modality, and why not all of it."""
+    reason = subject.reasons[modality]
+    detected = subject.tensors.modalities[modality].detected
+    if reason is not None:
+        return f"missing by nature: {reason.replace('_', ' ')}"
+    if not detected.all():
+        return f"{detected.sum()} of {len(detected)} steps: nothing was found in the others"
+    return f"{len(detected)} steps"
+
+
+def ways(subject: Subject) -> list[tuple[str, int]]:
+    """Return what can be given of a clip, with the numbers of `predictions.given`."""
+    there = {m: 2**i for i, m in enumerate(MODALITIES) if subject.reasons[m] is None}
+    every = sum(there.values())
+    found = [("all there is", every)]
+    if len(there) > 2:
+        found += [(f"without {NAMES[m].lower()}", every - bit) for m, bit in there.items()]
+    if len(there) > 1:
+        found += [(f"{NAMES[m].lower()} alone", bit) for m, bit in there.items()]
+    return [*found, ("nothing", 0)] if there else found
+
+
+def page_data(view: View) -> dict[str, Any]:
+    """Return what the script of the page works with."""
+    subject = view.subject
+    scale = subject.tensors.metadata["scale"]
+    described: dict[str, Any] | None = None
+    if scale:
+        parsed = parse_scale(scale)
+        if isinstance(parsed, ClassScale):
+            described = {"classes": list(parsed.classes)}
+        else:
+            described = {"low": parsed.low, "high": parsed.high, "neutral": parsed.neutral_point}
+    return {
+        "duration": subject.duration_s,
+        "modalities": MODALITIES,
+        "names": NAMES,
+        "tokens": [[round(t.start_s, 3), round(t.end_s, 3), t.special] for t in subject.tokens],
+        "times": {
+            m: [round(float(t), 3) for t in subject.tensors.modalities[m].time_s]
+            for m in ("acoustic", "visual")
+        },
+        "masks": [
+            {
+                "name": mask.name,
+                "rate": mask.rate,
+                "kept": {m: bits(mask.observed[m]) for m in MODALITIES},
+            }
+            for mask in view.masks.masks
+        ],
+        "detected": {m: bits(subject.tensors.modalities[m].detected) for m in MODALITIES},
+        "missing": {m: subject.reasons[m] is not None for m in MODALITIES},
+        "models": [
+            {"name": m.name, "values": [[round(v, 5) for v in row] for row in m.values]}
+            for m in view.models
+        ],
+        "ways": ways(subject),
+        "scale": described,
+        "label": subject.label,
+        "stills": [round(still.time_s, 3) for still in view.stills],
+        "captions": captions(subject.tokens, subject.duration_s),
+    }
+
+
+def bits(chosen: Any) -> str:
+    """Return Booleans as a text of 1 and 0."""
+    return "".join("1" if b else "0" for b in chosen)
+
+
+def _undetected(tensors: SplitTensors, modality: str, duration_s: float) -> str:
+    ragged = tensors.modalities[modality]
+    if modality == "text":
+        return ""
+    return span_path(
+        tracks.runs(~ragged.detected, tracks.edges(ragged.time_s, duration_s)), duration_s
+    )
+
+
+def _hidden(view: View, modality: str, observed: Any) -> str:
+    ragged, duration_s = view.subject.tensors.modalities[modality], view.subject.duration_s
+    bounds = tracks.edges(ragged.time_s, duration_s)
+    return span_path(tracks.runs(ragged.detected & ~observed, bounds), duration_s)
+
+
+def span_path(spans: Sequence[tuple[float, float]], duration_s: float) -> str:
+    """Return spans of time as boxes of an SVG that is 1000 wide and 10 high."""
+    scaled = [(1000 * a / duration_s, 1000 * (b - a) / duration_s) for a, b in spans]
+    return "".join(f"M{x:.1f} 0h{width:.1f}v10h-{width:.1f}z" for x, width in scaled)
+
+
+def wave_path(sound: tracks.Waveform, duration_s: float) -> str:
+    """Return the sound as an outline in an SVG that is 1000 wide and 100 high, the loudest full."""
+    peak = max(float(np.abs(sound.low).max()), float(np.abs(sound.high).max()), 1e-4)
+    x = 1000 * sound.time_s / duration_s
+    top = [f"{a:.1f} {50 - 48 * b / peak:.1f}" for a, b in zip(x, sound.high, strict=True)]
+    bottom = [f"{a:.1f} {50 - 48 * b / peak + 0.5:.1f}" for a, b in zip(x, sound.low, strict=True)]
+    return f"M{'L'.join(top)}L{'L'.join(bottom[::-1])}z"
+
+
+def heat_png(shades: Any) -> bytes:
+    """Return a heat map as PNG, clear where there is no step."""
+    colours = matplotlib.colormaps["viridis"](np.nan_to_num(shades))
+    colours[..., 3] = ~np.isnan(shades)
+    image = (255 * colours[..., [2, 1, 0, 3]]).round().astype(np.uint8)
+    encoded, png = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    assert encoded
+    return png.tobytes()
+
+
+def _curve_paths(curves: list[tracks.Curve], duration_s: float) -> dict[str, Any]:
+    """Return curves as lines in an SVG that is 1000 wide and 100 high, with a common range."""
+    finite = np.concatenate([c.values[np.isfinite(c.values)] for c in curves])
+    reach = max(float(np.abs(finite).max(initial=0)), 1e-3)
+    lines = []
+    for curve in curves:
+        path, pen = [], "M"
+        for time, value in zip(curve.time_s, curve.values, strict=True):
+            if np.isnan(value):
+                pen = "M"
+            else:
+                path.append(f"{pen}{1000 * time / duration_s:.1f} {50 - 46 * value / reach:.1f}")
+                pen = "L"
+        lines.append({"name": curve.name, "path": "".join(path)})
+    return {"lines": lines, "reach": f"{reach:.3g}"}
+
+
+def captions(tokens: Sequence[Token], duration_s: float) -> list[list[Any]]:
+    """Return [start, end, text] of lines of the transcript, as a player shows them."""
+    spoken = [t for t in tokens if not t.special]
+    text = ""
+    for token in spoken:
+        near = text and token.text[:1].isalnum()
+        text += f" {token.text}" if near else token.text
+    lines = textwrap.wrap(text, _CAPTION)
+    total = sum(map(len, lines)) or 1
+    found, at = [], 0
+    for line in lines:
+        start, at = at, at + len(line)
+        found.append([start / total * duration_s, at / total * duration_s, line])
+    return found
+
+
+def ticks(duration_s: float) -> list[float]:
+    """Return about five round moments of the time axis, in seconds."""
+    rough = max(duration_s / 5, 1e-3)
+    power = 10.0 ** np.floor(np.log10(rough))
+    step = next(power * k for k in (1, 2, 5, 10) if power * k >= rough)
+    return [float(round(t, 6)) for t in np.arange(0, duration_s * 0.97, step)]
+
+
+def _rows(view: View, sound: tracks.Waveform | None) -> list[dict[str, str]]:
+    """Return the tracks as rows of equally long parts of the clip, in words and numbers."""
+    subject = view.subject
+    count = min(_ROWS, max(1, math.floor(subject.duration_s / _ROW_S)))
+    cuts = np.linspace(0, subject.duration_s, count + 1)
+    curves = [c for found in tracks.face_curves(subject).values() for c in found]
+    rows = []
+    for first, last in pairwise(cuts):
+        row = {"Time, s": f"{first:.2f}"}
+        row["Words"] = " ".join(
+            t.text for t in subject.tokens if not t.special and first <= t.start_s < last
+        )
+        if sound is not None:
+            here = (sound.time_s >= first) & (sound.time_s < last)
+            power = np.mean(10 ** (sound.level_db[here] / 10)) if here.any() else 1e-10
+            row["Level, dB"] = f"{10 * np.log10(power):.0f}"
+        for curve in curves:
+            here = (curve.time_s >= first) & (curve.time_s < last)
+            found = curve.values[here][np.isfinite(curve.values[here])]
+            name = {"right": "gaze right", "up": "gaze up"}.get(curve.name, curve.name)
+            unit = "" if name.startswith("gaze") else ", °"
+            text = "\N{EN DASH}"
+            if len(found):  # plus 0: there is a minus zero
+                digits = 2 if name.startswith("gaze") else 0
+                text = f"{round(float(found.mean()), digits) + 0:.{digits}f}"
+            row[f"{name.capitalize()}{unit}"] = text
+        rows.append(row)
+    return rows

@@ -1,0 +1,154 @@
+"""A clip made small enough to be part of a page: VP9 and Opus, or the sound alone."""
+
+import io
+import wave
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+from av.codec.codec import UnknownCodecError
+
+from mitfrnet.errors import MediaError
+from mitfrnet.features.extractor import Clip
+from mitfrnet.media import Frame, MediaLimits, Waveform, iter_frames, read_waveform
+
+# In a page such bytes take a third more.
+MAX_BYTES = 2_500_000
+# A longer picture would be too coarse at what is left to it.
+_MAX_PICTURE_S = 120.0
+_MAX_SIDE = 320
+_MAX_FPS = 25.0
+_PICTURE_BITS = 400_000  # a second
+_SOUND_BITS = 32_000
+_OPUS_HZ = 24_000
+
+
+@dataclass(frozen=True)
+class Playback:
+    """What a browser plays.
+
+    Attributes:
+        kind: `video` or `audio`.
+        mime: its type and codecs.
+        data: the file.
+    """
+
+    kind: str
+    mime: str
+    data: bytes
+
+
+def make_playback(
+    clip: Clip, limits: MediaLimits, *, fps: float | None, duration_s: float
+) -> Playback | None:
+    """Return the clip as browsers play it, at most `MAX_BYTES`; None: nothing of it fits.
+
+    Time 0 is that of the features. The picture is left out where it is too long to be of use in
+    so few bytes.
+
+    Args:
+        clip: of which the utterance's part is taken.
+        limits: what it may cost.
+        fps: of its picture; None: it has none.
+        duration_s: of the utterance.
+    """
+    sound = _sound(clip, limits, _OPUS_HZ)
+    if fps and duration_s <= _MAX_PICTURE_S:
+        bits = min(_PICTURE_BITS, 0.8 * MAX_BYTES * 8 / max(duration_s, 1) - _SOUND_BITS)
+        rate = Fraction(min(fps, _MAX_FPS)).limit_denominator(1000)
+        try:
+            data = _webm(_frames(clip, limits, float(rate)), rate, round(bits), sound)
+        except (MediaError, UnknownCodecError):  # no picture, or PyAV without the encoders
+            data = b""
+        if 0 < len(data) <= MAX_BYTES:
+            return Playback("video", 'video/webm; codecs="vp9, opus"', data)
+    for hz in (16_000, 8_000):  # needs no encoder
+        if sound is not None and 2 * hz * len(sound) / _OPUS_HZ < MAX_BYTES - 100:
+            return Playback("audio", "audio/wav", _wav(_sound(clip, limits, hz), hz))
+    return None
+
+
+def _sound(clip: Clip, limits: MediaLimits, hz: int) -> Waveform | None:
+    try:
+        return read_waveform(
+            clip.path, sample_rate_hz=hz, start_s=clip.start_s, end_s=clip.end_s, limits=limits
+        )
+    except MediaError:
+        return None
+
+
+def _frames(clip: Clip, limits: MediaLimits, fps: float) -> Iterator[tuple[float, Frame]]:
+    """Yield frames of one size with an even width and height, as the encoder needs them."""
+    size: tuple[int, int] | None = None
+    for time, frame in iter_frames(
+        clip.path,
+        fps=fps,
+        max_side=_MAX_SIDE,
+        start_s=clip.start_s,
+        end_s=clip.end_s,
+        limits=limits,
+    ):
+        size = size or (max(2, frame.shape[1] // 2 * 2), max(2, frame.shape[0] // 2 * 2))
+        if frame.shape[1::-1] != size:
+            frame = cv2.resize(frame, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
+        yield time, frame
+
+
+def _webm(
+    frames: Iterator[tuple[float, Frame]], rate: Fraction, bits: int, sound: Waveform | None
+) -> bytes:
+    first_time, first = next(frames)
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="webm") as out:
+        video: Any = out.add_stream(
+            "libvpx-vp9",
+            rate=rate,
+            options={"deadline": "realtime", "cpu-used": "8", "g": str(round(rate))},
+        )
+        video.width, video.height, video.pix_fmt = first.shape[1], first.shape[0], "yuv420p"
+        video.bit_rate, video.codec_context.thread_count = bits, 1
+        audio: Any = None
+        if sound is not None:
+            audio = out.add_stream("libopus", rate=_OPUS_HZ, layout="mono")
+            audio.bit_rate = _SOUND_BITS
+        heard = 0
+        for time, frame in ((first_time, first), *frames):
+            picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
+            picture.pts, picture.time_base = round(time * rate), 1 / rate
+            out.mux(video.encode(picture))
+            if sound is not None:  # up to here, so that both lie side by side in the file
+                heard = _encode_sound(out, audio, sound, heard, round((time + 1) * _OPUS_HZ))
+        out.mux(video.encode(None))
+        if sound is not None:
+            _encode_sound(out, audio, sound, heard, len(sound))
+            out.mux(audio.encode(None))
+    return buffer.getvalue()
+
+
+def _encode_sound(out: Any, audio: Any, sound: Waveform, heard: int, until: int) -> int:
+    """Encode the samples from `heard` to `until`; return where that ended."""
+    piece = sound[heard:until]
+    if len(piece):
+        frame = av.AudioFrame.from_ndarray(_int16(piece)[None], format="s16", layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = _OPUS_HZ, heard, Fraction(1, _OPUS_HZ)
+        out.mux(audio.encode(frame))
+    return max(heard, min(until, len(sound)))
+
+
+def _wav(sound: Waveform | None, hz: int) -> bytes:
+    assert sound is not None
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(hz)
+        out.writeframes(_int16(sound).astype("<i2").tobytes())
+    return buffer.getvalue()
+
+
+def _int16(sound: Waveform) -> Any:
+    return np.clip(np.round(sound * 32767), -32768, 32767).astype(np.int16)
