@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from mitfrnet.errors import reporting_errors
+from mitfrnet.errors import DEBUG_VARIABLE, reporting_errors
 
 # Each command imports what it needs when it runs: `--help` is answered without torch.
 
@@ -17,7 +17,6 @@ app = typer.Typer(
     help="Multimodal sentiment with text, sound or face missing. The pipeline itself is run by "
     "`dvc repro`; these commands work on what it reads and writes.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -50,8 +49,12 @@ def _options(
         bool,
         typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
     ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show where in the code an error comes from.")
+    ] = False,
 ) -> None:
-    pass
+    if debug:
+        os.environ[DEBUG_VARIABLE] = "1"
 
 
 @app.command()
@@ -74,7 +77,10 @@ def compare(
         bool, typer.Option("--same-corpus", help="CORPUS is the published one, not another.")
     ] = False,
 ) -> None:
-    """Put the scores of the grid beside those the paper prints, and say what is wrong with them."""
+    """Put the scores of the grid beside those the paper prints, and say what is wrong with them.
+
+    Example: mitfrnet compare sample --with mosi --table 4
+    """
     from rich.console import Console
 
     from mitfrnet.files import replacing
@@ -104,7 +110,10 @@ def preset(
         bool, typer.Option("--write", help="Set its values in params.yaml, and show which changed.")
     ] = False,
 ) -> None:
-    """Print a preset, or put it into params.yaml."""
+    """Print a preset, or put it into params.yaml.
+
+    Example: mitfrnet preset study --write
+    """
     from mitfrnet.params import PARAMS_FILE
     from mitfrnet.presets import read_preset, write_preset
 

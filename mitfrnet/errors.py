@@ -1,5 +1,6 @@
 """Errors that a user can act on."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,12 +30,20 @@ class TrainingError(MitfrnetError):
     """A model could not be trained."""
 
 
+DEBUG_VARIABLE = "MITFRNET_DEBUG"
+
+
 @contextmanager
 def reporting_errors() -> Iterator[None]:
-    """Make a `MitfrnetError` one line on stderr and exit status 1."""
+    """Make a `MitfrnetError` one line on stderr and exit status 1.
+
+    Where the environment variable `MITFRNET_DEBUG` is set, it keeps its traceback.
+    """
     try:
         yield
     except MitfrnetError as error:
+        if os.environ.get(DEBUG_VARIABLE):
+            raise
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:

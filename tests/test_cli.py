@@ -38,10 +38,27 @@ def run_of_one_cell(tmp_path, monkeypatch):
 def test_help_names_the_commands():
     result = invoke("--help")
     assert result.exit_code == 0
-    for command in ("compare", "preset", "validate"):
+    assert "--install-completion" in result.stdout
+    commands = {command.name or command.callback.__name__ for command in app.registered_commands}
+    assert {"compare", "preset", "validate", "import-mmsa", "predict", "inspect"} < commands
+    for command in commands:
         assert command in result.stdout
-        assert invoke(command, "--help").exit_code == 0
-    assert "--install-completion" not in result.stdout
+        help_of = invoke(command, "--help")
+        assert help_of.exit_code == 0
+        assert f"Example: mitfrnet {command} " in " ".join(help_of.stdout.split())
+
+
+@pytest.mark.parametrize("debug", [True, False])
+def test_the_traceback_of_a_user_s_error_is_shown_where_it_is_asked_for(tmp_path, debug):
+    command = [sys.executable, "-m", "mitfrnet.cli", *["--debug"] * debug, "validate", "nowhere"]
+    environment = {k: v for k, v in os.environ.items() if k != "MITFRNET_DEBUG"}
+    environment["PYTHONPATH"] = str(ROOT)
+    process = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert process.returncode == 1
+    assert ("Traceback" in process.stderr) == debug
+    assert "nowhere: no such folder" in process.stderr.splitlines()[-1]
 
 
 def test_version():

@@ -1,14 +1,20 @@
 """Corpora of other layouts through the stages, with parts of videos and speech recognition."""
 
 import json
+import os
+import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from mitfrnet.features.store import read_features
 from tests.clips import tone, write_clip
-from tests.pipeline.running import run_stage, write_params
+from tests.mmsa.made import file_of
+from tests.pipeline.running import ROOT, run_stage, write_params
 from tests.tiny_whisper import write_whisper
 
 pytestmark = pytest.mark.slow
@@ -97,3 +103,38 @@ def test_clips_without_labels_go_as_far_as_masks(tmp_path):
     process = run_stage(tmp_path, "train", **cell)
     assert process.returncode == 1
     assert "error: the corpus has no labels to train on" in process.stderr.splitlines()[-1]
+
+
+def test_a_feature_file_of_mmsa_is_trained_on_as_clips_are(tmp_path):
+    """The command imports it, stages go on from there, and what is exported comes in again."""
+    file, again = tmp_path / "unaligned_50.pkl", tmp_path / "again.pkl"
+    file.write_bytes(pickle.dumps(file_of()))
+
+    def command(*words):
+        process = subprocess.run(
+            [sys.executable, "-m", "mitfrnet.cli", *words],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert process.returncode == 0, process.stderr
+        return process.stdout
+
+    printed = command("import-mmsa", file.name, "--corpus", "mosi", "--text-encoder", "embedded")
+    block = yaml.safe_load(printed.partition("under corpora:\n")[2])
+    assert "10 utterances (train 5, valid 3, test 2)" in printed
+    write_params(tmp_path, corpora=block, train__max_epochs=1)
+    cell = {"corpus": "mosi", "model": "mitfrnet", "missing_rate": 0.3, "seed": 1}
+    ran(tmp_path, "ingest", corpus="mosi")
+    for modality in ("text", "acoustic", "visual"):
+        ran(tmp_path, "extract", corpus="mosi", modality=modality)
+    ran(tmp_path, "tensors", corpus="mosi")
+    ran(tmp_path, "mask", corpus="mosi", missing_rate=0.3)
+    ran(tmp_path, "train", **cell)
+    ran(tmp_path, "evaluate", **cell)
+    scores = json.loads((tmp_path / "metrics/mosi/mitfrnet/0.3/1.json").read_text())
+    assert scores["n"] == 2
+    command("export-mmsa", "mosi", again.name)
+    assert command("import-mmsa", again.name, "--corpus", "again").startswith("raw/again: 10 ")
