@@ -46,9 +46,11 @@ def write(corpus_data_folder: Path, path: Path) -> None:
 
     Raises:
         FeatureError: the tensors are not there or not those of the manifest, or the corpus has
-            no scores for MMSA to predict.
+            no scores for MMSA to predict; or `path` is a folder.
     """
     corpus_data_folder, path = Path(corpus_data_folder), Path(path)
+    if path.is_dir():
+        raise FeatureError(f"{path}: a folder (expected the file to write)")
     manifest = read_manifest(corpus_data_folder / "manifest.parquet")
     settings = manifest_settings(manifest)
     if settings["scale"] is None:

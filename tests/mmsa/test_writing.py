@@ -192,3 +192,8 @@ def test_tensors_of_another_manifest_are_refused(tmp_path):
     (tmp_path / "kept").rename(tmp_path / "small" / "tensors")
     with pytest.raises(FeatureError, match=r"v0/05 is not in the manifest beside it"):
         write(tmp_path / "small", tmp_path / "out.pkl")
+
+
+def test_a_folder_is_no_file_to_write(tmp_path):
+    with pytest.raises(FeatureError, match="a folder .expected the file to write"):
+        write(tmp_path / "data", tmp_path)
