@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from mitfrnet.metrics import Scale
 from mitfrnet.report import figures
 from mitfrnet.report.drawing import Chart
@@ -24,7 +22,6 @@ class Agreement:
         thinned: whether it leaves clips out.
         kinds: the classes; or the sides of the neutral point that occur, in order.
         confusion: clips by kind of the label, then of the prediction.
-        furthest: the five clips with the largest error: id, label, prediction; none of classes.
     """
 
     group: Group
@@ -33,7 +30,6 @@ class Agreement:
     thinned: bool
     kinds: Sequence[str]
     confusion: Mapping[str, Mapping[str, int]]
-    furthest: Sequence[tuple[str, float, float]]
 
 
 def agreement(cell: Cell, group: Group, name: str) -> Agreement:
@@ -45,7 +41,6 @@ def agreement(cell: Cell, group: Group, name: str) -> Agreement:
         name: of the model, as shown.
     """
     rows = cell.tested_at(group.tested)
-    ids = rows["utterance_id"].to_pylist()
     label, prediction = (rows[c].to_numpy() for c in ("label", "prediction"))
     scale = cell.scale
     counts = {a: dict.fromkeys(kinds(scale), 0) for a in kinds(scale)}
@@ -53,18 +48,16 @@ def agreement(cell: Cell, group: Group, name: str) -> Agreement:
         counts[kind(true, scale)][kind(predicted, scale)] += 1
     title = f"{name} on {cell.corpus}, {group.condition}, seed {cell.seed}"
     if not isinstance(scale, Scale):
-        return Agreement(group, title, None, False, kinds(scale), counts, ())
+        return Agreement(group, title, None, False, kinds(scale), counts)
 
     # Neutral is shown only where a label or a prediction is exactly that.
     has_neutral = scale.neutral_point in label or scale.neutral_point in prediction
-    error = np.abs(prediction - label)
-    order = sorted(range(len(ids)), key=lambda i: (-error[i], ids[i]))
     same_side = sum(counts[s][s] for s in SIGNS)
     chart = Chart(
         name=f"scatter-{cell.path}-{group.tested}",
         title=title,
         described=(
-            f"Predictions of {name} against labels of {len(ids)} test clips of {cell.corpus}. "
+            f"Predictions of {name} against labels of {len(label)} test clips of {cell.corpus}. "
             f"Labels from {label.min():.2f} to {label.max():.2f}, predictions from "
             f"{prediction.min():.2f} to {prediction.max():.2f}; {same_side} are on the side of "
             "their label."
@@ -75,8 +68,7 @@ def agreement(cell: Cell, group: Group, name: str) -> Agreement:
         group=group,
         title=title,
         chart=chart,
-        thinned=len(ids) > figures.MAX_DOTS,
+        thinned=len(label) > figures.MAX_DOTS,
         kinds=[s for s in SIGNS if s != "neutral" or has_neutral],
         confusion=counts,
-        furthest=[(ids[i], float(label[i]), float(prediction[i])) for i in order[:5]],
     )

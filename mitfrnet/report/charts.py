@@ -94,6 +94,7 @@ def _score_line(
         spread=spread if banded else (),
         marker=marker,
         hollow=hollow,
+        model=first.key,
     )
 
 
@@ -162,6 +163,7 @@ def _values(
                 value=None if value is None else factor * value,
                 spread=None if deviation is None else factor * deviation,
                 shown="not defined" if value is None else column.show(value),
+                model=row.key,
                 **look,
             )
         )

@@ -51,6 +51,11 @@ def colour(theme: Theme, role: str) -> str:
     return theme.get(role, role)
 
 
+def owned_by(model: str, theme: Theme) -> str | None:
+    """Return the id of what belongs to one model; the page can hide it, a file cannot."""
+    return f"model:{model}" if model and theme["paper"] == "none" else None
+
+
 def shade(index: int, count: int) -> str:
     """Return the colour of the `index`-th of `count` ordered things, from blue over red to ochre.
 
@@ -155,7 +160,8 @@ def _element(figure: Figure, name: str, described: str) -> Markup:
     body = re.sub(r"<style.*?</style>|<metadata>.*?</metadata>|<!--.*?-->", "", body, flags=re.S)
     body = re.sub(r'<g id="[\w.]+"', "<g", body)
     body = re.sub(r"font(-family)?: [^;\"]*;? ?", _font_size_only, body)
-    body = re.sub(r"<[^>]+>", _shorter_tag, body)
+    body = re.sub(r'<(?!g id="model:)[^>]+>', _shorter_tag, body)
+    body = body.replace('<g id="model:', '<g data-model="')
     for role, placeholder in PAGE.items():
         if role != "paper":
             body = body.replace(placeholder, f"var(--{role})")

@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from mitfrnet.metrics import Scale
-from mitfrnet.report.drawing import Theme, colour
+from mitfrnet.report.drawing import Theme, colour, owned_by
 
 # More dots than this are thinned out, as are curves of more points.
 MAX_DOTS = 1000
@@ -41,6 +41,7 @@ class Line:
         in_legend: or named only for readers who see no picture.
         marker: at each point, where there are few.
         hollow: whether a point's marker is, or nothing.
+        model: key of the predictor, or nothing.
     """
 
     label: str
@@ -51,6 +52,7 @@ class Line:
     in_legend: bool = True
     marker: str = "o"
     hollow: Sequence[bool] = ()
+    model: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class Value:
         shown: as printed.
         colour: a role.
         marker: of a dot.
+        model: key of the predictor, or nothing.
     """
 
     label: str
@@ -72,6 +75,7 @@ class Value:
     shown: str
     colour: str
     marker: str = "o"
+    model: str = ""
 
 
 def line_chart(
@@ -107,6 +111,7 @@ def _curve(axes: Axes, line: Line, theme: Theme, *, marker: bool, most: int = MA
     kept = sorted({round(i) for i in np.linspace(0, last, min(last + 1, most))})
     xs, ys = zip(*(line.points[i] for i in kept), strict=True) if line.points else ((), ())
     shade = colour(theme, line.colour)
+    owner = owned_by(line.model, theme)
     axes.plot(
         xs,
         ys,
@@ -116,6 +121,7 @@ def _curve(axes: Axes, line: Line, theme: Theme, *, marker: bool, most: int = MA
         markevery=[i for i, k in enumerate(kept) if not (line.hollow and line.hollow[k])],
         markersize=3.8,
         label=line.label if line.in_legend else "_",
+        gid=owner,
     )
     if any(line.hollow):
         at = [i for i, hollow in enumerate(line.hollow) if hollow]
@@ -127,11 +133,13 @@ def _curve(axes: Axes, line: Line, theme: Theme, *, marker: bool, most: int = MA
             markerfacecolor="none",
             markersize=5,
             label="_",
+            gid=owner,
         )
     if any(line.spread):
         half = np.array([s or 0.0 for s in line.spread])
         middle = np.asarray(ys)
-        axes.fill_between(xs, middle - half, middle + half, color=shade, alpha=0.15, linewidth=0)
+        ends = middle - half, middle + half
+        axes.fill_between(xs, *ends, color=shade, alpha=0.15, linewidth=0, gid=owner)
 
 
 def _legend_above(axes: Axes, theme: Theme) -> None:
@@ -176,17 +184,23 @@ def bar_panels(panels: Mapping[str, Sequence[Value]]) -> Callable[[Theme], Figur
             low, high = min(0.0, *known), max(0.0, *known)
             room = 0.5 * (high - low or 1)
             for y, value in enumerate(values):
+                owner = owned_by(value.model, theme)
                 if value.value is None:
-                    axes.text(0, y, " not defined", va="center", fontsize=8, color=theme["muted"])
+                    none = axes.text(0, y, " not defined", va="center", fontsize=8)
+                    none.set(color=theme["muted"], gid=owner)
                     continue
-                axes.barh(y, value.value, height=0.66, color=colour(theme, value.colour))
+                shade = colour(theme, value.colour)
+                axes.barh(y, value.value, height=0.66, color=shade, gid=owner)
                 end = max(value.value, 0) + 0.03 * room
-                axes.text(end, y, value.shown, va="center", fontsize=8.5, color=theme["ink"])
+                printed = axes.text(end, y, value.shown, va="center", fontsize=8.5)
+                printed.set(color=theme["ink"], gid=owner)
             axes.set_xlim(low, high + room)
             axes.set_ylim(bars - 0.5, -0.6)
             axes.set_xticks([])
             named = [v.label for v in values] if i % place.columns == 0 else []
             axes.set_yticks(range(len(named)), named, fontsize=9)
+            for tick, value in zip(axes.get_yticklabels(), values, strict=False):
+                tick.set_gid(owned_by(value.model, theme))
             axes.tick_params(axis="y", length=0, labelcolor=theme["ink"])
         return figure
 
@@ -219,17 +233,25 @@ def dot_strips(strips: Mapping[str, Sequence[Value]]) -> Callable[[Theme], Figur
                 if value.value is None:
                     continue
                 shade = colour(theme, value.colour)
+                owner = owned_by(value.model, theme)
                 if value.spread:
                     ends = value.value - value.spread, value.value + value.spread
-                    axes.hlines(y, *ends, color=shade, linewidth=1.2)
-                axes.plot(value.value, y, value.marker, color=shade, markersize=5.5)
+                    axes.hlines(y, *ends, color=shade, linewidth=1.2, gid=owner)
+                axes.plot(value.value, y, value.marker, color=shade, markersize=5.5, gid=owner)
             axes.set_ylim(count - 0.3, -0.7)
             axes.set_yticks([])
             axes.spines["left"].set_visible(False)
             axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
             axes.margins(x=0.05)
         handles = [
-            Line2D([], [], color=colour(theme, v.colour), marker=v.marker, linestyle="")
+            Line2D(
+                [],
+                [],
+                color=colour(theme, v.colour),
+                marker=v.marker,
+                linestyle="",
+                gid=owned_by(v.model, theme),
+            )
             for v in next(iter(strips.values()))
         ]
         place.add_legend(theme, handles, [v.label for v in next(iter(strips.values()))])
@@ -325,7 +347,7 @@ class _Places:
     def add_legend(self, theme: Theme, handles: Sequence[Artist], labels: Sequence[str]) -> None:
         """Put one legend above all panels, in at most two rows."""
         one_row = sum(len(label) + 6 for label in labels) < 110
-        self.figure.legend(
+        legend = self.figure.legend(
             handles,
             labels,
             loc="upper left",
@@ -338,6 +360,10 @@ class _Places:
             fontsize=9.5,
             labelcolor=theme["ink"],
         )
+        samples = legend.get_lines()  # every handle is a line
+        for handle, sample, text in zip(handles, samples, legend.get_texts(), strict=True):
+            sample.set_gid(handle.get_gid())
+            text.set_gid(handle.get_gid())
 
 
 def scatter_chart(

@@ -1,5 +1,7 @@
 """The report as one page that loads nothing, and as small files for other programs."""
 
+import base64
+import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from mitfrnet.files import replacing
 from mitfrnet.metrics import ClassScale, LabelScale
@@ -28,6 +31,7 @@ from mitfrnet.report.paired import PairedParams, comparisons, paired_column
 from mitfrnet.report.results import Corpus, Results
 from mitfrnet.report.tables import BootstrapParams, Group, model_names, score_groups
 from mitfrnet.report.typeset import Table
+from mitfrnet.report.worst import WorstClip, worst_clips
 
 
 class ReportParams(StageParams):
@@ -73,6 +77,7 @@ class CorpusView:
         losses: per model.
         timings, trainings, masks: tables.
         agreements: per model, of the lowest, middle and highest rate.
+        worst: clips that the first model gets most wrong at the lowest rate.
     """
 
     corpus: Corpus
@@ -84,6 +89,7 @@ class CorpusView:
     trainings: Table
     masks: Table
     agreements: Sequence[Sequence[Agreement]]
+    worst: Sequence[WorstClip]
 
     @property
     def scale(self) -> LabelScale:
@@ -164,7 +170,14 @@ def view(
             ]
             for m in results.grid.all_models
         ],
+        worst=_worst(results, found[0].groups[0]),
     )
+
+
+def _worst(results: Results, group: Group) -> list[WorstClip]:
+    model = results.grid.all_models[0]
+    cell = results.select(group.corpus, model, group.trained)[0]
+    return worst_clips(group, model, cell.tested_at(group.tested)["utterance_id"].to_pylist())
 
 
 def _block_view(results: Results, block: Block, params: ReportParams, *, folded: bool) -> BlockView:
@@ -201,8 +214,10 @@ def _spread(groups: Sequence[Group]) -> list[Group]:
 
 def render_page(results: Results, views: Sequence[CorpusView], params: ReportParams) -> str:
     """Return the page as HTML; whatever comes from data is escaped."""
+    here = Path(__file__).parent
+    script = (here / "page.js").read_text(encoding="utf-8")
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(here),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -218,6 +233,9 @@ def render_page(results: Results, views: Sequence[CorpusView], params: ReportPar
         settings=_settings(results),
         versions=_versions(results),
         inputs=_inputs(results),
+        script=Markup(script),
+        script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        predictors={row.key: row.name for v in views for row in v.groups[0].rows},
         modalities=MODALITIES,
         splits=run_tables.SPLITS,
         max_dots=figures.MAX_DOTS,

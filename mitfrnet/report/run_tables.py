@@ -26,7 +26,7 @@ def timing_table(results: Results, corpus: str, names: Mapping[str, str]) -> Tab
             own = results.select(corpus, model, condition)
             entries.append(Entry(_seconds([c.timings["seconds_per_epoch"] for c in own])))
             records += [_timing_record(cell) for cell in own]
-        lines.append(Line(names[model], entries))
+        lines.append(Line(names[model], entries, model=model))
     seeds = len(results.grid.seeds)
     devices = sorted(
         {(c.timings["device"], c.timings["threads"]) for c in results.cells if c.corpus == corpus}
@@ -97,7 +97,8 @@ def training_table(results: Results, corpus: str, names: Mapping[str, str]) -> T
             "valid_task_loss": training["best_valid_task_loss"],
         }
         texts = [*list(values.values())[:-1], f"{values['valid_task_loss']:.4f}"]
-        lines.append(Line(names[cell.model], [Entry(str(text)) for text in texts]))
+        entries = [Entry(str(text)) for text in texts]
+        lines.append(Line(names[cell.model], entries, model=cell.model))
         records.append({"corpus": corpus, "model": cell.model} | values)
     return Table(
         name=f"trainings_{corpus}",

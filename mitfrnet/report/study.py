@@ -53,7 +53,7 @@ def headline_table(groups: Sequence[Group], bootstrap: BootstrapParams) -> Table
             ]
             condition = group.condition[0].upper() + group.condition[1:]
             flags = (row.constant,) if row.constant else ()
-            lines.append(Line(row.name, entries, condition, row.reference, flags))
+            lines.append(Line(row.name, entries, condition, row.reference, flags, row.key))
             records += [_score_record(group, row, column) for column in columns]
     first = groups[0]
     return Table(
@@ -105,7 +105,7 @@ def _score_table(block: Block, column: Column, bootstrap: BootstrapParams) -> Ta
             )
             for group, row in rows
         ]
-        lines.append(Line(first.name, entries, reference=first.reference))
+        lines.append(Line(first.name, entries, reference=first.reference, model=first.key))
         records += [_score_record(group, row, column) for group, row in rows]
     return Table(
         name=f"scores_{block.name}_{column.key}",
@@ -239,7 +239,7 @@ def _average_lines(
         rows = [group.row(row.key) for group in block.groups]
         some = "some run " * any(0 < r.constant_runs < len(r.runs) for r in rows)
         flags = [f"{some}constant at {where}"] if constant else []
-        yield Line(row.name, entries, title, row.reference, tuple(flags))
+        yield Line(row.name, entries, title, row.reference, tuple(flags), row.key)
 
 
 def ablation_table(results: Results, block: Block) -> Table | None:
@@ -328,7 +328,8 @@ def paired_table(
     lines = []
     for other in others:
         own = [c for c in found if c.other == other.key]
-        lines.append(Line(other.name, [_paired_entry(block, column, c, alpha) for c in own]))
+        entries = [_paired_entry(block, column, c, alpha) for c in own]
+        lines.append(Line(other.name, entries, model=other.key))
     tests = sum(c.test is not None for c in found)
     kind = "classes" if isinstance(block.scale, ClassScale) else "scores"
     first_test = next((c.test for c in found if c.test), None)

@@ -35,6 +35,7 @@ class Line:
         group: the heading it stands under, or nothing.
         reference: a predictor without a neural network.
         flags: warnings about the whole row.
+        model: key of the predictor whose row it is, for a page that shows some of them.
     """
 
     label: str
@@ -42,6 +43,7 @@ class Line:
     group: str = ""
     reference: bool = False
     flags: tuple[str, ...] = ()
+    model: str = ""
 
 
 @dataclass(frozen=True)

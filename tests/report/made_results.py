@@ -165,20 +165,22 @@ def write_corpus(folder, rates, scale):
             "label": labels,
             "naturally_missing": {"text": {}, "acoustic": {"no_audio_stream": 2}, "visual": {}},
             "splits": SPLITS,
+            "transcripts": {"srt": 3, "table": 44},
             "videos": 16,
             "videos_on_two_sides": 0,
+            "with_word_times": 5,
         },
         folder / "quality.json",
     )
     found = {"mean": 0.9375, "p05": 0.5, "p50": 1.0}
     reasons = {"text": {}, "acoustic": {"no_audio_stream": 2}, "visual": {"no_face": 3}}
-    write_json(
-        {
-            m: {"clips": 48, "detected_share": found, "missing": reasons[m], "steps": 1234}
-            for m in MODALITIES
-        },
-        folder / "features.json",
-    )
+    features = {
+        m: {"clips": 48, "detected_share": found, "missing": reasons[m], "steps": 1234}
+        for m in MODALITIES
+    }
+    features["text"] |= {"truncated": 2, "unknown_tokens": 0.015625}
+    features["aligned_by"] = {"words": 5, "characters": 0, "segments": 43}
+    write_json(features, folder / "features.json")
     for rate in rates:
         hidden = 0.5 if isinstance(rate, str) else rate
         realised = {

@@ -1,10 +1,15 @@
+import base64
+import hashlib
+import html
 import re
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+import yaml
 
 from mitfrnet.report.page import flatten, labels_in_words, listed, percent, write_report
+from tests.pipeline.running import ROOT
 from tests.report.made_results import REPORT, read, write_results
 
 HOSTILE = "<script>alert(1)</script>"
@@ -94,8 +99,12 @@ def test_a_constant_model_is_flagged(tmp_path):
 
 def test_the_page_loads_nothing(study):
     page = Page(study)
-    loading = {"script", "link", "img", "iframe", "object", "embed", "base", "video", "audio"}
+    loading = {"link", "img", "iframe", "object", "embed", "base", "video", "audio"}
     assert not loading & set(page.tags)
+    assert page.tags.count("script") == 1
+    script = study.split("<script>")[1].split("</script>")[0]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in study
     assert "@import" not in study
     assert "default-src 'none'" in study
     for tag, key, value in page.attributes:
@@ -166,11 +175,13 @@ def test_what_comes_from_data_is_escaped(tmp_path):
     results.cells[0].config["versions"][HOSTILE] = HOSTILE
     write_report(results, REPORT.model_copy(update={"title": HOSTILE}), tmp_path / "report")
     html = (tmp_path / "report/index.html").read_text(encoding="utf-8")
-    assert "<script" not in html
+    assert HOSTILE not in html
     page = Page(html)
-    assert "script" not in page.tags
-    assert [HOSTILE, "a b c"] in (
-        [row[0] for row in sorted(table[1:])] for table in page.tables if table[0][0] == "Clip"
+    assert page.tags.count("script") == 1
+    assert ["a b c", HOSTILE] in (
+        sorted((row[0] for row in table[1:]), reverse=True)
+        for table in page.tables
+        if table[0][0] == "Clip"
     )
     table = (tmp_path / "report/plots/predictions/one/mitfrnet/0.3/1.tsv").read_text()
     assert '"a\tb\nc"\t0.3\t' in table
@@ -200,6 +211,12 @@ def test_data_and_masks_are_told(study):
     corpora = next(t for head, t in tables.items() if head == ("", "first", "second"))
     assert ["Hours", "0.25", "0.25"] in corpora
     assert ["Label scale", "-3 to 3 (mosi)", "-1 to 1 (sims)"] in corpora
+    assert ["Transcripts by where they are from", *["srt (3), table (44)"] * 2] in corpora
+    assert ["Clips with word times", "5", "5"] in corpora
+    assert ["Transcripts cut to the encoder\u2019s length", "2", "2"] in corpora
+    assert ["Tokens not in the vocabulary", "1.6 %", "1.6 %"] in corpora
+    aligned = "segments (43), words (5)"
+    assert ["Sound and face aligned to the text by", aligned, aligned] in corpora
     assert corpora[-2][1] == "20 negative, 4 neutral, 24 positive; mean 0.125"
     missing = next(t for head, t in tables.items() if head[:2] == ("Modality", "Clips without"))
     assert missing[2] == [
@@ -212,6 +229,16 @@ def test_data_and_masks_are_told(study):
 
 def test_the_page_stays_small(study):
     assert len(study) < 3_000_000
+
+
+def test_the_paper_is_cited_as_the_citation_file_does(study):
+    """The page has initials where the file has given names."""
+    paper = yaml.safe_load((ROOT / "CITATION.cff").read_text())["preferred-citation"]
+    cited = html.unescape(study[study.index('id="cite"') :])
+    for author in paper["authors"]:
+        assert f"{author['family-names']}, {author['given-names'][0]}." in cited
+    for fact in ("title", "journal", "year", "doi"):
+        assert str(paper[fact]) in cited
 
 
 def test_words():
@@ -253,6 +280,7 @@ def test_classes_have_no_scatter_but_a_confusion(tmp_path):
         t[0] for t in page.tables
     ]
     assert "furthest from their label" not in html
+    assert "the test clips put in a wrong class by most runs" in html
     assert "3 classes" in html
     assert "Accuracy % ↑" in html.replace('<span class="unit" aria-hidden="true">', "")
 
