@@ -75,7 +75,7 @@ def transcribe(
         folder: of the corpus.
         clips: those to be transcribed, each with the digest of its file.
         model: the name of a Whisper-type model on the Hugging Face hub, or its folder; None:
-            nothing is transcribed, and the store is empty.
+            nothing is transcribed, and the store stays as it is.
         language: of the corpus, an ISO 639 code.
         limits: what a clip may cost.
         store: a Parquet file, sorted by utterance id.
@@ -85,7 +85,7 @@ def transcribe(
         CorpusError: there is no such model, or it does not know the language.
     """
     if model is None or not clips:
-        _write([], store)
+        _write(_stored(store), store)  # what was heard is kept for the day it is asked for again
         return {}
     digest = _asr_digest(model, language)
     wanted = {c.utterance_id: (c, _input_digest(c, file), digest) for c, file in clips}

@@ -325,7 +325,12 @@ def _replacing_folder(folder: Path) -> Iterator[Path]:
         yield temporary
         if folder.exists():
             folder.replace(before)
-        temporary.replace(folder)
+        try:
+            temporary.replace(folder)
+        except OSError:
+            if before.exists():
+                before.replace(folder)
+            raise
+        shutil.rmtree(before, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(before, ignore_errors=True)

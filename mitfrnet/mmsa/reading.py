@@ -226,7 +226,7 @@ class MmsaSplit:
         notes: list[str] = []
         token_ids, positions = self._row_tokens(row, where)
         video_id, clip_id = video_and_clip(self.ids[row])
-        steps = {m: self._row_steps(m, row, len(token_ids), where, notes) for m in NAMES}
+        steps = {m: self._row_steps(m, row, positions, where, notes) for m in NAMES}
         return MmsaUtterance(
             video_id=video_id,
             clip_id=clip_id,
@@ -282,7 +282,12 @@ class MmsaSplit:
         return found.astype(np.int32), positions
 
     def _row_steps(
-        self, modality: str, row: int, tokens: int, where: str, notes: list[str]
+        self,
+        modality: str,
+        row: int,
+        tokens: NDArray[np.int64],
+        where: str,
+        notes: list[str],
     ) -> ModalitySteps:
         """Return one modality of a row, its padding cut off."""
         stored, lengths = self._values[modality], self._lengths[modality]
@@ -298,10 +303,12 @@ class MmsaSplit:
                 raise FeatureError(f"{where}_steps is {count} (expected 0 to {len(values)})")
             values, seen = values[:count], detected[row][:count].copy()
         else:
-            declared = tokens if self.aligned else None
+            declared = len(tokens) if self.aligned else None
             if lengths is not None:
                 declared = int(lengths[row])
-            own = _own_steps(values, declared)
+            own = _steps_of_tokens(values, tokens) if self.aligned and lengths is None else None
+            if own is None:
+                own = _own_steps(values, declared)
             if own is None and lengths is not None:
                 if declared is not None and declared > len(values):
                     raise FeatureError(
@@ -340,6 +347,18 @@ def _missing(dim: int, reason: str) -> ModalitySteps:
 def _shows(values: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Return which rows are not zero in every column, (steps,)."""
     return (values != 0).any(axis=1)
+
+
+def _steps_of_tokens(values: NDArray[np.float32], tokens: NDArray[np.int64]) -> slice | None:
+    """Return the steps of the tokens' own places; None where there is something beside them.
+
+    Content alone would not tell: few steps in the midst of the tokens fit at either end.
+    """
+    if not len(tokens) or tokens[-1] >= len(values):
+        return None
+    own = slice(int(tokens[0]), int(tokens[-1]) + 1)
+    beside = np.delete(_shows(values), own)
+    return None if beside.any() else own
 
 
 def _own_steps(values: NDArray[np.float32], declared: int | None) -> slice | None:

@@ -11,6 +11,7 @@ import mmap
 import pickletools
 import re
 import struct
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,10 @@ from mitfrnet.errors import FeatureError
 # Several times what a file of MOSEI's size with word times in it has; beyond, lists of nothing
 # could fill the memory.
 _MAX_OPCODES = 10_000_000
+# What may be made of a file beside its own bytes, at least: one string, encoded often, has no end.
+_MADE_BYTES = 64 * 2**20
+_MAX_DIMENSIONS = 32  # of NumPy 1
+_SHOWN = 80  # characters of a name, more than any that is admitted has
 # Longer reads give a view of the file.
 _COPIED_BYTES = 1 << 12
 
@@ -84,6 +89,7 @@ _MALFORMED = (
     AttributeError,
     OverflowError,
     MemoryError,
+    RecursionError,
     struct.error,
 )
 
@@ -93,6 +99,7 @@ class _MappedFile:
 
     def __init__(self, mapped: mmap.mmap) -> None:
         self._mapped, self._view, self._position = mapped, memoryview(mapped), 0
+        self.size = len(mapped)
 
     def tell(self) -> int:
         return self._position
@@ -150,7 +157,12 @@ class _PickledDtype:
 def _array(shape: Any, kind: Any, order: str, data: Any) -> NDArray[Any] | list[Any]:
     if not isinstance(kind, _PickledDtype):
         raise TypeError("an array without type")
-    if not (isinstance(shape, tuple) and all(type(n) is int and n >= 0 for n in shape)):
+    # Bounded before they are multiplied: a file may hold numbers of a million digits.
+    if not (
+        isinstance(shape, tuple)
+        and len(shape) <= _MAX_DIMENSIONS
+        and all(type(n) is int and 0 <= n < 2**48 for n in shape)
+    ):
         raise TypeError("an array without shape")
     size = math.prod(shape)
     if kind.dtype == object:
@@ -163,7 +175,12 @@ def _array(shape: Any, kind: Any, order: str, data: Any) -> NDArray[Any] | list[
         raise ValueError(f"an array of shape {shape} and {kind.dtype} with {len(data)} bytes")
     if not size:
         return np.empty(shape, kind.dtype)
-    return np.frombuffer(data, kind.dtype).reshape(shape, order="F" if order == "F" else "C")
+    array = np.frombuffer(data, kind.dtype).reshape(shape, order="F" if order == "F" else "C")
+    if array.dtype.kind == "U":
+        points = np.frombuffer(data, array.dtype.byteorder.replace("|", "=") + "u4")
+        if points.max() > sys.maxunicode:
+            raise ValueError("a string with a character beyond Unicode")
+    return array
 
 
 def _set_array_state(array: PickledArray, state: Any) -> None:
@@ -202,8 +219,8 @@ def _scalar(kind: Any, data: Any) -> Any:
 
 
 def _encode(text: str, encoding: str) -> bytes:
-    if encoding not in ("latin1", "latin-1"):
-        raise ValueError(f"bytes in encoding {encoding[:40]!r}")
+    if not (isinstance(text, str) and encoding in ("latin1", "latin-1")):
+        raise ValueError("bytes in another form than Latin-1")
     return text.encode("latin-1")
 
 
@@ -226,11 +243,13 @@ _NAMES: dict[str, Callable[..., Any] | None] = {
 
 
 def _named(module: Any, name: Any) -> _Named:
-    full = f"{module}.{name}"
-    if not (isinstance(module, str) and isinstance(name, str)) or full not in _NAMES:
+    if not (isinstance(module, str) and isinstance(name, str)):
+        raise TypeError("a name that is no text")  # not shown: lists in lists have no end
+    full = f"{module[:_SHOWN]}.{name[:_SHOWN]}"
+    if full not in _NAMES:
         shown = full if full.isprintable() else ascii(full)
         raise _RefusedError(
-            f"asks for {shown[:80]} (expected NumPy arrays, strings, numbers and plain containers)"
+            f"asks for {shown} (expected NumPy arrays, strings, numbers and plain containers)"
         )
     return _Named(full, _NAMES[full])
 
@@ -240,6 +259,7 @@ def _run(file: _MappedFile) -> Any:
     stack: list[Any] = []
     marks: list[int] = []
     memo: dict[int, Any] = {}
+    left = max(file.size, _MADE_BYTES)
 
     def since_mark() -> list[Any]:
         start = marks.pop()
@@ -299,7 +319,11 @@ def _run(file: _MappedFile) -> Any:
             arguments, called = stack.pop(), stack.pop()
             if not isinstance(called, _Named) or called.make is None:
                 raise _RefusedError(f"calls {getattr(called, 'name', type(called).__name__)}")
-            stack.append(called.make(*arguments))
+            made = called.make(*arguments)
+            left -= len(made) if isinstance(made, bytes | str) else 0
+            if left < 0:
+                raise _RefusedError("makes more bytes than it has")
+            stack.append(made)
         elif name == "BUILD":
             state = stack.pop()
             _set_state(stack[-1], state)

@@ -131,6 +131,18 @@ def test_without_a_model_or_clips_the_store_is_empty(corpus):
         assert (table.num_rows, table.schema) == (0, asr.SCHEMA)
 
 
+def test_what_was_heard_outlives_a_run_without_the_model(corpus, whisper, transcribed):
+    todo = clips(corpus, "0")
+    store = corpus / "kept.parquet"
+    options = {"language": "en", "limits": LIMITS, "store": store, "run": RUN}
+    heard = transcribe(corpus, todo, model=str(whisper), **options)
+    before = store.read_bytes()
+    assert transcribe(corpus, todo, model=None, **options) == {}
+    assert store.read_bytes() == before
+    assert transcribe(corpus, todo, model=str(whisper), **options) == heard
+    assert len(transcribed) == 1
+
+
 def test_a_clip_without_sound_is_left_out_and_silence_is_empty(corpus, whisper):
     write_clip(corpus / "silent.mkv", (), np.zeros(16_000))
     (corpus / "broken.mkv").write_bytes(b"no media")

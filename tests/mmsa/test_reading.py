@@ -153,6 +153,20 @@ def test_aligned_steps_stay_beside_their_tokens(tmp_path):
     assert file.splits["train"][0].acoustic.detected.tolist() == [False] + [True] * 5
 
 
+def test_aligned_steps_in_the_midst_of_text_padded_in_front_keep_their_places(tmp_path):
+    """Six tokens at the end of the width, and sound at the second of them alone."""
+    content = aligned_file()
+    part = content["train"]
+    tokens = int(part["text_bert"][0, 1].sum())
+    for key, axis in (("text_bert", 2), ("text", 1), ("audio", 1), ("vision", 1)):
+        width = part[key].shape[axis]
+        part[key][0] = np.roll(part[key][0], width - tokens, axis=axis - 1)
+    part["audio"][0, : width - tokens + 1] = part["audio"][0, width - tokens + 2 :] = 0
+    part["audio"][0, width - tokens + 1] = 1
+    utterance = reread(content, tmp_path).splits["train"][0]
+    assert utterance.acoustic.detected.tolist() == [i == 1 for i in range(tokens)]
+
+
 def test_aligned_steps_beyond_the_text_are_kept_and_said(tmp_path):
     content = aligned_file()
     content["train"]["audio"][0] = 1

@@ -290,3 +290,54 @@ def test_what_is_no_file_is_said(tmp_path):
     }.items():
         with pytest.raises(FeatureError, match=said):
             load(tmp_path / name)
+
+
+def doubled(levels):
+    """Return opcodes that leave [x, x] of [x, x] of ... on the stack, memoized at each level."""
+    code = b"]q\x00"
+    for i in range(levels):
+        code += b"]q" + bytes([i + 1]) + b"(h" + bytes([i]) + b"h" + bytes([i]) + b"e"
+    return code
+
+
+HUGE = b"\x8b" + struct.pack("<i", 100_000) + b"\x7f" * 100_000  # LONG4
+ARRAY = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85C\x01btR"
+BOMBS = {
+    "a name that is a list of lists": b"\x80\x04" + doubled(40) + b"\x8c\x01x\x93.",
+    "a name that is a nested tuple": b"\x80\x04)" + b"\x85" * 5000 + b"\x8c\x01x\x93.",
+    "a shape of huge numbers": (
+        b"\x80\x04" + ARRAY + b"(K\x01(" + HUGE + b"\x94" + b"h\x00" * 50
+        + b"tcnumpy\ndtype\n(\x8c\x02f8tR\x89C\x08" + b"0" * 8 + b"tb."
+    ),
+    "a string made many times": (
+        b"\x80\x04X" + struct.pack("<i", 2**20) + b"x" * 2**20 + b"\x94("
+        + b"c_codecs\nencode\nh\x00\x8c\x06latin1\x86R" * 400 + b"t."
+    ),
+    "a character beyond Unicode": (
+        b"\x80\x04" + ARRAY + b"(K\x01(K\x01tcnumpy\ndtype\n(\x8c\x02U1tR\x89C\x04"
+        + b"\xff" * 4 + b"tb."
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_bomb_costs_neither_time_nor_memory(tmp_path, name):
+    """Measured in a process of its own, whose memory and time are limited."""
+    path = tmp_path / "bomb.pkl"
+    path.write_bytes(BOMBS[name])
+    program = (
+        "import resource, sys\n"
+        "from pathlib import Path\n"
+        "from mitfrnet.errors import FeatureError\n"
+        "from mitfrnet.mmsa.unpickling import load\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "try:\n    load(Path(sys.argv[1]))\n"
+        "except FeatureError as error:\n    assert len(str(error).splitlines()) == 1\n"
+        "else:\n    sys.exit('taken')\n"
+        "grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before\n"
+        "sys.exit('memory' if grown > 200_000 else 0)\n"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", program, str(path)], capture_output=True, text=True, timeout=60
+    )
+    assert process.returncode == 0, process.stderr[-500:]
