@@ -188,6 +188,10 @@ def read_waveform(
         begin = expected if seconds is None else seconds
         if begin - start >= end:
             break
+        seconds_long = frame.samples / frame.sample_rate
+        if begin + seconds_long < start - _AUDIO_RUN_UP_S:  # of a file that could not be sought in
+            expected = begin + seconds_long
+            continue
         # The second condition is for time stamps that stand still or jump back.
         if begin - start > limits.max_duration_s or decoded > 2 * longest:
             raise _refusal("too_long")
@@ -197,7 +201,7 @@ def read_waveform(
                 runs[-1][1].extend(_resampled(resampler, None))
             resampler, kind = av.AudioResampler(format="fltp", rate=sample_rate_hz), this_kind
             runs.append((round((begin - start) * sample_rate_hz), []))
-        expected = begin + frame.samples / frame.sample_rate
+        expected = begin + seconds_long
         chunks = _resampled(resampler, frame)
         decoded += sum(map(len, chunks))
         runs[-1][1].extend(chunks)

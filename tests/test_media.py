@@ -456,3 +456,19 @@ def test_sound_of_more_channels_than_pyav_can_lay_out_is_left_out(tmp_path):
         out.mux(audio.encode(None))
     with pytest.raises(MediaError):
         read_waveform(path, sample_rate_hz=RATE, limits=LIMITS)
+
+
+def test_a_late_part_of_sound_that_cannot_be_sought_in_is_no_longer_than_itself(tmp_path):
+    """An MP3 of 10 s, of which clips may last 2 s: its last second is read."""
+    limits = LIMITS.model_copy(update={"max_duration_s": 2.0})
+    path = tmp_path / "x.mp3"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libmp3lame", rate=16000, layout="mono")
+        samples = (tone(10.0) * 32767).astype(np.int16)
+        frame = av.AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")
+        frame.sample_rate = 16000
+        for part in (frame, None):
+            out.mux(stream.encode(part))
+    waveform = read_waveform(path, sample_rate_hz=16000, start_s=9.0, end_s=10.0, limits=limits)
+    assert len(waveform) == pytest.approx(16000, abs=1000)
+    assert np.abs(waveform[1000:-2000]).max() > 0.3

@@ -20,7 +20,7 @@ _CLOCK = re.compile(r"(?:(\d{1,4}):)?(\d{1,4}):(\d{1,2}(?:[.,]\d{1,9})?)", re.AS
 
 _LEADS_OUT = "{where}: {path} leads out of the corpus folder (expected a file inside it)"
 
-_NOT_IN_NAMES = re.compile(r'[/\\"\x00-\x1f\x7f]')
+_NOT_IN_NAMES = re.compile(r'[/\\"\x00-\x1f\x7f\ud800-\udfff]')
 _MAX_NAME_BYTES = 255  # of a file, in the file systems in use
 
 # Files that may stand beside a clip under its own name.
@@ -146,12 +146,12 @@ def identifier(value: str, column: str, where: str) -> str:
         CorpusError: it is empty, or holds what no file name may.
     """
     value = value.strip()
-    # Names that are no UTF-8 come from the file system with surrogates, of three bytes here.
+    # Names that are no UTF-8 come from the file system with surrogates, which no table can hold.
     too_long = len(value.encode(errors="surrogatepass")) > _MAX_NAME_BYTES
     if too_long or _NOT_IN_NAMES.search(value) or value in {"", ".", ".."}:
         raise CorpusError(
             f"{where}: {column} is {value[:60]!r} (expected a file name: not empty, "
-            "no slash, not leaving the corpus folder)"
+            "no slash, UTF-8, not leaving the corpus folder)"
         )
     return value
 

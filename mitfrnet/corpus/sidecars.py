@@ -326,7 +326,7 @@ def _read_textgrid(text: str, path: Path) -> Sidecar:
 
 def _count(values: _PraatText, what: str) -> int:
     number = values.next("number", f"the number of {what}")
-    if not number.isdecimal():
+    if not number.isdecimal() or len(number) > 9:
         raise CorpusError(f"{values.where}: {number} (expected the number of {what})")
     return int(number)
 
@@ -435,14 +435,15 @@ def _is_interval_tier(tier: Any) -> bool:
 _CLOCK = r"(?:(?:\d+):)?\d{1,2}:\d{1,2}[.,]\d{1,3}"
 _CUE_TIMES = re.compile(rf"\s*({_CLOCK})\s*-->\s*({_CLOCK})(?:\s.*)?")
 _INNER_TIME = re.compile(rf"<({_CLOCK})>")
-_TAG = re.compile(r"</?[A-Za-z][^>]*>")
-_NOT_SPEECH = re.compile(r"\[[^\]]*\]|\{[^}]*\}|[\u266a\u266b]|^\s*\([^)]*\)\s*$")
+# None of them looks for an end beyond the next beginning: that would take for ever on "<a<a<a".
+_TAG = re.compile(r"</?[A-Za-z][^<>]*>")
+_NOT_SPEECH = re.compile(r"\[[^\[\]]*\]|\{[^{}]*\}|[\u266a\u266b]|^\s*\([^)]*\)\s*$")
 _NEW_SPEAKER = re.compile(r"^\s*(?:-|\u2013|>>)\s*")
 
 
 def _read_srt(text: str, path: Path) -> Sidecar:
     # A line of spaces ends a cue here, as in most players; in WebVTT it is a line of the cue.
-    return _spoken(_cues(_blocks(re.sub("[ \t]+$", "", text, flags=re.MULTILINE)), path))
+    return _spoken(_cues(_blocks("\n".join(line.rstrip(" \t") for line in text.split("\n"))), path))
 
 
 def _read_vtt(text: str, path: Path) -> Sidecar:

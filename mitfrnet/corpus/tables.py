@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mitfrnet.corpus.clips import Problems
@@ -258,6 +259,21 @@ def _json_rows(path: Path, columns: _Columns, encoding: str) -> Values:
         yield where, {name: values[name] for name in wanted}
 
 
+def _check_text(path: Path, columns: Sequence[str]) -> None:
+    """Refuse texts of any length, which a dictionary of one repeats in every row for nothing."""
+    limit = csv.field_size_limit()
+    with pq.ParquetFile(path, read_dictionary=list(columns)) as file:
+        for batch in file.iter_batches(batch_size=1024, columns=list(columns)):
+            for name, column in zip(batch.schema.names, batch.columns, strict=True):
+                if pa.types.is_dictionary(column.type):
+                    longest = pc.max(pc.binary_length(column.dictionary)).as_py() or 0
+                    if longest > limit:
+                        raise CorpusError(
+                            f"{path}: {name} has a text of {longest:,} bytes "
+                            f"(expected at most {limit:,})"
+                        )
+
+
 def _parquet_rows(path: Path, columns: _Columns, encoding: str) -> Values:
     try:
         with pq.ParquetFile(path) as file:
@@ -268,6 +284,7 @@ def _parquet_rows(path: Path, columns: _Columns, encoding: str) -> Values:
                 )
             wanted = columns.among(file.schema_arrow.names)
             number = 0
+            _check_text(path, wanted)
             for batch in file.iter_batches(batch_size=1024, columns=wanted):
                 for row in batch.to_pylist():
                     number += 1

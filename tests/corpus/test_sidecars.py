@@ -459,3 +459,13 @@ def test_many_clips_take_seconds(tmp_path):
 def test_timed_words_are_in_the_order_of_speech(tmp_path):
     sidecar = read_sidecar(write(tmp_path / "1.ctm", "a 1 2 1 two\na 1 0 1 one\n"))
     assert sidecar.words == (TimedWord("one", 0.0, 1.0), TimedWord("two", 2.0, 3.0))
+
+
+@pytest.mark.parametrize("line", ["<a" * 80_000, "[" * 80_000, " " * 80_000 + "x"])
+def test_a_hostile_line_takes_no_time(tmp_path, line):
+    """Patterns that looked for an end beyond the next beginning took minutes."""
+    path = tmp_path / "x.srt"
+    path.write_text(f"1\n00:00:00,000 --> 00:00:01,000\n{line}\n")
+    start = time.process_time()
+    read_sidecar(path)
+    assert time.process_time() - start < 2

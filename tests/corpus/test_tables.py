@@ -1,5 +1,6 @@
 import json
 import os
+import resource
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -203,3 +204,14 @@ def test_a_sparse_file_of_1_gib_is_not_read(tmp_path):
     with (tmp_path / "t.csv").open("wb") as file:
         file.truncate(2**30)
     assert "1024 MiB (expected the table of labels, at most 512 MiB)" in refusal(tmp_path, "t.csv")
+
+
+def test_a_long_text_repeated_by_a_dictionary_is_not_spread_out(tmp_path):
+    """A file of some hundred bytes that would be 4 GiB of rows."""
+    path = tmp_path / "bomb.parquet"
+    text = pa.DictionaryArray.from_arrays(pa.array([0] * 1024, pa.int32()), ["x" * 2**22])
+    pq.write_table(pa.table({"id": text}), path, compression="zstd")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(CorpusError, match="id has a text of 4,194,304 bytes"):
+        read_table(path, Problems(), required=["id"])
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000

@@ -54,8 +54,8 @@ def test_each_defect_is_told_with_its_place_and_what_would_be_right(tmp_path):
         f"{table}:24: label is 7, out of scale (expected a number in [-3, 3])",
         f"{table}:25: split is '[red]dev' (expected train, valid, test)",
         f"{table}:26: end is 1 and start is 2 (expected an end after the start)",
-        f"{table}:27: video_id is '../out' (expected a file name: not empty, no slash, not leaving "
-        "the corpus folder)",
+        f"{table}:27: video_id is '../out' (expected a file name: not empty, no slash, UTF-8, not "
+        "leaving the corpus folder)",
     }
     assert set(lines(report, "warning")) == {
         f"{table}:5: gone/1.*: no file (expected a film or sound there)",

@@ -1,5 +1,8 @@
 import os
 
+from mitfrnet.corpus.clips import Problems
+from mitfrnet.corpus.layouts.media_only import read_media_only
+from mitfrnet.corpus.params import CorpusParams
 from tests.corpus.layouts.reading import read, refusal
 
 BLOCK = {"layout": "media_only"}
@@ -64,3 +67,12 @@ def test_a_folder_without_clips_is_an_error(tmp_path):
         f"{tmp_path}: no clips (expected media files in it or in its folders)"
     )
     assert os.listdir(tmp_path) == []
+
+
+def test_a_name_that_is_no_utf_8_is_refused_in_one_line(tmp_path):
+    with open(os.path.join(os.fsencode(tmp_path), b"\xff.wav"), "wb"):
+        pass
+    problems = Problems()
+    corpus = CorpusParams(layout="media_only", language="en")
+    assert read_media_only(tmp_path, corpus, problems) == []
+    assert "UTF-8" in problems.errors[0]
