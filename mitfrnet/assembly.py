@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mitfrnet.alignment import TensorParams, Timeline, align, segment_timeline, token_timeline
-from mitfrnet.corpus.manifest import input_digest, manifest_settings
+from mitfrnet.corpus.manifest import input_digest, manifest_settings, utterance_duration_s
 from mitfrnet.corpus.words import Word, place_words, spread
 from mitfrnet.data.tensors import Ragged, SplitTensors
 from mitfrnet.errors import FeatureError
@@ -186,12 +186,8 @@ def _timelines(table: pa.Table, rows: list[dict[str, Any]], params: TensorParams
 
 def _duration_s(row: dict[str, Any]) -> float:
     """Return how long an utterance lasts; 1 where nothing in its row says it."""
-    ends = [end for end in (row["end_s"], row["duration_s"] or None) if end is not None]
-    if ends:
-        duration = min(ends) - (row["start_s"] or 0.0)
-    else:
-        duration = max((word["end_s"] for word in row["words"] or []), default=0.0)
-    return duration if duration > 0 else 1.0
+    last_word = max((word["end_s"] for word in row["words"] or []), default=0.0)
+    return utterance_duration_s(row) or last_word or 1.0
 
 
 def _ragged(table: pa.Table, time_s: NDArray[np.float32]) -> Ragged:

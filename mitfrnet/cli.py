@@ -55,6 +55,8 @@ def _options(
 ) -> None:
     if debug:
         os.environ[DEBUG_VARIABLE] = "1"
+    # As the stages do, before torch loads (benchmarks/NOTES.md, Threads that spin).
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
 @app.command()
@@ -150,7 +152,7 @@ def validate(
 ) -> None:
     """Say what a corpus holds and what is wrong with it, before anything is extracted.
 
-    Ends with status 1 if `dvc repro` would stop; warnings alone are 0.
+    Ends with status 1 if the stage `ingest` would stop; warnings alone are 0.
 
     Example: mitfrnet validate raw/mine --problems 50
     """
@@ -207,7 +209,6 @@ def import_mmsa(
 
     Example: mitfrnet import-mmsa unaligned_39.pkl --corpus sims --language zh --scale sims
     """
-    _let_threads_sleep()
     from mitfrnet.corpus.params import CorpusParams
     from mitfrnet.mmsa import import_corpus
     from mitfrnet.params import check_name, parse_params
@@ -247,11 +248,6 @@ def export_mmsa(
 
     write(Path("data") / check_name(corpus, "CORPUS"), file)
     print(f"{file}: {file.stat().st_size / 2**20:.1f} MiB, for MMSA's featurePath")
-
-
-def _let_threads_sleep() -> None:
-    """As the stages do, before torch loads (benchmarks/NOTES.md, Threads that spin)."""
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
 @app.command()
@@ -300,35 +296,39 @@ def predict(
 
     from rich.console import Console
 
-    from mitfrnet import predict as predicting
     from mitfrnet.model_folder import read_config
+    from mitfrnet.predict import output
+    from mitfrnet.predict.clips import find_clips
+    from mitfrnet.predict.predictor import model_folder
+    from mitfrnet.predict.recipe import LIMITS
+    from mitfrnet.predict.scoring import score_clips
     from mitfrnet.workers import available_cores
 
-    found = predicting.find_clips(clips)
+    found = find_clips(clips)
     if parquet is not None and parquet.is_dir():
         raise typer.BadParameter(f"{parquet} is a folder (expected a file)")
     if text is not None and len(found) > 1:
         raise typer.BadParameter(f"--text is about one clip, and there are {len(found)}")
-    folder = predicting.model_folder(model)
-    scored = predicting.score_clips(
+    folder = model_folder(model)
+    scored = score_clips(
         folder,
         found,
         {} if text is None else {found[0]: text},
         asr=asr,
-        limits=predicting.LIMITS.model_copy(update={"max_duration_s": max_seconds}),
+        limits=LIMITS.model_copy(update={"max_duration_s": max_seconds}),
         other_versions=other_versions,
         workers=workers or len(available_cores()),
     )
-    records = [predicting.record(clip, prediction) for clip, prediction in scored]
+    records = [output.record(clip, prediction) for clip, prediction in scored]
     if parquet is not None:
-        predicting.write_predictions(records, parquet)
+        output.write_predictions(records, parquet)
     if as_json:
         print(json.dumps(records, indent=2, ensure_ascii=False))
     else:
         # Piped, lines are as long as they need to be.
         console = Console(highlight=False, width=None if sys.stdout.isatty() else 1000)
-        console.print(predicting.render(scored, read_config(folder)["scale"]))
-    for line in predicting.remarks(scored):
+        console.print(output.render(scored, read_config(folder)["scale"]))
+    for line in output.remarks(scored):
         print(line, file=sys.stderr)
     if any(record["error"] for record in records):
         raise typer.Exit(1)
@@ -354,7 +354,9 @@ def inspect(
             "utterance: those of the grid.",
         ),
     ] = None,
-    text: Annotated[str, typer.Option(help="What is said in CLIP.")] = "",
+    text: Annotated[
+        str, typer.Option(help="What is said in CLIP; by default what a file beside it holds.")
+    ] = "",
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE", dir_okay=False, help="The page. Default: <name>.html, here."),

@@ -24,14 +24,14 @@ needs_browser = [
     pytest.mark.skipif(_BROWSER is None, reason="no Chromium on the PATH"),
     pytest.mark.skipif(
         any(importlib.util.find_spec(m) is None for m in ("playwright", "axe_playwright_python")),
-        reason="no playwright and axe-playwright-python (pip install -e '.[browser]')",
+        reason="no playwright and axe-playwright-python (pip install -e '.[dev]')",
     ),
 ]
 
 
 @contextmanager
 def browser():
-    """Give a running Chromium; starting one takes a second, so let a module share it."""
+    """Give a running Chromium; starting one takes a second, so let tests share it."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

@@ -11,7 +11,7 @@ from mitfrnet.metrics import SCALES
 from mitfrnet.models import registry
 from mitfrnet.models.text_encoder import TextEncoder
 from mitfrnet.params import load_params
-from mitfrnet.predict import LIMITS
+from mitfrnet.predict.recipe import LIMITS
 from mitfrnet.trained import Network, TrainedModel, task_of
 from mitfrnet.training import load_model_params
 

@@ -16,7 +16,10 @@ import mitfrnet
 from mitfrnet.corpus.ingest import IngestParams
 from mitfrnet.errors import CorpusError, FeatureError
 from mitfrnet.params import load_params
-from mitfrnet.predict import LIMITS, Predictor, find_clips, foreign_share, model_folder
+from mitfrnet.predict.clips import find_clips
+from mitfrnet.predict.predictor import Predictor, model_folder
+from mitfrnet.predict.recipe import LIMITS
+from mitfrnet.predict.transcripts import foreign_share
 from tests.clips import tone, write_clip
 from tests.made_model import make_model
 from tests.pipeline.running import ROOT, run_stage, write_params

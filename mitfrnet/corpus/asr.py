@@ -203,7 +203,7 @@ def _generation_config(name: str, language: str) -> Any:
     """Return how a model generates, and check that it can do what is asked of it."""
     import transformers
 
-    config = _found(transformers.AutoConfig.from_pretrained, name)
+    config = _found(transformers.AutoConfig.from_pretrained, name, trust_remote_code=False)
     if config.model_type != "whisper":
         raise CorpusError(
             f"asr model {name!r}: a model of type {config.model_type} (expected a Whisper type)"

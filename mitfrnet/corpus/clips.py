@@ -27,6 +27,15 @@ _MAX_NAME_BYTES = 255  # of a file, in the file systems in use
 SIDECARS = (".txt", ".textgrid", ".ctm", ".json", ".srt", ".vtt", ".csv")
 
 
+# By name alone: in a folder without a table nothing else says what is meant to be a clip.
+MEDIA_ENDINGS = frozenset(
+    """
+    .3gp .aac .asf .avi .flac .flv .m2ts .m4a .m4v .mkv .mov .mp3 .mp4 .mpeg .mpg .mts .oga .ogg
+    .ogv .ts .wav .webm .wma .wmv
+    """.split()  # noqa: SIM905
+)
+
+
 @dataclass(frozen=True)
 class LabelledClip:
     """One utterance as a corpus describes it.

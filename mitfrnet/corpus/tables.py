@@ -259,21 +259,6 @@ def _json_rows(path: Path, columns: _Columns, encoding: str) -> Values:
         yield where, {name: values[name] for name in wanted}
 
 
-def _check_text(path: Path, columns: Sequence[str]) -> None:
-    """Refuse texts of any length, which a dictionary of one repeats in every row for nothing."""
-    limit = csv.field_size_limit()
-    with pq.ParquetFile(path, read_dictionary=list(columns)) as file:
-        for batch in file.iter_batches(batch_size=1024, columns=list(columns)):
-            for name, column in zip(batch.schema.names, batch.columns, strict=True):
-                if pa.types.is_dictionary(column.type):
-                    longest = pc.max(pc.binary_length(column.dictionary)).as_py() or 0
-                    if longest > limit:
-                        raise CorpusError(
-                            f"{path}: {name} has a text of {longest:,} bytes "
-                            f"(expected at most {limit:,})"
-                        )
-
-
 def _parquet_rows(path: Path, columns: _Columns, encoding: str) -> Values:
     try:
         with pq.ParquetFile(path) as file:
@@ -283,15 +268,28 @@ def _parquet_rows(path: Path, columns: _Columns, encoding: str) -> Values:
                     f"at most {_MAX_ROWS:,})"
                 )
             wanted = columns.among(file.schema_arrow.names)
+        # As dictionaries, or one long text that every row repeats would be spread out.
+        with pq.ParquetFile(path, read_dictionary=wanted) as file:
             number = 0
-            _check_text(path, wanted)
             for batch in file.iter_batches(batch_size=1024, columns=wanted):
+                _check_texts(path, batch)
                 for row in batch.to_pylist():
                     number += 1
                     yield f"{path}:{number}", row
     except (OSError, pa.ArrowException, ValueError) as error:
         reason = " ".join(str(error).split())
         raise CorpusError(f"{path}: not a whole Parquet file ({reason:.200})") from error
+
+
+def _check_texts(path: Path, batch: pa.RecordBatch) -> None:
+    limit = csv.field_size_limit()
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        if pa.types.is_dictionary(column.type):
+            longest = pc.max(pc.binary_length(column.dictionary)).as_py() or 0
+            if longest > limit:
+                raise CorpusError(
+                    f"{path}: {name} has a text of {longest:,} bytes (expected at most {limit:,})"
+                )
 
 
 _READERS = {

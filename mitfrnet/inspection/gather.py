@@ -28,7 +28,9 @@ from mitfrnet.features.text import TextParams
 from mitfrnet.media import MediaLimits, Probe, probe
 from mitfrnet.modalities import MODALITIES
 from mitfrnet.params import PARAMS_FILE, StageParams, check_name, read_section
-from mitfrnet.predict import LIMITS, Recipe
+from mitfrnet.predict.clips import Observed, manifest_row
+from mitfrnet.predict.recipe import LIMITS, Recipe
+from mitfrnet.predict.transcripts import Transcript
 
 _DATA, _RAW = Path("data"), Path("raw")
 
@@ -195,12 +197,12 @@ def only(split: SplitTensors, index: int) -> SplitTensors:
     )
 
 
-def gather_clip(path: Path, transcript: str, recipe: Recipe | None) -> Subject:
+def gather_clip(path: Path, said: Transcript, recipe: Recipe | None) -> Subject:
     """Return a clip that is in no corpus, its features extracted now.
 
     Args:
         path: the file.
-        transcript: what is said; may be empty.
+        said: in it.
         recipe: of the model that shall score it; None: features are extracted as `params.yaml`
             says, text by the first of its encoders.
 
@@ -218,25 +220,11 @@ def gather_clip(path: Path, transcript: str, recipe: Recipe | None) -> Subject:
     if recipe is not None:
         settings |= {**recipe.settings, "scale": recipe.config["scale"]}
     else:
-        language, encoder = next(iter(cast(TextParams, _params("text")).encoders.items()))
-        settings |= {"language": language, "text_encoder": encoder}
-    row: dict[str, Any] = {
-        "utterance_id": path.name,
-        "video_id": path.parent.name,
-        "clip_id": path.stem,
-        "split": "test",
-        "path": path.name,
-        "digest": None,
-        "start_s": None,
-        "end_s": None,
-        "transcript": transcript,
-        "label": math.nan,
-        "duration_s": found.duration_s,
-        "text_reason": None if transcript.strip() else "empty_transcript",
-        "acoustic_reason": found.audio_reason,
-        "visual_reason": found.video_reason,
-    }
-    clip = Clip(path.name, path, transcript=transcript)
+        settings |= {"language": first_language(), "text_encoder": None}
+    reason_of = {"acoustic": found.audio_reason, "visual": found.video_reason}
+    observed = {m: Observed(found.duration_s, None, reason) for m, reason in reason_of.items()}
+    row = manifest_row(path, observed, said) | {"label": math.nan}
+    clip = Clip(row["utterance_id"], path, transcript=said.text)
     features = {}
     for modality in MODALITIES:
         if recipe is not None:
@@ -261,6 +249,15 @@ def gather_clip(path: Path, transcript: str, recipe: Recipe | None) -> Subject:
         features=features,
         tensors=tensors,
     )
+
+
+def first_language() -> str:
+    """Return the language of a clip of which nobody says it: the first with a text encoder.
+
+    Raises:
+        ParamsError: `params.yaml` is needed and is not there, or is wrong.
+    """
+    return next(iter(cast(TextParams, _params("text")).encoders))
 
 
 def _params(modality: str) -> StageParams:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from mitfrnet.errors import ParamsError
+from mitfrnet.errors import MitfrnetError, ParamsError
 from mitfrnet.features.visual import RECIPES, VisualParams
 from mitfrnet.files import replacing
 from mitfrnet.inspection import gather, masking, predictions
@@ -13,7 +13,9 @@ from mitfrnet.inspection.playback import make_playback
 from mitfrnet.inspection.stills import Still, make_stills
 from mitfrnet.missing import MaskParams
 from mitfrnet.params import load_params, parse_params
-from mitfrnet.predict import LIMITS, Predictor, Recipe, model_folder
+from mitfrnet.predict.predictor import Predictor, model_folder
+from mitfrnet.predict.recipe import LIMITS, Recipe
+from mitfrnet.predict.transcripts import Transcript, beside
 
 
 def inspect(
@@ -31,7 +33,7 @@ def inspect(
         corpus: of the utterance.
         models: folders of trained models, or their names on the hub; of an utterance the
             default is those of the grid.
-        transcript: of a clip that is in no corpus.
+        transcript: of a clip that is in no corpus; empty: what a file beside it holds.
         root: the folder of the project.
 
     Raises:
@@ -44,7 +46,11 @@ def inspect(
         for folder in folders:
             Predictor(folder)  # refuses a model whose features cannot be made here
         recipe = Recipe(folders[0], LIMITS) if folders else None
-        subject = gather.gather_clip(Path(name), transcript, recipe)
+        language = gather.first_language() if recipe is None else recipe.language
+        said = Transcript(transcript, "given") if transcript else beside(Path(name), language)
+        if isinstance(said, MitfrnetError):
+            raise said
+        subject = gather.gather_clip(Path(name), said, recipe)
         if recipe is not None:
             hide = MaskParams(**recipe.config["training"]["masks"]["params"])
         else:

@@ -1,7 +1,6 @@
 """The inspection of a clip as one page that loads nothing."""
 
 import base64
-import hashlib
 import math
 import textwrap
 from collections.abc import Sequence
@@ -13,8 +12,6 @@ from typing import Any
 import cv2
 import matplotlib
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from mitfrnet.data.tensors import SplitTensors
 from mitfrnet.inspection import tracks
@@ -25,6 +22,7 @@ from mitfrnet.inspection.predictions import ModelPredictions, worded
 from mitfrnet.inspection.stills import COUNT, Still
 from mitfrnet.metrics import ClassScale, parse_scale
 from mitfrnet.modalities import MODALITIES
+from mitfrnet.report.template import page_environment
 
 # What a viewer calls the modalities.
 NAMES = {"text": "Words", "acoustic": "Sound", "visual": "Face"}
@@ -57,25 +55,14 @@ class View:
 def render_page(view: View) -> str:
     """Return the page as HTML; whatever comes from data is escaped."""
     here = Path(__file__).parent
-    environment = Environment(
-        loader=FileSystemLoader(here),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = page_environment(here)
     environment.globals |= {"data_url": data_url, "percent_of": percent_of}
-    script = (here / "page.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     subject = view.subject
     sound = tracks.waveform(subject)
     maps = tracks.heat_maps(subject)
     return environment.get_template("page.html.jinja").render(
         view=view,
         subject=subject,
-        script=Markup(script),
-        script_digest=digest,
         names=NAMES,
         modalities=MODALITIES,
         facts=facts(subject),

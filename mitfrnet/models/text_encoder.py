@@ -77,7 +77,7 @@ def encoder_config(name: str) -> Any:
     Raises:
         FeatureError: there is none of that name.
     """
-    config = _found(transformers.AutoConfig.from_pretrained, name)
+    config = _found(transformers.AutoConfig.from_pretrained, name, trust_remote_code=False)
     if not (hasattr(config, "hidden_size") and hasattr(config, "max_position_embeddings")):
         raise FeatureError(
             f"text encoder {name!r}: a model of type {config.model_type} (expected a BERT type)"
@@ -100,7 +100,9 @@ def load_tokenizer(name: str) -> Any:
     Raises:
         FeatureError: there is none of that name, or it gives no character offsets.
     """
-    tokenizer = _found(transformers.AutoTokenizer.from_pretrained, name, use_fast=True)
+    tokenizer = _found(
+        transformers.AutoTokenizer.from_pretrained, name, use_fast=True, trust_remote_code=False
+    )
     if not tokenizer.is_fast or tokenizer.unk_token_id is None:
         raise FeatureError(
             f"text encoder {name!r}: no fast tokenizer with an unknown token (expected a BERT type)"
@@ -131,9 +133,13 @@ class TextEncoder(nn.Module):
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        # Pickled weights are never read.
+        # Pickled weights are never read, nor is code that a model brings along ever run.
         self.bert = _found(
-            transformers.AutoModel.from_pretrained, name, use_safetensors=True, dtype=torch.float32
+            transformers.AutoModel.from_pretrained,
+            name,
+            use_safetensors=True,
+            trust_remote_code=False,
+            dtype=torch.float32,
         ).eval()
         self.bert.pooler = None  # not used, and would get no gradient
 

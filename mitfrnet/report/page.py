@@ -1,15 +1,10 @@
 """The report as one page that loads nothing, and as small files for other programs."""
 
-import base64
-import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from mitfrnet.files import replacing
 from mitfrnet.metrics import ClassScale, LabelScale
@@ -30,6 +25,7 @@ from mitfrnet.report.drawing import Chart
 from mitfrnet.report.paired import PairedParams, comparisons, paired_column
 from mitfrnet.report.results import Corpus, Results
 from mitfrnet.report.tables import BootstrapParams, Group, model_names, score_groups
+from mitfrnet.report.template import page_environment
 from mitfrnet.report.typeset import Table
 from mitfrnet.report.worst import WorstClip, worst_clips
 
@@ -215,15 +211,7 @@ def _spread(groups: Sequence[Group]) -> list[Group]:
 def render_page(results: Results, views: Sequence[CorpusView], params: ReportParams) -> str:
     """Return the page as HTML; whatever comes from data is escaped."""
     here = Path(__file__).parent
-    script = (here / "page.js").read_text(encoding="utf-8")
-    environment = Environment(
-        loader=FileSystemLoader(here),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = page_environment(here)
     environment.filters |= {"percent": percent, "words": words}
     return environment.get_template("page.html.jinja").render(
         title=params.title,
@@ -233,8 +221,6 @@ def render_page(results: Results, views: Sequence[CorpusView], params: ReportPar
         settings=_settings(results),
         versions=_versions(results),
         inputs=_inputs(results),
-        script=Markup(script),
-        script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         predictors={row.key: row.name for v in views for row in v.groups[0].rows},
         modalities=MODALITIES,
         splits=run_tables.SPLITS,

@@ -1,9 +1,7 @@
 """What a corpus holds, in numbers."""
 
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -40,19 +38,6 @@ def size_of(folder: Path, clips: Iterable[LabelledClip]) -> int:
         except OSError:  # of which the probe gives the reason
             continue
     return total
-
-
-@cache
-def script_of_letter(letter: str) -> str:
-    """Return the script of a letter by its Unicode name, e.g. `Latin`, `Han`; empty: unknown."""
-    name = unicodedata.name(letter, "").replace("-", " ").split(" ")[0]
-    return "Han" if name == "CJK" else name.capitalize()
-
-
-def script_of(text: str) -> str | None:
-    """Return the script of most letters of a text; None where it has no letters."""
-    letters = Counter(script_of_letter(c) for c in text if c.isalpha())
-    return max(letters, key=lambda name: (letters[name], name), default=None)
 
 
 def videos_on_two_sides(clips: Iterable[LabelledClip]) -> dict[str, list[LabelledClip]]:

@@ -10,9 +10,10 @@ from mitfrnet import media
 from mitfrnet.corpus.clips import LabelledClip
 from mitfrnet.corpus.ingest import IngestParams, ProbedClip
 from mitfrnet.corpus.params import CorpusParams
+from mitfrnet.corpus.scripts import script_of, scripts_of
 from mitfrnet.metrics import ClassScale
 from mitfrnet.modalities import SPLITS
-from mitfrnet.validate.figures import duration_s, kinds_of, script_of, videos_on_two_sides
+from mitfrnet.validate.figures import duration_s, kinds_of, videos_on_two_sides
 
 # Times of published tables are rounded.
 _SLACK_S = 0.1
@@ -20,26 +21,6 @@ _MIN_FPS = 5
 _SMALL_SPLIT = 0.05
 # So many transcripts in another script speak against the declared language, not a name or two.
 _FOREIGN_SHARE = 0.05
-
-_LANGUAGES = {
-    "Latin": "en de fr es pt it nl sv da no nb nn fi is pl cs sk sl hr bs hu ro et lv lt sq tr az "
-    "vi id ms tl sw ca eu gl ga cy af eng deu fra spa por ita",
-    "Cyrillic": "ru uk be bg mk sr kk ky mn rus ukr",
-    "Han": "zh ja ko zho cmn yue jpn",
-    "Hiragana": "ja jpn",
-    "Katakana": "ja jpn",
-    "Hangul": "ko kor",
-    "Arabic": "ar fa ur ara fas urd",
-    "Hebrew": "he yi heb",
-    "Greek": "el ell",
-    "Devanagari": "hi mr ne sa hin",
-    "Bengali": "bn as ben",
-    "Tamil": "ta tam",
-    "Telugu": "te tel",
-    "Thai": "th tha",
-    "Georgian": "ka kat",
-    "Armenian": "hy hye",
-}
 
 # Why a clip, or one of its streams, is of no use: what was found, and what would be right. In
 # braces stand limits, and the length of the utterance.
@@ -246,7 +227,7 @@ def _of_sizes(folder: Path, clips: Sequence[LabelledClip]) -> Iterator[tuple[str
 
 def _of_languages(clips: Sequence[LabelledClip], language: str) -> Iterator[tuple[str, str]]:
     """Yield the scripts in which the declared language is not written, if many clips are."""
-    expected = [script for script, codes in _LANGUAGES.items() if language in codes.split()]
+    expected = scripts_of(language)
     by_script: dict[str, list[LabelledClip]] = defaultdict(list)
     for clip in clips:
         if script := script_of(clip.transcript):

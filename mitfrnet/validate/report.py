@@ -10,6 +10,7 @@ from mitfrnet import media
 from mitfrnet.corpus.clips import LabelledClip, Problems
 from mitfrnet.corpus.ingest import IngestParams, ProbedClip, probe_clips, read_corpus
 from mitfrnet.corpus.params import CorpusParams
+from mitfrnet.corpus.scripts import script_of
 from mitfrnet.metrics import LabelScale, Scale
 from mitfrnet.modalities import SPLITS
 from mitfrnet.validate import figures
@@ -137,7 +138,7 @@ def check_corpus(
         sounds=counts(f"{p.audio_sample_rate_hz} Hz" for p in probes if p.audio_sample_rate_hz),
         transcripts=counts(clip.transcript_source or "none" for clip in clips),
         transcript_lengths=_spread(lengths),
-        scripts=counts(figures.script_of(clip.transcript) for clip in clips),
+        scripts=counts(script_of(clip.transcript) for clip in clips),
         word_times=sum(clip.words is not None for clip in clips),
         labels={} if scale is None else figures.histogram(_labels(clips), scale),
         splits={split: _split([c for c in clips if c.split == split], scale) for split in SPLITS},

@@ -4,7 +4,6 @@ import pytest
 
 from mitfrnet.corpus.ingest import (
     CorpusParams,
-    IngestParams,
     build_manifest,
     check_bad_fraction,
     probe_clips,
@@ -16,6 +15,7 @@ from mitfrnet.errors import CorpusError, FeatureError, ParamsError
 from mitfrnet.metrics import parse_scale
 from mitfrnet.params import parse_params
 from tests.clips import write_corpus, write_small_corpus
+from tests.corpus.layouts.reading import INGEST
 
 CORPUS = CorpusParams(layout="mmsa", language="en", scale="mosi")
 EMOTIONS = CorpusParams(
@@ -26,15 +26,6 @@ STARS = CorpusParams(
     language="en",
     scale={"low": 1, "high": 5, "neutral": 3, "neutral_is": "positive", "clip": True, "cuts": {}},
 )
-INGEST = IngestParams.model_validate(
-    {
-        "max_bad_fraction": 0.1,
-        "split": {"train": 0.6, "valid": 0.2, "test": 0.2, "seed": 1},
-        "limits": {
-            "max_duration_s": 60, "max_pixels": 10**6, "max_bytes": 10**7, "max_streams": 8
-        },
-    }
-)  # fmt: skip
 
 
 def probed_clips(folder, workers=1, corpus=CORPUS):

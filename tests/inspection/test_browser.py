@@ -7,7 +7,7 @@ import pytest
 
 from mitfrnet.inspection.inspect import inspect, write_page
 from mitfrnet.inspection.predictions import ModelPredictions
-from tests.browser import browser, needs_browser, opened, sideways, until, violations
+from tests.browser import needs_browser, opened, sideways, until, violations
 from tests.clips import tone, write_clip
 from tests.inspection.project import HOSTILE, VIDEO
 from tests.pipeline.running import ROOT
@@ -27,20 +27,6 @@ def path(view, tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "page.html"
     write_page(view, path)
     return path
-
-
-@pytest.fixture(scope="module")
-def running():
-    with browser() as running:
-        yield running
-
-
-@pytest.fixture
-def page(running, path):
-    with opened(running, path) as page:
-        yield page
-        assert page.complaints == []
-        assert page.requests == []
 
 
 def cursor(page):

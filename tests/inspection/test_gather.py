@@ -12,7 +12,8 @@ from mitfrnet.inspection.gather import find, gather_clip, gather_utterance
 from mitfrnet.inspection.inspect import inspect, page_name
 from mitfrnet.inspection.predictions import given
 from mitfrnet.modalities import MODALITIES
-from mitfrnet.predict import LIMITS, Recipe
+from mitfrnet.predict.recipe import LIMITS, Recipe
+from mitfrnet.predict.transcripts import Transcript
 from tests.clips import tone, write_clip
 from tests.inspection.project import HOSTILE, VIDEO
 from tests.pipeline.running import ROOT
@@ -74,7 +75,7 @@ def test_a_clip_of_its_own_is_scored_as_in_its_corpus(view, project):
 
 def test_what_is_missing_has_its_reason(tmp_path, project):
     silent = write_clip(tmp_path / "silent.mkv", np.arange(6) / 10)
-    subject = gather_clip(silent, " ", Recipe(project / MODEL, LIMITS))
+    subject = gather_clip(silent, Transcript(" ", "given"), Recipe(project / MODEL, LIMITS))
     assert subject.reasons == {
         "text": "empty_transcript",
         "acoustic": "no_audio_stream",
@@ -136,11 +137,11 @@ def test_a_broken_model_is_an_error_where_it_is_named_and_a_remark_in_the_grid(p
 def test_clips_that_cannot_be_shown(tmp_path):
     (tmp_path / "a.mp4").write_bytes(bytes(100))
     with pytest.raises(MediaError, match=r"a\.mp4: nothing of it can be read: not media \(exp"):
-        gather_clip(tmp_path / "a.mp4", "", None)
+        gather_clip(tmp_path / "a.mp4", Transcript(), None)
     # Ten hours, of which two frames and no more need be stored.
     long = write_clip(tmp_path / "long.mkv", [0, 36000], tone(0.1))
     with pytest.raises(MediaError, match=r"long\.mkv: too long, 36000 s \(expected at most 600 s"):
-        gather_clip(long, "", None)
+        gather_clip(long, Transcript(), None)
 
 
 def run_command(folder, *argv):

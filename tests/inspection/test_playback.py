@@ -9,7 +9,7 @@ import pytest
 from mitfrnet.features.extractor import Clip
 from mitfrnet.inspection import playback
 from mitfrnet.inspection.playback import make_playback
-from mitfrnet.predict import LIMITS
+from mitfrnet.predict.recipe import LIMITS
 from tests.clips import tone, write_clip
 
 

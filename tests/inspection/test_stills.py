@@ -7,7 +7,7 @@ from mitfrnet.features.visual import VisualParams, faces_in
 from mitfrnet.inspection.stills import COUNT, make_stills
 from mitfrnet.media import iter_frames
 from mitfrnet.params import load_params
-from mitfrnet.predict import LIMITS
+from mitfrnet.predict.recipe import LIMITS
 from tests.clips import write_clip
 from tests.pipeline.running import ROOT
 

@@ -3,7 +3,7 @@
 import pytest
 
 from mitfrnet.report.page import write_report
-from tests.browser import browser, needs_browser, opened, sideways, violations
+from tests.browser import needs_browser, opened, sideways, violations
 from tests.report.made_results import REPORT, read, write_results
 
 pytestmark = needs_browser
@@ -25,20 +25,6 @@ def path(tmp_path_factory):
     assert len(results.cells) == 165
     write_report(results, REPORT, folder / "report")
     return folder / "report" / "index.html"
-
-
-@pytest.fixture(scope="module")
-def running():
-    with browser() as running:
-        yield running
-
-
-@pytest.fixture
-def page(running, path):
-    with opened(running, path) as page:
-        yield page
-        assert page.complaints == []
-        assert page.requests == []
 
 
 def shown(page, selector):

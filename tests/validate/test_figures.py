@@ -7,24 +7,6 @@ from mitfrnet.metrics import ClassScale, Scale, parse_scale
 from mitfrnet.validate import figures
 
 
-@pytest.mark.parametrize(
-    ("text", "script"),
-    [
-        ("words", "Latin"),
-        ("Ελλάδα and", "Greek"),
-        ("сегодня", "Cyrillic"),
-        ("今天天气", "Han"),
-        ("こんにちは世界", "Hiragana"),
-        ("コーヒー", "Katakana"),
-        ("안녕", "Hangul"),
-        ("12 ?! \x1b 😀", None),
-        ("", None),
-    ],
-)
-def test_the_script_is_that_of_most_letters(text, script):
-    assert figures.script_of(text) == script
-
-
 def test_scores_of_mosi_are_counted_by_the_nearest_whole_number():
     """-2.6 is nearest to -3; -0.4, 0 and 0.4 to 0; 0.5 is counted upwards; 3 is the last bar."""
     found = figures.histogram([-2.6, -0.4, 0, 0.4, 0.5, 3], parse_scale("mosi"))

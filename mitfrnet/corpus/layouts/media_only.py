@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from mitfrnet.corpus.clips import (
+    MEDIA_ENDINGS,
     SIDECARS,
     ClipFiles,
     LabelledClip,
@@ -15,14 +16,6 @@ from mitfrnet.corpus.clips import (
 )
 from mitfrnet.corpus.params import CorpusParams
 from mitfrnet.errors import CorpusError
-
-# By name alone: in a folder without a table nothing else says what is meant to be a clip.
-_ENDINGS = frozenset(
-    """
-    .3gp .aac .asf .avi .flac .flv .m2ts .m4a .m4v .mkv .mov .mp3 .mp4 .mpeg .mpg .mts .oga .ogg
-    .ogv .ts .wav .webm .wma .wmv
-    """.split()  # noqa: SIM905
-)
 
 
 def read_media_only(folder: Path, corpus: CorpusParams, problems: Problems) -> list[LabelledClip]:
@@ -40,7 +33,7 @@ def read_media_only(folder: Path, corpus: CorpusParams, problems: Problems) -> l
         ending = os.path.splitext(path)[1].lower()
         if ending in SIDECARS:
             continue
-        if ending not in _ENDINGS:
+        if ending not in MEDIA_ENDINGS:
             problems.warnings.append(f"{where}: left out, no media file by its ending")
             continue
         with problems.collecting():

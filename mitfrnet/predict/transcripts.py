@@ -1,0 +1,114 @@
+"""What is said in clips that are in no corpus."""
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mitfrnet.corpus.clips import LabelledClip, Problems
+from mitfrnet.corpus.params import CorpusParams
+from mitfrnet.corpus.scripts import script_of_letter, scripts_of
+from mitfrnet.corpus.sidecars import complete
+from mitfrnet.corpus.words import Word
+from mitfrnet.errors import CorpusError, MitfrnetError
+from mitfrnet.files import sha256_of
+from mitfrnet.predict.recipe import TIMEOUT_S, Recipe
+from mitfrnet.workers import RunParams, available_cores
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """What is said in a clip.
+
+    Attributes:
+        text: may be empty.
+        source: `given`, a kind of file, or `asr`; None: there is no transcript.
+        words: when each word is spoken; None: nobody says.
+    """
+
+    text: str = ""
+    source: str | None = None
+    words: tuple[Word, ...] | None = None
+
+
+def find_transcripts(
+    clips: Sequence[Path], texts: Mapping[Path, str], recipe: Recipe, *, asr: str | None = None
+) -> dict[Path, "Transcript | MitfrnetError"]:
+    """Return what is said in each clip, or what is wrong with the file that should say it.
+
+    Args:
+        clips: media files.
+        texts: what is said in some of them, which goes before all else.
+        recipe: of the model.
+        asr: a Whisper-type model that transcribes those without.
+
+    Raises:
+        CorpusError: there is no such model, or it does not know the language.
+    """
+    found: dict[Path, Transcript | MitfrnetError] = {
+        clip: Transcript(texts[clip], "given") if clip in texts else beside(clip, recipe.language)
+        for clip in clips
+    }
+    silent = [c for c, t in found.items() if isinstance(t, Transcript) and not t.text]
+    return {**found, **_transcribed(silent, asr, recipe)} if asr is not None else found
+
+
+def beside(clip: Path, language: str) -> Transcript | MitfrnetError:
+    """Return what files beside a clip say, or the error of one that is broken."""
+    labelled = _labelled(clip, clip.parent)
+    corpus = CorpusParams(layout="media_only", language=language)
+    problems = Problems()
+    completed = complete(clip.parent, [labelled], corpus, problems)[0]
+    if problems.errors:
+        return CorpusError(problems.errors[0])
+    return Transcript(completed.transcript, completed.transcript_source, completed.words)
+
+
+def _labelled(clip: Path, folder: Path) -> LabelledClip:
+    path = clip.relative_to(folder).as_posix()
+    return LabelledClip(
+        where=str(clip),
+        video_id=clip.parent.name,
+        clip_id=clip.name,
+        path=path,
+        stem=os.path.splitext(path)[0],
+    )
+
+
+def _transcribed(clips: Sequence[Path], asr: str, recipe: Recipe) -> dict[Path, Transcript]:
+    """Return what a model hears in the clips whose sound can be read."""
+    from mitfrnet.corpus.asr import transcribe  # loads torch
+
+    readable = {clip: clip.absolute() for clip in clips if clip.is_file()}
+    root = Path(Path.cwd().anchor)
+    # Its ids have to be told apart, and names may occur twice.
+    labelled = {
+        clip: replace(_labelled(path, root), clip_id=str(i))
+        for i, (clip, path) in enumerate(readable.items())
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        heard = transcribe(
+            root,
+            [(labelled[clip], sha256_of(path)) for clip, path in readable.items()],
+            model=asr,
+            language=recipe.language,
+            limits=recipe.limits,
+            store=Path(folder, "asr.parquet"),
+            run=RunParams(workers=len(available_cores()), timeout_seconds=TIMEOUT_S),
+        )
+    found = {clip: heard.get(labelled[clip].utterance_id) for clip in readable}
+    return {clip: Transcript(t.text, "asr", t.words) for clip, t in found.items() if t}
+
+
+def foreign_share(transcript: str, language: str) -> float:
+    """Return the share of letters that are of no script of a language, if most are; else 0.
+
+    Of a language whose scripts are not known here, 0.
+    """
+    scripts = scripts_of(language)
+    letters = [c for c in transcript if c.isalpha()]
+    if not scripts or not letters:
+        return 0.0
+    share = sum(script_of_letter(c) not in scripts for c in letters) / len(letters)
+    return share if share > 0.5 else 0.0
