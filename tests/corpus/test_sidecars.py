@@ -6,7 +6,8 @@ import pytest
 
 from mitfrnet.corpus.clips import LabelledClip, Problems
 from mitfrnet.corpus.params import CorpusParams
-from mitfrnet.corpus.sidecars import complete, read_sidecar
+from mitfrnet.corpus.sidecars import complete
+from mitfrnet.corpus.timed_text import read_sidecar
 from mitfrnet.corpus.words import TimedWord, Word
 from mitfrnet.errors import CorpusError
 
@@ -327,7 +328,7 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path):
     path = write(tmp_path / "1.txt", "")
     with path.open("r+b") as file:
         file.truncate(2**30)  # without a block on the disk
-    with pytest.raises(CorpusError, match="1024 MiB, no transcript"):
+    with pytest.raises(CorpusError, match=r"1024 MiB \(expected a transcript"):
         read_sidecar(path)
 
 
