@@ -72,8 +72,8 @@ def build_tensors(
                     )
         text = chosen["text"]
         timelines = _timelines(text, rows, params)
-        spoken = [t.time_s for t, p in zip(timelines, _has_steps(text), strict=True) if p]
-        modalities = {"text": _ragged(text, np.concatenate([np.empty(0, np.float32), *spoken]))}
+        timed = [t.time_s for t, p in zip(timelines, _has_steps(text), strict=True) if p]
+        modalities = {"text": _ragged(text, np.concatenate([np.empty(0, np.float32), *timed]))}
         for modality in _ALIGNED:
             ragged = _ragged(chosen[modality], _centres(chosen[modality], rows))
             aligned = params.align != "none"
