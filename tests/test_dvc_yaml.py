@@ -14,7 +14,7 @@ STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 
 # Stages use these, and no change to them may change a result; the registry names the models.
 SHARED = {
-    *(f"mitfrnet/{name}.py" for name in ("params", "modalities", "errors", "files")),
+    *(f"mitfrnet/{name}.py" for name in ("params", "modalities", "errors", "files", "run")),
     "mitfrnet/models/registry.py",
 }
 BASELINES = [name for name in MODELS if name != "mitfrnet"]
@@ -156,7 +156,7 @@ ORDER = [
     {"pipeline", "cli"}, {"predict", "presets"}, {"training", "evaluation"}, {"trained"}, {"mmsa"},
     {"assembly"}, {"data"}, {"features"}, {"corpus"},
     {"report", "missing", "media", "models", "workers"}, {"significance"},
-    {"params", "metrics", "modalities", "errors", "files"},
+    {"run"}, {"params", "metrics", "modalities", "errors", "files"},
 ]  # fmt: skip
 
 
