@@ -1,6 +1,6 @@
 """A trained model with all it needs to score utterances, and the folder it is kept in."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from mitfrnet.data.batches import Batch, Utterance, collate
+from mitfrnet.data.batches import Batch
 from mitfrnet.data.tensors import SplitTensors
-from mitfrnet.data.utterances import FrozenText, Observed, Scaling, masked_utterances
+from mitfrnet.data.utterances import FrozenText, MaskedUtterances, Observed, Scaling
 from mitfrnet.errors import FeatureError, MitfrnetError
 from mitfrnet.files import replacing, write_json
 from mitfrnet.model_folder import CONFIG, ENCODER, FORMAT, SCALING, WEIGHTS, read_config
@@ -209,7 +209,8 @@ def prepare(
     text: FrozenText | None,
     *,
     whole: bool,
-) -> list[Utterance]:
+    device: torch.device | str = "cpu",
+) -> MaskedUtterances:
     """Return the utterances of a split as a network takes them.
 
     Args:
@@ -219,27 +220,23 @@ def prepare(
         text: encodes the masked transcripts; None: the network does it from the token ids, and
             finds zeros in place of the vectors.
         whole: whether the mask hides modalities as wholes.
+        device: where features are kept and batches are made.
     """
-    if text is not None:
-        vectors = text.encode(split, observed)
-    else:
-        lengths = np.diff(split.modalities["text"].offsets).tolist()
-        vectors = [torch.zeros(n, split.dims["text"]) for n in lengths]
-    return masked_utterances(split, observed, vectors, scaling, whole=whole)
+    vectors = None if text is None else text.encode(split, observed)
+    return MaskedUtterances(split, observed, vectors, scaling, whole=whole, device=device)
 
 
 @torch.no_grad()
-def predict_utterances(network: Network, utterances: Sequence[Utterance]) -> Tensor:
+def predict_utterances(network: Network, utterances: MaskedUtterances) -> Tensor:
     """Return scores, or indices of classes, on the CPU, (utterances,), in float32."""
     device = next(network.parameters()).device
     network.eval()
-    order = sorted(range(len(utterances)), key=lambda i: len(utterances[i].observed["acoustic"]))
-    scores = torch.empty(len(utterances))
+    order = np.argsort(utterances.steps, kind="stable")
+    predicted = []
     for start in range(0, len(order), _SCORED_TOGETHER):
-        rows = order[start : start + _SCORED_TOGETHER]
-        batch = collate([utterances[i] for i in rows]).to(device)
+        batch = utterances.batch(order[start : start + _SCORED_TOGETHER]).to(device)
         prediction = network(batch, aux=False).prediction
-        if prediction.ndim == 2:
-            prediction = prediction.argmax(1)
-        scores[rows] = prediction.float().cpu()
+        predicted.append(prediction.argmax(1) if prediction.ndim == 2 else prediction)
+    scores = torch.empty(len(utterances))
+    scores[torch.from_numpy(order)] = torch.cat(predicted).float().cpu()
     return scores

@@ -18,31 +18,16 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, Generic, TypeVar
 
-from pydantic import Field
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mitfrnet.errors import MitfrnetError
-from mitfrnet.params import StageParams
+from mitfrnet.run import RunParams as RunParams
+from mitfrnet.run import available_cores
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 Item = TypeVar("Item")
-
-
-class RunParams(StageParams):
-    """Section `run`: how work is done, which no stage tracks.
-
-    It changes no result, but for clips that run out of time.
-    """
-
-    workers: int = Field(ge=0)  # 0: one per core
-    timeout_seconds: float = Field(gt=0)  # a worker that spends longer on one task is killed
-
-    @property
-    def slots(self) -> int:
-        """Return the number of worker processes to start."""
-        return self.workers or len(available_cores())
 
 
 @dataclass(frozen=True)
@@ -55,13 +40,6 @@ class WorkerFailure:
 @dataclass(frozen=True)
 class _TaskError:
     error: Exception
-
-
-def available_cores() -> list[int]:
-    """Return the cores this process may run on (all, where the system does not say)."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
 
 
 def supervised_map(

@@ -7,6 +7,7 @@ from mitfrnet.data.tensors import read_tensors
 from mitfrnet.files import write_json
 from mitfrnet.missing import read_masks
 from mitfrnet.params import load_params
+from mitfrnet.run import RunParams
 from mitfrnet.training import TrainParams, check_seed, load_model_params, train
 from pipeline import run_stage
 
@@ -36,10 +37,13 @@ def main(argv: list[str] | None = None) -> None:
         params=params,
         seed=check_seed(args.seed),
         curves=args.out / "curves",
+        run=load_params(RunParams, section="run"),
         text_cache=args.work / "text",
+        unfinished=args.work / "training",
     )
-    trained.model.save(args.out)
-    write_json(trained.cost, args.timings)
+    if trained.first:
+        trained.model.save(args.out)
+        write_json(trained.cost, args.timings)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,8 @@ import yaml
 from mitfrnet.alignment import TensorParams
 from mitfrnet.assembly import build_tensors, summarise_features
 from mitfrnet.corpus.manifest import SCHEMA, input_digest, make_manifest, write_manifest
-from mitfrnet.data.batches import collate
 from mitfrnet.data.tensors import read_tensors, write_tensors
-from mitfrnet.data.utterances import masked_utterances, no_scaling
+from mitfrnet.data.utterances import MaskedUtterances, no_scaling
 from mitfrnet.errors import FeatureError
 from mitfrnet.features.extractor import Features
 from mitfrnet.features.store import Row, extractor_digest, feature_schema, to_table
@@ -375,8 +374,8 @@ def test_masks_and_models_take_aligned_tensors_as_any_others(params, tmp_path):
             text = split.modalities["text"]
             vectors = [torch.from_numpy(v) for v in text.rows(text.values)]
             observed = masks.observed[name]
-            utterances = masked_utterances(split, observed, vectors, no_scaling(split.dims))
-            batch = collate(utterances)
+            utterances = MaskedUtterances(split, observed, vectors, no_scaling(split.dims))
+            batch = utterances.batch(range(len(utterances)))
             for modality in MODALITIES:
                 assert bool(torch.isfinite(batch.values[modality]).all())
                 assert not batch.values[modality][batch.missing[modality]].any() or (

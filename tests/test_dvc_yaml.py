@@ -14,7 +14,7 @@ STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 
 # Stages use these, and no change to them may change a result; the registry names the models.
 SHARED = {
-    *(f"mitfrnet/{name}.py" for name in ("params", "modalities", "errors", "files")),
+    *(f"mitfrnet/{name}.py" for name in ("params", "modalities", "errors", "files", "run")),
     "mitfrnet/__init__.py",  # of which stages take nothing
     "mitfrnet/models/registry.py",
 }
@@ -158,7 +158,7 @@ ORDER = [
     {"training", "evaluation"}, {"trained"}, {"mmsa"}, {"assembly", "alignment"}, {"data"},
     {"features"}, {"corpus"},
     {"report", "missing", "media", "models", "workers"}, {"significance"},
-    {"model_card", "model_folder"}, {"params", "metrics", "modalities", "errors", "files"},
+    {"model_card", "model_folder", "run"}, {"params", "metrics", "modalities", "errors", "files"},
 ]  # fmt: skip
 
 

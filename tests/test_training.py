@@ -1,22 +1,31 @@
 """Training on a few made utterances with the settings that are shipped."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+import pipeline.evaluate
+from mitfrnet.data.tensors import write_tensors
 from mitfrnet.data.utterances import FrozenText, no_scaling
 from mitfrnet.errors import FeatureError, ParamsError, TrainingError
 from mitfrnet.evaluation import EvaluateParams, evaluate
 from mitfrnet.metrics import ClassScale
-from mitfrnet.missing import Condition, MaskParams, mask_corpus
+from mitfrnet.missing import Condition, MaskParams, mask_corpus, write_masks
 from mitfrnet.models.output import Loss
 from mitfrnet.models.text_encoder import TextEncoder
 from mitfrnet.params import PARAMS_FILE, load_params, parse_params
+from mitfrnet.run import RunParams
 from mitfrnet.trained import TrainedModel
-from mitfrnet.training import TrainParams, Utterances, _EpochMeans, load_model_params, train
+from mitfrnet.training import TrainParams, load_model_params, loop, train
+from mitfrnet.training.checkpoints import Checkpoint, Progress
+from mitfrnet.training.epochs import Utterances, batches, sorted_batches
+from mitfrnet.training.loop import _explained
+from mitfrnet.training.losses import EpochLosses
 from tests.data.made import DIMS, make_split
+from tests.pipeline.running import write_params
 
 pytestmark = pytest.mark.slow
 
@@ -39,7 +48,7 @@ def masks(splits):
     return mask_corpus({n: s.steps for n, s in splits.items()}, rate=0.4, params=MASK)
 
 
-def fit(splits, masks, folder, seed=1, params=PARAMS, **optimiser):
+def fit(splits, masks, folder, seed=1, params=PARAMS, unfinished=None, **optimiser):
     changed = SHIPPED.optimiser.model_copy(update={"batch_size": 8, **optimiser})
     return train(
         splits,
@@ -49,6 +58,7 @@ def fit(splits, masks, folder, seed=1, params=PARAMS, **optimiser):
         params=params,
         seed=seed,
         curves=folder / "curves",
+        unfinished=unfinished,
     ).model
 
 
@@ -497,15 +507,203 @@ def test_wrong_masks_to_evaluate_under_are_refused(wrong, message):
 
 
 def test_training_that_diverges_is_an_error(splits, masks, tmp_path):
-    with pytest.raises(TrainingError, match="validation loss was not a number"):
+    message = r"model 'mitfrnet': epoch 1, step 2: loss task.* \(a lower learning_rate may help\)"
+    with pytest.raises(TrainingError, match=message):
         fit(splits, masks, tmp_path, learning_rate=1e30, clip_value=1e30)
 
 
 def test_epoch_means_weigh_batches_by_their_counts():
     """Two batches: sum 3 of 1 item and sum 1 of 3 items have the mean 1, not 1.67."""
-    means = _EpochMeans()
+    losses = EpochLosses()
+    nothing = Loss(torch.tensor(0.0), torch.tensor(0.0), 1.0)
     for total, count in ((3.0, 1.0), (1.0, 3.0)):
-        means.add({"task": Loss(torch.tensor(total), torch.tensor(count), 1.0)})
-    means.add({"invariance": Loss(torch.tensor(0.0), torch.tensor(0.0), 1.0)})
-    assert means.collect("train") == {"train/task": torch.tensor(1.0)}
-    assert means.collect("train") == {}
+        task = Loss(torch.tensor(total), torch.tensor(count), 1.0)
+        losses.add([{"task": task, "invariance": nothing, "off": replace(task, weight=0.0)}])
+    assert losses.means(losses.steps().numpy()) == {"task": 1.0}
+
+
+def test_the_first_step_that_broke_is_found_with_its_terms():
+    losses = EpochLosses()
+    for a, b in ((1.0, 1.0), (1.0, float("inf")), (float("nan"), float("nan"))):
+        one = torch.tensor(1.0)
+        losses.add([{"a": Loss(torch.tensor(a), one, 1.0), "b": Loss(torch.tensor(b), one, 0.0)}])
+    assert losses.broken(losses.steps().numpy()) == (1, ["b"])
+    assert losses.broken(losses.steps().numpy()[:1]) is None
+
+
+def with_value(split, modality, row, value):
+    """Return the split with one feature of its row-th utterance changed, and the place of it."""
+    features = split.modalities[modality]
+    values = features.values.copy()
+    values[features.offsets[row], 1] = value
+    changed = replace(features, values=values)
+    return replace(split, modalities={**split.modalities, modality: changed})
+
+
+def test_a_corrupt_feature_that_is_scaled_by_is_named_before_training(splits, masks, tmp_path):
+    bad = {**splits, "train": with_value(splits["train"], "acoustic", 5, np.nan)}
+    kept = {**masks.observed["train"]}
+    kept["acoustic"] = [np.ones_like(k) for k in kept["acoustic"]]
+    shown = replace(masks, observed={**masks.observed, "train": kept})
+    with pytest.raises(FeatureError, match=r"acoustic features: column 1 of v/05 is nan"):
+        fit(bad, shown, tmp_path)
+
+
+def test_a_corrupt_feature_that_is_hidden_breaks_a_loss_that_is_named(splits, masks, tmp_path):
+    """Nothing scales by it and no model sees it, but reconstruction is scored on it."""
+    bad = {**splits, "train": with_value(splits["train"], "acoustic", 5, np.inf)}
+    kept = {**masks.observed["train"]}
+    kept["acoustic"] = [k.copy() for k in kept["acoustic"]]
+    kept["acoustic"][5][0] = False
+    hidden = replace(masks, observed={**masks.observed, "train": kept})
+    with pytest.raises(TrainingError) as error:
+        fit(bad, hidden, tmp_path)
+    message = str(error.value)
+    # As shipped, reconstruction counts from the second epoch on.
+    assert "epoch 2, step " in message
+    assert "loss reconstruction_acoustic is no finite number" in message
+    assert "(acoustic features of v/05 are none" in message
+    assert "\n" not in message
+    batch = message.split("the batch: ")[1].split(", ")
+    assert "v/05" in batch
+    assert len(batch) <= 8
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        (24, r"a batch of 24 does not fit .* batch_size 12 with accumulate 4 makes the same"),
+        (9, r"a batch of 9 does not fit .* batch_size 3 with accumulate 6 makes the same"),
+        (1, r"a batch of 1 does not fit .* bf16-mixed"),
+    ],
+)
+def test_too_little_memory_says_what_would_fit(size, message):
+    optimiser = SHIPPED.optimiser.model_copy(update={"batch_size": size, "accumulate": 2})
+    with pytest.raises(TrainingError, match=message), _explained("mitfrnet", optimiser):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def test_more_devices_than_there_are_is_one_line(splits, masks, tmp_path, monkeypatch):
+    """Seen before anything starts: each further device is a process that imports all of this."""
+    monkeypatch.setattr(loop, "Fabric", lambda **_: pytest.fail("processes would have started"))
+    run = RunParams(workers=1, timeout_seconds=1, devices=9999)
+    with pytest.raises(ParamsError, match=r"params\.yaml: run\.devices: 9999 \(expected at most"):
+        train(
+            splits, masks, name="mitfrnet", model_params=SHIPPED, params=PARAMS, seed=1,
+            curves=tmp_path, run=run,
+        )  # fmt: skip
+
+
+def test_a_training_that_was_stopped_goes_on_from_its_last_epoch(
+    splits, masks, trained, tmp_path, monkeypatch
+):
+    """Epochs 1 and 2 are not trained again; other inputs do start again."""
+    given, asked = Utterances.train, []
+
+    def watched(self, epoch):
+        asked.append(epoch)
+        if stop == epoch:
+            raise KeyboardInterrupt
+        return given(self, epoch)
+
+    monkeypatch.setattr(Utterances, "train", watched)
+    stop = 3
+    with pytest.raises(KeyboardInterrupt):
+        fit(splits, masks, tmp_path, unfinished=tmp_path / "work")
+    assert [p.suffix for p in (tmp_path / "work").iterdir()] == [".safetensors"]
+    stop = None
+
+    asked.clear()
+    others = {**splits, "train": with_value(splits["train"], "acoustic", 5, 1.5)}
+    fit(others, masks, tmp_path / "others", unfinished=tmp_path / "work")
+    fit(splits, masks, tmp_path / "seed", seed=2, unfinished=tmp_path / "work")
+    assert asked == [1, 2, 3] * 2
+
+    asked.clear()
+    model = fit(splits, masks, tmp_path / "again", unfinished=tmp_path / "work")
+    assert asked == [3]
+    assert not list((tmp_path / "work").iterdir())
+    model.save(tmp_path / "again")
+    for file in [p for p in trained.rglob("*") if p.is_file()]:
+        assert (tmp_path / "again" / file.relative_to(trained)).read_bytes() == file.read_bytes()
+
+
+def test_a_checkpoint_that_cannot_be_read_is_no_checkpoint(tmp_path):
+    checkpoint = Checkpoint(tmp_path, "inputs")
+    done = Progress(
+        epochs=[{"valid/task": 1.0}],
+        best={"a": torch.ones(2)},
+        network={"a": torch.zeros(2)},
+        optimiser={"0/step": torch.tensor(1.0)},
+    )
+    checkpoint.save(done)
+    found = checkpoint.load()
+    assert found.epochs == done.epochs
+    assert torch.equal(found.best["a"], done.best["a"])
+    assert found.optimiser.keys() == done.optimiser.keys()
+    path = tmp_path / "inputs.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert checkpoint.load() == Progress()
+
+
+def lengths():
+    return np.random.default_rng(0).integers(1, 400, 1284)
+
+
+def padding(steps, order):
+    return sum(len(rows) * steps[rows].max() for rows in order) / steps.sum()
+
+
+def test_an_epoch_has_every_utterance_once_in_batches_of_like_length():
+    steps = lengths()
+    order = batches(steps, 24, seed=1, epoch=1)
+    assert sorted(np.concatenate(order)) == list(range(1284))
+    assert {len(rows) for rows in order} == {23, 24}
+    assert len(order) == 54
+    # Uniform lengths of up to 400: 24 at random are padded to nearly 400, twice the mean.
+    assert padding(steps, order) < 1.1
+    # The order of batches says nothing about their length.
+    means = [steps[rows].mean() for rows in order]
+    assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.4
+
+
+def test_an_order_depends_on_seed_and_epoch_alone():
+    steps = lengths()
+    first = batches(steps, 24, seed=1, epoch=3)
+    again = batches(steps, 24, seed=1, epoch=3)
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    kept = {frozenset(rows) for rows in first}
+    for seed, epoch in ((2, 3), (1, 4)):
+        assert not kept & {frozenset(rows) for rows in batches(steps, 24, seed=seed, epoch=epoch)}
+
+
+def test_each_utterance_is_validated_once():
+    order = sorted_batches(lengths()[:50], 24)
+    assert sorted(np.concatenate(order)) == list(range(50))
+    assert {len(rows) for rows in order} == {16, 17}
+
+
+def test_eleven_rates_are_scored_from_one_reading(splits, trained, tmp_path, monkeypatch):
+    """Tensors, masks, the model and the text encoder are loaded once."""
+    named = {n: replace(s, ids=[f"{n}/{i}" for i in range(len(s.ids))]) for n, s in splits.items()}
+    steps = {n: s.steps for n, s in named.items()}
+    write_tensors(named, tmp_path / "tensors")
+    write_masks(mask_corpus(steps, rate=0.4, params=MASK), steps, tmp_path / "masks.parquet")
+    write_params(tmp_path, evaluate__rates=[i / 10 for i in range(11)])
+    monkeypatch.chdir(tmp_path)
+    read = []
+    for owner, name in (
+        (pipeline.evaluate, "read_tensors"),
+        (pipeline.evaluate, "read_masks"),
+        (TrainedModel, "load"),
+        (TextEncoder, "__init__"),
+    ):
+        given = getattr(owner, name)
+        monkeypatch.setattr(
+            owner, name, lambda *a, n=name, g=given, **k: read.append(n) or g(*a, **k)
+        )
+    words = "--tensors tensors --masks masks.parquet --work work --scores scores.json"
+    words += f" --predictions predictions.parquet --model {trained}"
+    pipeline.evaluate.main(words.split())
+    assert len(json.loads((tmp_path / "scores.json").read_text())["by_rate"]) == 11
+    assert sorted(read) == ["__init__", "load", "read_masks", "read_tensors"]

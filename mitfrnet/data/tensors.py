@@ -102,7 +102,7 @@ _PARTS = ("values", "detected", "time_s", "offsets")
 
 
 def read_tensors(folder: Path, splits: Iterable[str] = SPLITS) -> dict[str, SplitTensors]:
-    """Return the named splits.
+    """Return the named splits; their arrays are memory-mapped, and read where they are used.
 
     Raises:
         FeatureError: a file is absent or does not hold what the tensors stage writes.
@@ -118,7 +118,7 @@ def read_steps(folder: Path) -> dict[str, Steps]:
     """
     steps = {}
     for split in SPLITS:
-        with _opened(folder / f"{split}.safetensors") as (file, metadata):
+        with _opened(folder / f"{split}.safetensors", "numpy") as (file, metadata):
             ends = {m: file.get_tensor(f"{m}.offsets")[1:] for m in MODALITIES}
             detected, times = (
                 {m: np.split(file.get_tensor(f"{m}.{part}"), ends[m])[:-1] for m in MODALITIES}
@@ -130,25 +130,26 @@ def read_steps(folder: Path) -> dict[str, Steps]:
 
 
 def _read_split(path: Path) -> SplitTensors:
-    with _opened(path) as (file, metadata):
+    # What safetensors gives to PyTorch is mapped, what it gives to NumPy is copied.
+    with _opened(path, "pt") as (file, metadata):
+        mapped = {name: file.get_tensor(name).numpy() for name in file.keys()}  # noqa: SIM118
         return SplitTensors(
             ids=metadata.pop("ids"),
-            label=file.get_tensor("label"),
+            label=mapped["label"],
             modalities={
-                m: Ragged(**{part: file.get_tensor(f"{m}.{part}") for part in _PARTS})
-                for m in MODALITIES
+                m: Ragged(**{part: mapped[f"{m}.{part}"] for part in _PARTS}) for m in MODALITIES
             },
-            token_ids=file.get_tensor("text.token_ids"),
-            special=file.get_tensor("text.special"),
+            token_ids=mapped["text.token_ids"],
+            special=mapped["text.special"],
             metadata=metadata,
         )
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
+def _opened(path: Path, framework: str) -> Iterator[tuple[Any, dict[str, Any]]]:
     """Open a tensor file; whatever is wrong with it becomes a `FeatureError`."""
     try:
-        with safe_open(path, framework="numpy") as file:
+        with safe_open(path, framework=framework) as file:
             yield file, json.loads(file.metadata()[METADATA_KEY])
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise FeatureError(f"{path}: not a tensor file ({error}); run the tensors stage") from error

@@ -1,12 +1,13 @@
 """Building blocks that several models share; none lets padding or another utterance through."""
 
 import math
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 import torch
 import torch.nn.functional as F
 from pydantic import AfterValidator, Field
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from mitfrnet.params import StageParams
 
@@ -126,6 +127,51 @@ class MaskedConv1d(nn.Module):
         return torch.arange(time, device=valid.device) < lengths
 
 
+def draw_kept(shape: torch.Size, dropout: float, device: torch.device) -> tuple[Tensor, float]:
+    """Return what dropout keeps, of bool, and the probability with which it does.
+
+    The probability is `1 - dropout` to 16 bits: four elements share one random number of 64
+    bits, which on a CPU takes a quarter of the time of a Bernoulli number for each.
+
+    Args:
+        shape: of the tensor to draw for.
+        dropout: probability of losing an element, in [0, 1).
+        device: where the tensor is.
+    """
+    count = shape.numel()
+    words = torch.empty(-(-count // 4), dtype=torch.int64, device=device)
+    words.random_(-(2**63), None)  # all 64 bits; without arguments the sign is never drawn
+    lost = round(dropout * 2**16)
+    kept = words.view(torch.int16)[:count].view(shape) >= lost - 2**15
+    return kept, 1 - lost / 2**16
+
+
+class _CPUDropout(torch.autograd.Function):
+    """Dropout by `draw_kept`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, dropout: float) -> Tensor:
+        kept, ctx.probability = draw_kept(x.shape, dropout, x.device)
+        ctx.save_for_backward(kept)
+        return (x * kept).div_(ctx.probability)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (kept,) = ctx.saved_tensors
+        return (gradient * kept).div_(ctx.probability), None
+
+
+class Dropout(nn.Dropout):
+    """Dropout whose random numbers are cheap on a CPU; see `draw_kept`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `x` with elements lost, and the others scaled up, in training."""
+        if self.training and self.p > 0 and x.device.type == "cpu":
+            return _CPUDropout.apply(x, self.p)
+        return super().forward(x)
+
+
 class BatchNorm(nn.BatchNorm1d):
     """Batch normalisation that trains on a batch of one too, with the running statistics."""
 
@@ -136,6 +182,125 @@ class BatchNorm(nn.BatchNorm1d):
                 x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
             )
         return super().forward(x)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return `F.linear(x, weight, bias)`, fast on the CPUs of every maker.
+
+    PyTorch leaves products of matrices to MKL, which uses half the width of other makers'
+    processors, but convolutions to oneDNN, which uses it all. A convolution over one step is the
+    same product. Small ones gain less than oneDNN takes to prepare for each new length.
+    """
+    if x.ndim != 3 or x.device.type != "cpu" or weight.numel() < WORTH_A_CONVOLUTION:
+        return F.linear(x, weight, bias)
+    # (batch, dim, 1, time) in memory as (batch, time, dim), so that nothing is copied
+    image = x.transpose(1, 2).unsqueeze(2)
+    kernel = weight[:, :, None, None].contiguous(memory_format=torch.channels_last)
+    return F.conv2d(image, kernel, bias).squeeze(2).transpose(1, 2)
+
+
+WORTH_A_CONVOLUTION = 2**12  # weights of a linear layer
+
+
+class Linear(nn.Linear):
+    """A linear layer by `linear`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (..., out_features) for `x`, (..., in_features)."""
+        return linear(x, self.weight, self.bias)
+
+
+class _TiledAttention(torch.autograd.Function):
+    r"""Attention with dropout on a CPU, a few clips at a time.
+
+    PyTorch's fused attention has no dropout on a CPU, and its plain one writes every weight of
+    every clip to memory several times. Here the weights of a tile stay in the cache, and are
+    computed again for the gradient, as in FlashAttention; only what was kept is stored.
+
+    With a the softmax of the scores, m what is kept with probability p, and o the result,
+
+    .. math::
+        o = (a \odot m) v / p, \qquad
+        \partial s = a \odot (\partial o \, v^T \odot m / p - \partial o \cdot o)
+    """
+
+    TILE = 2**17  # weights for each thread: half a megabyte
+    # Products of 16 columns take half the time of those of 5, a softmax of 16 keys a tenth of
+    # that of 15: features and keys are filled up to whole multiples.
+    LANES = 16
+
+    @staticmethod
+    def _filled(x: Tensor) -> Tensor:
+        """Return (batch x heads, time, dim) with features of zeros up to whole `LANES`."""
+        return F.pad(x, (0, -x.shape[-1] % _TiledAttention.LANES)).flatten(0, 1)
+
+    @staticmethod
+    def _softmax(q: Tensor, k: Tensor, bias: Tensor) -> Tensor:
+        """Return the weights of a tile, (clips x heads, query time, key time)."""
+        scores = torch.bmm(q, k.transpose(1, 2))
+        scores.unflatten(0, (len(bias), -1)).add_(bias)
+        return scores.softmax(-1)
+
+    @staticmethod
+    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, dropout: float
+    ) -> Tensor:
+        """Return (batch, heads, query time, dim) for tensors of such shapes."""
+        batch, heads, time, dim = query.shape
+        scale = dim**-0.5
+        more_keys = -key.shape[2] % _TiledAttention.LANES
+        bias = F.pad(mask.to(query.dtype), (0, more_keys)).log()  # 0, or -infinity where hidden
+        key, value = (F.pad(x, (0, 0, 0, more_keys)) for x in (key, value))
+        q, k, v = (_TiledAttention._filled(x) for x in (query * scale, key, value))
+        weights_per_clip = heads * time * k.shape[1]
+        tile = _TiledAttention.TILE * torch.get_num_threads()
+        clips = max(tile // weights_per_clip, 1)
+        tiles = [
+            (slice(start, start + clips), slice(start * heads, (start + clips) * heads))
+            for start in range(0, batch, clips)
+        ]
+        kept, probability = None, 1.0
+        if dropout > 0:
+            shape = torch.Size([batch * heads, time, k.shape[1]])
+            kept, probability = draw_kept(shape, dropout, q.device)
+        out = torch.empty_like(q)
+        for some, rows in tiles:
+            weights = _TiledAttention._softmax(q[rows, :, :dim], k[rows, :, :dim], bias[some])
+            if kept is not None:
+                weights *= kept[rows]
+            torch.bmm(weights, v[rows], out=out[rows])
+        out /= probability
+        ctx.save_for_backward(q, k, v, bias, kept, out)
+        ctx.tiles, ctx.scale, ctx.probability = tiles, scale, probability
+        ctx.dim, ctx.keys = dim, k.shape[1] - more_keys
+        return out[..., :dim].unflatten(0, (batch, heads))
+
+    @staticmethod
+    @torch.amp.custom_bwd(device_type="cpu")
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        q, k, v, bias, kept, out = ctx.saved_tensors
+        dim, batch = ctx.dim, len(gradient)
+        g = _TiledAttention._filled(gradient.to(q.dtype))
+        along = (g * out).sum(-1, keepdim=True)
+        g /= ctx.probability
+        d_q, d_k, d_v = (torch.empty_like(x) for x in (q, k, v))
+        for some, rows in ctx.tiles:
+            weights = _TiledAttention._softmax(q[rows, :, :dim], k[rows, :, :dim], bias[some])
+            d_scores = torch.bmm(g[rows, :, :dim], v[rows, :, :dim].transpose(1, 2))
+            if kept is None:
+                d_scores.sub_(along[rows]).mul_(weights)
+            else:
+                kept_here = kept[rows].to(q.dtype)  # once, not in each product
+                d_scores.mul_(kept_here).sub_(along[rows]).mul_(weights)
+                weights *= kept_here
+            torch.bmm(weights.transpose(1, 2), g[rows], out=d_v[rows])
+            torch.bmm(d_scores, k[rows], out=d_q[rows])
+            torch.bmm(d_scores.transpose(1, 2), q[rows], out=d_k[rows])
+        d_q *= ctx.scale
+        d_q, d_k, d_v = (x[..., :dim].unflatten(0, (batch, -1)) for x in (d_q, d_k, d_v))
+        return d_q, d_k[:, :, : ctx.keys], d_v[:, :, : ctx.keys], None, None
 
 
 class MultiheadAttention(nn.Module):
@@ -176,7 +341,10 @@ class MultiheadAttention(nn.Module):
         q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (q, k, v))
         dropout = self.dropout if self.training else 0.0
         # (batch, heads, query time, dim / heads)
-        context = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+        if self.training and q.device.type == "cpu":
+            context = _TiledAttention.apply(q, k, v, mask, dropout)
+        else:
+            context = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
         return self.project_out(context.transpose(1, 2).flatten(-2))
 
 
@@ -203,10 +371,10 @@ class TransformerLayer(nn.Module):
             nn.LayerNorm(dim),
             _xavier_linear(dim, feedforward_dim),
             nn.ReLU(),
-            nn.Dropout(relu_dropout),
+            Dropout(relu_dropout),
             _xavier_linear(feedforward_dim, dim),
         )
-        self.dropout = nn.Dropout(residual_dropout)
+        self.dropout = Dropout(residual_dropout)
 
     def forward(self, x: Tensor, source: Tensor | None, mask: Tensor) -> Tensor:
         """Return (batch, time, dim) for `x` of that shape; `source` None is self-attention."""
@@ -253,7 +421,7 @@ class TransformerEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.causal, self.positions = causal, positions
-        self.embed_dropout = nn.Dropout(embed_dropout)
+        self.embed_dropout = Dropout(embed_dropout)
         self.layers = nn.ModuleList(
             TransformerLayer(
                 dim=dim,
@@ -300,9 +468,9 @@ class TransformerEncoder(nn.Module):
         return self.embed_dropout(x)
 
 
-def _xavier_linear(in_dim: int, out_dim: int) -> nn.Linear:
+def _xavier_linear(in_dim: int, out_dim: int) -> Linear:
     """Return a linear layer with Xavier-uniform weights and no bias at the start, as in MulT."""
-    linear = nn.Linear(in_dim, out_dim)
+    linear = Linear(in_dim, out_dim)
     nn.init.xavier_uniform_(linear.weight)
     nn.init.zeros_(linear.bias)
     return linear

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -28,6 +30,19 @@ def test_tensors_come_back_as_written(tmp_path, splits):
                 ours, theirs = (getattr(s.modalities[modality], part) for s in (found[name], split))
                 assert ours.dtype == theirs.dtype
                 assert np.array_equal(ours, theirs)
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="no list of mapped files")
+def test_features_are_mapped_and_not_read(tmp_path, splits):
+    write_tensors(splits, tmp_path)
+    found = read_tensors(tmp_path, ["train"])["train"]
+    address = found.modalities["acoustic"].values.ctypes.data
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        first, end = (int(x, 16) for x in line.split()[0].split("-"))
+        if first <= address < end:
+            assert line.endswith("train.safetensors")
+            return
+    raise AssertionError("the array is in no part of the memory")
 
 
 def test_the_same_tensors_give_the_same_bytes(tmp_path, splits):

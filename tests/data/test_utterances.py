@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+from mitfrnet.data.batches import collate
 from mitfrnet.data.utterances import (
     FrozenText,
+    MaskedUtterances,
     Scaling,
     fit_scaling,
     load_encoder,
     masked_token_ids,
-    masked_utterances,
     no_scaling,
 )
 from mitfrnet.errors import FeatureError
@@ -67,7 +68,7 @@ def test_a_modality_never_observed_in_training_leaves_the_reconstruction_loss():
     scaling = fit_scaling(split, observed)
     assert scaling.unscored == ("acoustic", "visual")
     # What is hidden stays known: the invariance loss compares whatever has real steps.
-    for u in masked_utterances(split, observed, text_of(split), scaling):
+    for u in MaskedUtterances(split, observed, text_of(split), scaling):
         assert u.hidden["acoustic"].all()
 
 
@@ -89,7 +90,7 @@ def test_values_are_scaled_and_zero_where_missing_and_targets_are_complete():
     split = make_split()
     observed = observe(split, 0.4)
     scaling = fit_scaling(split, observed)
-    for i, u in enumerate(masked_utterances(split, observed, text_of(split), scaling)):
+    for i, u in enumerate(MaskedUtterances(split, observed, text_of(split), scaling)):
         raw = split.modalities["acoustic"]
         complete = (raw.rows(raw.values)[i] - scaling.mean["acoustic"].numpy()) / scaling.scale[
             "acoustic"
@@ -107,7 +108,7 @@ def test_values_are_scaled_and_zero_where_missing_and_targets_are_complete():
 def test_a_modality_without_steps_has_one_missing_null_step():
     split = make_split(without=[4])
     observed = observe(split, 0.0)
-    u = masked_utterances(split, observed, text_of(split), no_scaling(DIMS))[4]
+    u = MaskedUtterances(split, observed, text_of(split), no_scaling(DIMS))[4]
     for modality in MODALITIES:
         assert u.values[modality].shape == (1, DIMS[modality])
         assert not u.values[modality].any()
@@ -120,15 +121,87 @@ def test_a_wholly_hidden_modality_has_a_null_step_without_target():
     """Under `random` at rate 1 the steps stay, as zeros; under whole patterns nothing does."""
     split = make_split()
     observed = observe(split, 1.0)
-    stays = masked_utterances(split, observed, text_of(split), no_scaling(DIMS))[0]
+    stays = MaskedUtterances(split, observed, text_of(split), no_scaling(DIMS))[0]
     assert len(stays.values["acoustic"]) == len(observed["acoustic"][0])
     assert stays.hidden["acoustic"].all()
     nothing = {m: [np.zeros_like(kept) for kept in observed[m]] for m in MODALITIES}
-    gone = masked_utterances(split, nothing, text_of(split), no_scaling(DIMS), whole=True)[0]
+    gone = MaskedUtterances(split, nothing, text_of(split), no_scaling(DIMS), whole=True)[0]
     for modality in MODALITIES:
         assert gone.values[modality].shape == (1, DIMS[modality])
         assert not gone.hidden[modality].any()
     assert gone.token_ids.tolist() == [0]
+
+
+def plainly(split, observed, text, scaling, i, *, whole):
+    """Return values, target, observed and hidden of one utterance, one step after the other."""
+    made = {}
+    for modality, ragged in split.modalities.items():
+        dim = ragged.values.shape[1]
+        kept = observed[modality][i]
+        if not len(kept) or (whole and not kept.any()):
+            made[modality] = (torch.zeros(1, dim), torch.zeros(1, dim), [False], [False])
+            continue
+        values, target, hidden = [], [], []
+        for step in range(len(kept)):
+            place = ragged.offsets[i] + step
+            detected = bool(ragged.detected[place])
+            complete = torch.from_numpy(ragged.values[place])
+            if modality != "text":
+                complete = (complete - scaling.mean[modality]) / scaling.scale[modality]
+            target.append(complete if detected else torch.zeros(dim))
+            values.append(target[-1] if kept[step] else torch.zeros(dim))
+            hidden.append(detected and not kept[step])
+        if modality == "text":
+            values = [*text[i], *torch.zeros(len(kept) - len(text[i]), dim)]
+        made[modality] = (torch.stack(values), torch.stack(target), kept.tolist(), hidden)
+    return made
+
+
+@pytest.mark.parametrize(("whole", "rate"), [(False, 0.5), (False, 1.0), (True, 0.5)])
+def test_a_batch_is_what_its_utterances_are_one_by_one(whole, rate):
+    split = make_split(without=[4])
+    observed = observe(split, rate)
+    if whole:
+        observed["visual"] = [k if i % 2 else np.zeros_like(k) for i, k in
+                              enumerate(observed["visual"])]  # fmt: skip
+    text = [v[: len(v) if i % 3 else 0] for i, v in enumerate(text_of(split))]
+    scaling = fit_scaling(split, observe(split, 0.0))
+    utterances = MaskedUtterances(split, observed, text, scaling, whole=whole)
+    rows = [7, 4, 0, 11, 2]
+    batch = utterances.batch(rows)
+    assert batch.utterance_ids == tuple(split.ids[i] for i in rows)
+    assert batch.label.tolist() == split.label[rows].tolist()
+    for row, i in enumerate(rows):
+        made = plainly(split, observed, text, scaling, i, whole=whole)
+        for modality, (values, target, kept, hidden) in made.items():
+            n = len(values)
+            assert torch.equal(batch.values[modality][row, :n], values)
+            assert torch.equal(batch.target[modality][row, :n], target)
+            assert batch.observed[modality][row, :n].tolist() == kept
+            assert batch.hidden[modality][row, :n].tolist() == hidden
+            assert batch.valid[modality][row].tolist() == [
+                step < n for step in range(batch.valid[modality].shape[1])
+            ]
+            for name in ("values", "target", "observed", "hidden"):
+                assert not getattr(batch, name)[modality][row, n:].any()
+    together = collate([utterances[i] for i in rows])
+    for name in ("values", "target", "valid", "observed", "hidden"):
+        for modality in MODALITIES:
+            assert torch.equal(getattr(batch, name)[modality], getattr(together, name)[modality])
+    assert torch.equal(batch.token_ids, together.token_ids)
+    assert [len(b) for b in (batch, utterances)] == [5, 12]
+    assert utterances.steps[4] == 3  # a null step of each
+    lengths = [sum(len(u.observed[m]) for m in MODALITIES) for u in utterances]
+    assert utterances.steps.tolist() == lengths
+
+
+def test_features_stay_where_they_are():
+    """Changed where they are stored, they are changed in the batch."""
+    split = make_split()
+    utterances = MaskedUtterances(split, observe(split, 0.0), None, no_scaling(DIMS))
+    split.modalities["acoustic"].values[0] = 99
+    assert utterances.batch([0]).values["acoustic"][0, 0].tolist() == [99] * 5
+    assert not utterances.batch([0]).values["text"].any()
 
 
 @pytest.mark.slow

@@ -4,12 +4,13 @@ A model joins by a fixture `<name>_settings` in `conftest.py`: its settings, sma
 dropout. A registered model without one fails here.
 """
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mitfrnet.data.batches import Batch, collate
 from mitfrnet.modalities import MODALITIES
@@ -236,3 +237,26 @@ def test_a_small_batch_is_learnt_by_heart(model, make_utterance):
         objective(model(batch).losses).backward()
         optimiser.step()
     assert model(batch).losses["task"].mean < 0.1 * start
+
+
+@pytest.mark.parametrize("name", ["mitfrnet", "tfrnet", "mult"])
+def test_a_step_never_waits_for_its_numbers(request, name, make_utterance, dims):
+    """Tensors without numbers pass through it: on a GPU, no shape or branch depends on them.
+
+    The others pack sequences for an LSTM, which needs their lengths on the CPU.
+    """
+    batch = collate([make_utterance(i) for i in range(3)])
+    settings = request.getfixturevalue(f"{name}_settings")
+    rates = {key: 0.1 for key, value in settings.items() if key.endswith("_dropout") and value == 0}
+    attention = dict.fromkeys(MODALITIES, 0.1)
+    with FakeTensorMode() as mode:
+
+        def fake(value: object) -> object:
+            if isinstance(value, dict):
+                return {m: mode.from_tensor(x) for m, x in value.items()}
+            return mode.from_tensor(value) if isinstance(value, torch.Tensor) else value
+
+        model = build(name, dims=dims, **settings | rates | {"attention_dropout": attention})
+        values = Batch(**{field.name: fake(getattr(batch, field.name)) for field in fields(batch)})
+        objective(model.train()(values).losses).backward()
+    assert all(p.grad.shape == p.shape for p in model.parameters())

@@ -2,13 +2,19 @@ import math
 
 import pytest
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
+from mitfrnet.models import layers
 from mitfrnet.models.layers import (
+    Dropout,
+    Linear,
     MaskedConv1d,
     MultiheadAttention,
     TransformerEncoder,
+    _TiledAttention,
     attention_mask,
+    draw_kept,
     sinusoidal_positions,
     split_weight_decay,
     zero_padding,
@@ -174,3 +180,92 @@ def test_weight_decay_spares_biases_norms_marked_and_frozen_parameters():
     decayed, spared = split_weight_decay(model)
     assert [id(p) for p in decayed] == [id(model[0].weight)]
     assert len(spared) == 5
+
+
+def test_dropout_keeps_each_element_with_its_probability():
+    """Of 400,000 in four lanes of 16 bits, 0.7 to within five deviations, 5 sqrt(0.21 / 1e5)."""
+    torch.manual_seed(0)
+    kept, probability = draw_kept(torch.Size([100_000, 4]), 0.3, torch.device("cpu"))
+    assert abs(probability - 0.7) < 2**-16
+    assert (kept.float().mean(0) - 0.7).abs().max() < 5 * math.sqrt(0.21 / 1e5)
+    together = kept[:, :1] & kept[:, 1:]  # lanes of one random number are independent
+    assert (together.float().mean(0) - 0.49).abs().max() < 5 * math.sqrt(0.25 / 1e5)
+
+
+def test_dropout_scales_what_it_keeps_and_follows_the_seed():
+    """With one half, 1 becomes 0 or 2, and so does its gradient."""
+    dropout, x = Dropout(0.5), torch.ones(3, 5, 7, requires_grad=True)
+    torch.manual_seed(3)
+    out = dropout(x)
+    out.sum().backward()
+    assert set(out.flatten().tolist()) == {0.0, 2.0}
+    assert torch.equal(x.grad, out)
+    torch.manual_seed(3)
+    assert torch.equal(dropout(x), out)
+    assert not torch.equal(dropout(x), out)
+    assert torch.equal(dropout.eval()(x), x)
+
+
+@pytest.mark.parametrize("shape", [(3, 7, 80), (1, 1, 80), (2, 1, 80), (1, 5, 80)])
+def test_linear_is_that_of_torch(monkeypatch, shape):
+    torch.manual_seed(0)
+    layer, x = Linear(80, 70), torch.randn(shape, requires_grad=True)
+    weight = torch.randn(*shape[:2], 70)
+
+    def results() -> list[Tensor]:
+        out = layer(x)
+        return [out, *torch.autograd.grad((weight * out).sum(), [x, *layer.parameters()])]
+
+    convolved = results()
+    assert "Convolution" in repr(layer(x).grad_fn.next_functions[0][0].next_functions)
+    monkeypatch.setattr(layers, "WORTH_A_CONVOLUTION", math.inf)
+    for ours, plain in zip(convolved, results(), strict=True):
+        torch.testing.assert_close(ours, plain, atol=1e-5, rtol=1e-5)
+
+
+def heads_of(batch: int, time: int) -> Tensor:
+    return torch.randn(batch, 2, time, 5, dtype=torch.float64, requires_grad=True)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+def test_tiled_attention_is_attention(monkeypatch, causal, dropout):
+    """The same numbers and gradients as the formula written out, in tiles of two clips of five.
+
+    Its 4 keys are filled up to 16.
+    """
+    monkeypatch.setattr(_TiledAttention, "TILE", 2 * 2 * 6 * 16 // torch.get_num_threads())
+    torch.manual_seed(0)
+    inputs = [heads_of(5, 6), heads_of(5, 4), heads_of(5, 4)]
+    query_valid = torch.arange(6) < torch.tensor([6, 2, 3, 1, 5])[:, None]
+    key_valid = torch.arange(4) < torch.tensor([1, 4, 3, 2, 4])[:, None]
+    mask = attention_mask(query_valid, key_valid, causal=causal)
+    kept, probability = None, 1.0
+
+    def plain(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        scores = (q @ k.transpose(2, 3) / math.sqrt(5)).masked_fill(~mask, -torch.inf)
+        return scores.softmax(-1) * kept[:, :, :4].unflatten(0, (5, 2)) / probability @ v
+
+    torch.manual_seed(1)
+    kept, probability = draw_kept(torch.Size([10, 6, 16]), dropout, torch.device("cpu"))
+    torch.manual_seed(1)
+    out, expected = _TiledAttention.apply(*inputs, mask, dropout), plain(*inputs)
+    torch.testing.assert_close(out, expected)
+    weight = torch.randn_like(out)
+    gradients = torch.autograd.grad((weight * out).sum(), inputs)
+    for gradient, other in zip(
+        gradients, torch.autograd.grad((weight * expected).sum(), inputs), strict=True
+    ):
+        torch.testing.assert_close(gradient, other)
+    if not dropout:
+        fused = F.scaled_dot_product_attention(*inputs, attn_mask=mask)
+        torch.testing.assert_close(out, fused)
+
+
+def test_attention_drops_weights_in_training_only():
+    torch.manual_seed(0)
+    attention = MultiheadAttention(dim=6, heads=3, dropout=0.5)
+    x, mask = torch.randn(2, 4, 6), torch.ones(2, 1, 1, 4, dtype=torch.bool)
+    assert not torch.equal(attention(x, x, mask), attention(x, x, mask))
+    attention.eval()
+    assert torch.equal(attention(x, x, mask), attention(x, x, mask))

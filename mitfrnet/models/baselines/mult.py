@@ -11,6 +11,7 @@ from mitfrnet.data.batches import Batch
 from mitfrnet.modalities import MODALITIES
 from mitfrnet.models.layers import (
     Count,
+    Dropout,
     Kernel,
     MaskedConv1d,
     PerModality,
@@ -104,7 +105,7 @@ class MulT(nn.Module):
             )
 
         kernels, attention_dropout = dict(params.kernels), dict(params.attention_dropout)
-        self.text_dropout = nn.Dropout(params.text_dropout)
+        self.text_dropout = Dropout(params.text_dropout)
         self.convolutions = nn.ModuleDict(
             {
                 m: MaskedConv1d(
@@ -135,7 +136,7 @@ class MulT(nn.Module):
         self.residual = nn.Sequential(
             nn.Linear(fused_dim, fused_dim),
             nn.ReLU(),
-            nn.Dropout(params.output_dropout),
+            Dropout(params.output_dropout),
             nn.Linear(fused_dim, fused_dim),
         )
         self.head = nn.Linear(fused_dim, task.outputs)

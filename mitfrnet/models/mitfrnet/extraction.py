@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from mitfrnet.modalities import MODALITIES
 from mitfrnet.models.layers import (
     Count,
+    Dropout,
     Kernel,
     MaskedConv1d,
     PerModality,
@@ -120,7 +121,7 @@ class Extraction(nn.Module):
         causal: bool,
     ) -> None:
         super().__init__()
-        self.text_dropout = nn.Dropout(text_dropout)
+        self.text_dropout = Dropout(text_dropout)
         self.convolutions = nn.ModuleDict(
             {
                 m: MaskedConv1d(in_dim=dims[m], out_dim=dim, kernel=kernels[m], bias=False)

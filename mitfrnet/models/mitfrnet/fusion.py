@@ -4,10 +4,17 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from mitfrnet.modalities import MODALITIES
-from mitfrnet.models.layers import BatchNorm, Count, MaskedConv1d, PerModality, Probability
+from mitfrnet.models.layers import (
+    BatchNorm,
+    Count,
+    Dropout,
+    MaskedConv1d,
+    PerModality,
+    Probability,
+)
+from mitfrnet.models.mitfrnet.gru import BidirectionalGRU
 from mitfrnet.params import StageParams
 
 Gate = Literal["printed", "released"]
@@ -49,7 +56,7 @@ class GateEncoder(nn.Module):
 
     def __init__(self, *, in_dim: int, hidden: int, layers: int, gate: Gate) -> None:
         super().__init__()
-        self.gru = nn.GRU(in_dim, hidden, layers, batch_first=True, bidirectional=True)
+        self.gru = BidirectionalGRU(in_dim=in_dim, hidden=hidden, layers=layers)
         self.gate = MaskedConv1d(in_dim=2 * hidden, out_dim=1, kernel=3, bias=True)
         self.printed = gate == "printed"
         self.linear = nn.Linear((2 * hidden if self.printed else in_dim) + 2 * hidden, hidden)
@@ -61,11 +68,7 @@ class GateEncoder(nn.Module):
             encoded: H, (batch, time, in_dim).
             valid: real steps, (batch, time) of bool; at least one in each row.
         """
-        lengths = valid.sum(1).cpu()
-        packed = pack_padded_sequence(encoded, lengths, batch_first=True, enforce_sorted=False)
-        recurrent, _ = pad_packed_sequence(
-            self.gru(packed)[0], batch_first=True, total_length=valid.shape[1]
-        )  # (batch, time, 2 hidden), zero on padding
+        recurrent = self.gru(encoded, valid)  # (batch, time, 2 hidden), zero on padding
         gated = recurrent.tanh() * self.gate(recurrent, valid).sigmoid()
         if self.printed:
             steps = self.linear(torch.cat([recurrent, gated], dim=-1))  # (batch, time, hidden)
@@ -132,13 +135,13 @@ class Fusion(nn.Module):
                 for m in MODALITIES
             }
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         fused_dim = sum(gru_hidden.values())
         self.classifier = nn.Sequential(
             BatchNorm(fused_dim) if classifier_norm == "batch" else nn.LayerNorm(fused_dim),
             nn.Linear(fused_dim, classifier_dim),
             nn.LeakyReLU(),
-            nn.Dropout(classifier_dropout),
+            Dropout(classifier_dropout),
             nn.Linear(classifier_dim, outputs),
         )
 

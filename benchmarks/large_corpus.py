@@ -1,0 +1,119 @@
+"""How much memory training takes on a corpus of many clips: python -m benchmarks.large_corpus.
+
+The clips are made: durations of a gamma distribution as those of CMU-MOSI, three features with
+the widths that its users train on. They are written as the tensors stage writes them, and trained
+on for one epoch by the cheapest model, in a process of its own; the same is done with a
+fiftieth of them. What the process holds beyond what it held with few clips is due to the clips.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from mitfrnet.data.tensors import Ragged, SplitTensors, read_tensors, write_tensors
+from mitfrnet.metrics import SCALES
+from mitfrnet.missing import MaskParams, mask_corpus
+from mitfrnet.models.text_encoder import weights_digest
+from mitfrnet.params import load_params
+from mitfrnet.training import TrainParams, load_model_params, train
+
+WIDTHS = {"text": 384, "acoustic": 33, "visual": 168}
+STEPS_PER_SECOND = {"text": 3.6, "acoustic": 31.25, "visual": 10.0}  # of the shipped settings
+
+
+def make_split(clips: int, name: str) -> SplitTensors:
+    """Return `clips` utterances of random features."""
+    random = np.random.default_rng([clips, len(name)])
+    seconds = np.clip(random.gamma(2.8, 1.5, clips), 0.5, 11.7)
+    modalities = {}
+    for modality, width in WIDTHS.items():
+        lengths = np.ceil(seconds * STEPS_PER_SECOND[modality]).astype(np.int64) + 2
+        offsets = np.concatenate([[0], lengths.cumsum()])
+        total = int(offsets[-1])
+        values = random.standard_normal((total, width), dtype=np.float32)
+        time_s = np.arange(total, dtype=np.float32)
+        modalities[modality] = Ragged(values, np.ones(total, bool), time_s, offsets)
+    tokens = len(modalities["text"].values)
+    identity = {"encoder": "embedded", "weights": weights_digest("embedded"), "unknown_id": 100}
+    features = {m: {"digest": m, "identity": identity if m == "text" else {}} for m in WIDTHS}
+    return SplitTensors(
+        ids=[f"{name}/{i:06d}" for i in range(clips)],
+        label=random.uniform(-3, 3, clips).astype(np.float32),
+        modalities=modalities,
+        token_ids=random.integers(2000, 9000, tokens).astype(np.int32),
+        special=np.zeros(tokens, dtype=bool),
+        metadata={"language": "en", "scale": SCALES["mosi"].model_dump(), "features": features},
+    )
+
+
+def measure(folder: Path, model: str, rate: float) -> dict[str, float]:
+    """Train on the tensors in `folder` for an epoch, in this process, and return what it took."""
+    splits = read_tensors(folder, ["train", "valid"])
+    steps = {name: split.steps for name, split in splits.items()}
+    masks = mask_corpus(steps, rate=rate, params=load_params(MaskParams, section="mask"))
+    params = load_params(TrainParams, section="train").model_copy(update={"max_epochs": 1})
+    with tempfile.TemporaryDirectory() as work:
+        trained = train(
+            splits,
+            masks,
+            name=model,
+            model_params=load_model_params(model, baseline=model != "mitfrnet"),
+            params=params,
+            seed=1,
+            curves=Path(work) / "curves",
+            text_cache=folder / "text",
+            unfinished=Path(work) / "training",
+        )
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return {
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "own_mb": int(status["RssAnon"].split()[0]) / 1024,
+        "s_per_epoch": trained.cost["seconds_per_epoch"],
+    }
+
+
+def main() -> None:
+    """Print memory with few and with many clips, and their difference."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--clips", type=int, default=20000)
+    parser.add_argument("--model", default="tfn")
+    parser.add_argument("--rate", type=float, default=0.3)
+    parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.measure:
+        print(json.dumps(measure(args.measure, args.model, args.rate)))
+        return
+    peaks = []
+    with tempfile.TemporaryDirectory() as folder:
+        for clips in (args.clips // 50, args.clips):
+            tensors = Path(folder) / str(clips)
+            splits = {"train": make_split(clips, "train"), "valid": make_split(50, "valid")}
+            size = sum(r.values.nbytes for r in splits["train"].modalities.values())
+            write_tensors(splits, tensors)
+            del splits
+            words = ["-m", "benchmarks.large_corpus", "--model", args.model]
+            words += ["--rate", str(args.rate), "--measure", str(tensors)]
+            for cache in ("empty", "warm"):
+                output = subprocess.run(
+                    [sys.executable, *words], check=True, stdout=subprocess.PIPE, text=True
+                ).stdout
+                found = json.loads(output.splitlines()[-1])
+                peaks.append(found["peak_mb"])
+                print(
+                    f"{clips:6d} clips, {size / 2**20:5.0f} MB of features, text cache {cache}: "
+                    f"{found['peak_mb']:.0f} MB at the peak, {found['own_mb']:.0f} MB of its own "
+                    f"at the end, {found['s_per_epoch']:.1f} s an epoch",
+                    flush=True,
+                )
+    for cache, few, many in zip(("empty", "warm"), peaks[:2], peaks[2:], strict=True):
+        print(f"text cache {cache}: {many - few:.0f} MB more at the peak with all clips")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""The state of an unfinished training, so that a killed one goes on from its last epoch."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from mitfrnet.data.tensors import SplitTensors
+from mitfrnet.files import replacing
+from mitfrnet.missing import Masks
+
+_METADATA_KEY = "mitfrnet"
+
+
+@dataclass
+class Progress:
+    """How far training has come.
+
+    Attributes:
+        epochs: what each finished epoch measured.
+        best: weights of the best of them, on the CPU.
+        network, optimiser: state after the last of them; empty before the first.
+    """
+
+    epochs: list[dict[str, float]] = field(default_factory=list)
+    best: dict[str, Tensor] = field(default_factory=dict)
+    network: dict[str, Tensor] = field(default_factory=dict)
+    optimiser: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Checkpoint:
+    """A file that holds the progress of one training.
+
+    Plain tensors and JSON, no pickle. What else there is, learning rates and when to stop,
+    follows from the measured epochs; random numbers follow from the seed and the step.
+
+    Args:
+        folder: of such files; None: none is kept.
+        inputs: digest of all that decides the result, from `digest_of`: another one finds none.
+    """
+
+    def __init__(self, folder: Path | None, inputs: str) -> None:
+        self._path = None if folder is None else folder / f"{inputs[:32]}.safetensors"
+
+    def load(self) -> Progress:
+        """Return the progress; none where there is no file, or none that can be read."""
+        progress = Progress()
+        if self._path is None or not self._path.exists():
+            return progress
+        try:
+            with safe_open(self._path, framework="pt") as file:
+                progress.epochs = json.loads(file.metadata()[_METADATA_KEY])
+                for key in file.keys():  # noqa: SIM118
+                    part, name = key.split("/", 1)
+                    getattr(progress, part)[name] = file.get_tensor(key)
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError):
+            return Progress()
+        return progress
+
+    def save(self, progress: Progress) -> None:
+        """Write the progress in place of the one before."""
+        if self._path is None:
+            return
+        tensors = {
+            f"{part}/{name}": tensor.detach().cpu().contiguous()
+            for part in ("best", "network", "optimiser")
+            for name, tensor in getattr(progress, part).items()
+        }
+        with replacing(self._path) as temporary:
+            save_file(tensors, temporary, metadata={_METADATA_KEY: json.dumps(progress.epochs)})
+
+    def remove(self) -> None:
+        """Forget a training that is finished."""
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+
+
+def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return the optimiser's state, but for its learning rates, as named tensors."""
+    state = optimiser.state_dict()["state"]
+    return {f"{i}/{name}": tensor for i, values in state.items() for name, tensor in values.items()}
+
+
+def restore(progress: Progress, network: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+    """Put network and optimiser where training has come."""
+    network.load_state_dict(progress.network)
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in progress.optimiser.items():
+        index, name = key.split("/")
+        state.setdefault(int(index), {})[name] = tensor.clone()  # of the mapped file
+    groups = optimiser.state_dict()["param_groups"]
+    optimiser.load_state_dict({"state": state, "param_groups": groups})
+
+
+def digest_of(splits: Mapping[str, SplitTensors], masks: Masks, settings: Any) -> str:
+    """Return a digest of all that decides what training gives.
+
+    Args:
+        splits: complete features.
+        masks: what is hidden of them.
+        settings: all else, as JSON takes it.
+    """
+    digest = hashlib.sha256()
+    versions = [torch.__version__, transformers.__version__]
+    for file in sorted(Path(__file__).parents[1].rglob("*.py")):
+        digest.update(file.read_bytes())
+    for name, split in sorted(splits.items()):
+        text = [name, split.ids, split.metadata]
+        digest.update(json.dumps(text, sort_keys=True).encode())
+        arrays = [split.label, split.token_ids, split.special]
+        for modality, ragged in split.modalities.items():
+            arrays += [ragged.values, ragged.detected, ragged.offsets]
+            arrays += masks.observed[name][modality]
+        for array in arrays:
+            digest.update(np.ascontiguousarray(array).data.cast("B") if array.size else b"")
+    digest.update(json.dumps([versions, masks.metadata, settings], sort_keys=True).encode())
+    return digest.hexdigest()
