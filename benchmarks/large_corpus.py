@@ -19,7 +19,7 @@ import numpy as np
 from mitfrnet.data.tensors import Ragged, SplitTensors, read_tensors, write_tensors
 from mitfrnet.metrics import SCALES
 from mitfrnet.missing import MaskParams, mask_corpus
-from mitfrnet.models.text_encoder import weights_digest
+from mitfrnet.models.text_encoder import load_tokenizer, vocabulary_digest, weights_digest
 from mitfrnet.params import load_params
 from mitfrnet.training import TrainParams, load_model_params, train
 
@@ -40,7 +40,12 @@ def make_split(clips: int, name: str) -> SplitTensors:
         time_s = np.arange(total, dtype=np.float32)
         modalities[modality] = Ragged(values, np.ones(total, bool), time_s, offsets)
     tokens = len(modalities["text"].values)
-    identity = {"encoder": "embedded", "weights": weights_digest("embedded"), "unknown_id": 100}
+    identity = {
+        "encoder": "embedded",
+        "weights": weights_digest("embedded"),
+        "vocabulary": vocabulary_digest(load_tokenizer("embedded")),
+        "unknown_id": 100,
+    }
     features = {m: {"digest": m, "identity": identity if m == "text" else {}} for m in WIDTHS}
     return SplitTensors(
         ids=[f"{name}/{i:06d}" for i in range(clips)],

@@ -27,6 +27,7 @@ from typing import Any
 
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # before torch loads; see NOTES.md
 
+import numpy as np
 import torch
 import transformers
 import yaml
@@ -44,6 +45,7 @@ from mitfrnet.models.layers import split_weight_decay
 from mitfrnet.models.output import objective
 from mitfrnet.models.text_encoder import TextEncoder
 from mitfrnet.trained import Network
+from mitfrnet.training.epochs import batches
 
 CLIPS = 1284  # the training split of CMU-MOSI
 MISSING_RATE = 0.3
@@ -124,9 +126,12 @@ def draw_utterances(shape: Shape, text_dim: int, count: int, scale: float = 1) -
 
 
 def bucketed(utterances: list[Utterance], batch_size: int) -> list[list[Utterance]]:
-    """Return the batches of an epoch, from the shortest clips to the longest."""
-    ordered = sorted(utterances, key=lambda u: len(u.observed["visual"]))
-    return [ordered[i : i + batch_size] for i in range(0, len(ordered), batch_size)]
+    """Return the batches of an epoch of training, from the shortest clips to the longest."""
+    steps = np.array([sum(len(u.observed[m]) for m in MODALITIES) for u in utterances])
+    ordered = sorted(
+        batches(steps, batch_size, seed=1, epoch=1), key=lambda rows: steps[rows].sum()
+    )
+    return [[utterances[i] for i in rows] for rows in ordered]
 
 
 def random_bert(encoder: str) -> transformers.BertModel:
@@ -351,17 +356,17 @@ def timed(step: Step, i: int) -> tuple[float, float]:
 
 
 def measure(
-    steps: list[Step], batches: list[list[Utterance]], args: argparse.Namespace
+    steps: list[Step], epoch: list[list[Utterance]], args: argparse.Namespace
 ) -> dict[str, tuple[float, float]]:
     """Return mean seconds and processor seconds of a step over an epoch, by model.
 
     `args.steps` batches at even places among those sorted by length stand for the epoch; for each,
     the median of `args.rounds` rounds counts. Models alternate.
     """
-    places = [int((k + 0.5) * len(batches) / args.steps) for k in range(args.steps)]
+    places = [int((k + 0.5) * len(epoch) / args.steps) for k in range(args.steps)]
     for step in steps:
         for i in places:
-            step.prepare(i, batches[i])
+            step.prepare(i, epoch[i])
         step(places[len(places) // 2])  # warm up
     seconds: dict[tuple[str, int], list[tuple[float, float]]] = {}
     for _ in range(args.rounds):
@@ -417,9 +422,9 @@ def compare(console: Console, shape_name: str, args: argparse.Namespace) -> list
     """Measure the models on one shape with one encoder, and print the table."""
     shape = SHAPES[shape_name]
     clips = draw_utterances(shape, TEXT_DIM[args.encoder], args.clips)
-    batches = bucketed(clips, shape.batch_size)
+    epoch = bucketed(clips, shape.batch_size)
     steps = [build(name, shape, args) for name in args.models]
-    means = measure(steps, batches, args)
+    means = measure(steps, epoch, args)
     # Ratios are of processor time on the CPU, which a busy machine disturbs less.
     kind = 0 if args.device == "cuda" else 1
     reference = args.models[-1] if args.reference is None else args.reference
@@ -434,8 +439,8 @@ def compare(console: Console, shape_name: str, args: argparse.Namespace) -> list
             "model": step.name,
             "ms": 1000 * wall,
             "processor_ms": 1000 * processor,
-            "clips_per_s": len(clips) / (wall * len(batches)),
-            "epoch_s": wall * len(batches) * CLIPS / len(clips),
+            "clips_per_s": len(clips) / (wall * len(epoch)),
+            "epoch_s": wall * len(epoch) * CLIPS / len(clips),
             "parameters": step.parameters,
             "peak_memory_mb": memory,
             "times_faster": means[reference][kind] / means[step.name][kind],
