@@ -3,7 +3,8 @@
 The clips are made: durations of a gamma distribution as those of CMU-MOSI, three features with
 the widths that its users train on. They are written as the tensors stage writes them, and trained
 on for one epoch by the cheapest model, in a process of its own; the same is done with a
-fiftieth of them. What the process holds beyond what it held with few clips is due to the clips.
+fiftieth of them. What the process holds beyond what it held with few clips is due to the clips:
+its own memory, and pages of mapped files, which the system drops when others need the room.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -75,12 +77,25 @@ def measure(folder: Path, model: str, rate: float) -> dict[str, float]:
             text_cache=folder / "text",
             unfinished=Path(work) / "training",
         )
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return {
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        "own_mb": int(status["RssAnon"].split()[0]) / 1024,
+        "resident_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "s_per_epoch": trained.cost["seconds_per_epoch"],
     }
+
+
+def watched(command: list[str]) -> dict[str, float]:
+    """Run `command` and return what it prints last, with the most memory it had of its own."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    own_kib = 0
+    while process.poll() is None:
+        for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
+            if line.startswith("RssAnon:"):
+                own_kib = max(own_kib, int(line.split()[1]))
+        time.sleep(0.1)
+    assert process.stdout is not None
+    if process.returncode:
+        sys.exit(process.returncode)
+    return json.loads(process.stdout.read().splitlines()[-1]) | {"own_mb": own_kib / 1024}
 
 
 def main() -> None:
@@ -94,7 +109,8 @@ def main() -> None:
     if args.measure:
         print(json.dumps(measure(args.measure, args.model, args.rate)))
         return
-    peaks = []
+    peaks: list[dict[str, float]] = []
+    caches = ("empty", "warm")
     with tempfile.TemporaryDirectory() as folder:
         for clips in (args.clips // 50, args.clips):
             tensors = Path(folder) / str(clips)
@@ -104,20 +120,22 @@ def main() -> None:
             del splits
             words = ["-m", "benchmarks.large_corpus", "--model", args.model]
             words += ["--rate", str(args.rate), "--measure", str(tensors)]
-            for cache in ("empty", "warm"):
-                output = subprocess.run(
-                    [sys.executable, *words], check=True, stdout=subprocess.PIPE, text=True
-                ).stdout
-                found = json.loads(output.splitlines()[-1])
-                peaks.append(found["peak_mb"])
+            for cache in caches:
+                found = watched([sys.executable, *words])
+                peaks.append(found)
                 print(
                     f"{clips:6d} clips, {size / 2**20:5.0f} MB of features, text cache {cache}: "
-                    f"{found['peak_mb']:.0f} MB at the peak, {found['own_mb']:.0f} MB of its own "
-                    f"at the end, {found['s_per_epoch']:.1f} s an epoch",
+                    f"at the peak {found['own_mb']:.0f} MB of its own and "
+                    f"{found['resident_mb']:.0f} MB with mapped files, "
+                    f"{found['s_per_epoch']:.1f} s an epoch",
                     flush=True,
                 )
-    for cache, few, many in zip(("empty", "warm"), peaks[:2], peaks[2:], strict=True):
-        print(f"text cache {cache}: {many - few:.0f} MB more at the peak with all clips")
+    for cache, few, many in zip(caches, peaks[:2], peaks[2:], strict=True):
+        own, resident = (many[key] - few[key] for key in ("own_mb", "resident_mb"))
+        print(
+            f"text cache {cache}, more with all clips: {own:.0f} MB of its own, "
+            f"{resident:.0f} MB with mapped files"
+        )
 
 
 if __name__ == "__main__":
