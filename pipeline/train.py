@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from mitfrnet.data.tensors import read_tensors
-from mitfrnet.files import write_json
+from mitfrnet.files import sha256_of, write_json
 from mitfrnet.missing import read_masks
 from mitfrnet.params import load_params
 from mitfrnet.training import TrainParams, check_seed, load_model_params, train
@@ -38,6 +38,9 @@ def main(argv: list[str] | None = None) -> None:
         curves=args.out / "curves",
         text_cache=args.work / "text",
     )
+    trained.model.config["training"]["tensors"] = {
+        name: sha256_of(args.tensors / f"{name}.safetensors") for name in splits
+    }
     trained.model.save(args.out)
     write_json(trained.cost, args.timings)
 
