@@ -57,6 +57,8 @@ def _options(
         os.environ[DEBUG_VARIABLE] = "1"
     # As the stages do, before torch loads (benchmarks/NOTES.md, Threads that spin).
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
 @app.command()

@@ -1,20 +1,24 @@
-"""The README of a model that leaves the pipeline: what it is, its scores, and what it is not.
+"""The card of a model: what it is, what it was trained on, its scores, and what it is not.
 
-It is written when a model is saved on its own and not by the train stage: the scores are those of
-the evaluate stage, which comes after it and may not write into its folder (an output of DVC
-belongs to one stage).
+The evaluate stage writes it, since the scores are its own, and puts it beside the model folder: an
+output of DVC belongs to one stage. It names its model by a fingerprint, so that a folder that was
+trained again never goes by the scores of the model before.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from mitfrnet.errors import FeatureError
+from mitfrnet.files import sha256_of
 from mitfrnet.metrics import ClassScale, LabelScale, parse_scale
 from mitfrnet.modalities import MODALITIES
+from mitfrnet.model_folder import CARD
 
 _PAPER = (
     "Li et al., *MIT-FRNet: Modality-invariant temporal representation learning-based feature "
@@ -35,41 +39,82 @@ _LEFT_OUT = ("n", "constant_prediction")
 Rows = list[tuple[str, str, dict[str, Any]]]
 
 
-def read_scores(path: Path) -> dict[str, Any]:
-    """Return scores as the evaluate stage writes them.
+def fingerprint(config: Mapping[str, Any], folder: Path) -> str:
+    """Return the SHA-256 of what makes a model: its settings, weights and scaling statistics.
+
+    Args:
+        config: of the model.
+        folder: that holds its weights.
+    """
+    # The format is the folder's: the model is the same in one of another format.
+    settings = {key: value for key, value in config.items() if key != "format"}
+    tensors = {
+        path.relative_to(folder).as_posix(): sha256_of(path)
+        for path in folder.rglob("*.safetensors")
+    }
+    text = json.dumps([settings, tensors], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def written_card(config: Mapping[str, Any], folder: Path) -> ModelCard | None:
+    """Return the card in a model folder, or else the one beside it; None: there is none.
+
+    A card of another model counts as none. One in the folder is the model's unless it names
+    another; one beside it must name the model.
+
+    Args:
+        config: of the model folder.
+        folder: the model folder.
 
     Raises:
-        FeatureError: there are none.
+        FeatureError: a card cannot be read.
     """
-    try:
-        scores = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise FeatureError(f"{path}: no scores ({error}); run evaluate") from error
-    if not isinstance(scores, dict) or not ("n" in scores or "by_rate" in scores):
-        raise FeatureError(f"{path}: no scores (expected what the evaluate stage writes)")
-    return scores
+    own = fingerprint(config, folder)
+    # Put together as text: the folder's name may have a point in it, or be that of a link.
+    for path, unless_named in ((folder / CARD, own), (Path(f"{folder.resolve()}.md"), None)):
+        if not path.is_file():
+            continue
+        try:
+            card = ModelCard(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
+            raise FeatureError(
+                f"{path}: no model card ({' '.join(str(error).split())}); mend or remove it"
+            ) from error
+        if card.data.get("fingerprint", unless_named) == own:
+            return card
+    return None
 
 
 def model_card(
-    config: Mapping[str, Any], *, scores: Mapping[str, Any] | None = None, corpus: str | None = None
+    config: Mapping[str, Any],
+    *,
+    fingerprint: str,
+    scores: Mapping[str, Any] | None = None,
+    tested_at: tuple[float, int] | None = None,
+    corpus: str | None = None,
 ) -> str:
     """Return the model card, Markdown behind the metadata that the Hugging Face hub reads.
 
     Args:
         config: of the model folder.
-        scores: from `read_scores`; None: the card says that there are none.
+        fingerprint: of the model.
+        scores: as the evaluate stage writes them; None: the card says that there are none.
+        tested_at: missing rate and seed of the test mask, of scores under one mask, which do not
+            tell them; None: as in training.
         corpus: the name of the one it was trained on, where known.
     """
-    rows = [] if scores is None else _rows(config, scores)
-    metadata = _metadata(config, rows, corpus)
-    header = yaml.safe_dump(metadata, sort_keys=True, allow_unicode=True)
-    return f"---\n{header}---\n\n" + "\n".join(_body(config, rows, corpus)) + "\n"
+    rows = [] if scores is None else _rows(config, scores, tested_at)
+    metadata = _metadata(config, rows, corpus, fingerprint).to_yaml()
+    return f"---\n{metadata}\n---\n\n" + "\n".join(_body(config, rows, corpus)) + "\n"
 
 
-def _rows(config: Mapping[str, Any], scores: Mapping[str, Any]) -> Rows:
+def _rows(
+    config: Mapping[str, Any], scores: Mapping[str, Any], tested_at: tuple[float, int] | None
+) -> Rows:
     if "by_rate" not in scores:
         masks = config["training"]["masks"]
-        return [(str(masks["rate"]), str(masks["params"]["seed"]), dict(scores))]
+        rate, seed = tested_at or (masks["rate"], masks["params"]["seed"])
+        return [(str(rate), str(seed), dict(scores))]
     return [
         (rate, seed, found)
         for rate, at_rate in scores["by_rate"].items()
@@ -77,34 +122,34 @@ def _rows(config: Mapping[str, Any], scores: Mapping[str, Any]) -> Rows:
     ]
 
 
-def _metadata(config: Mapping[str, Any], rows: Rows, corpus: str | None) -> dict[str, Any]:
-    name = _name(config)
-    metadata: dict[str, Any] = {
-        "language": [config["language"]],
-        "library_name": "mitfrnet",
-        "tags": ["missing-modalities", "multimodal", "sentiment-analysis"],
-    }
-    if not rows:
-        return metadata
-    results = []
-    for rate, seed, found in rows:
-        metrics = [
-            {"name": key, "type": key, "value": value}
-            for key, value in sorted(found.items())
-            if key not in _LEFT_OUT and isinstance(value, int | float)
-        ]
-        results.append(
-            {
-                "task": {"type": "sentiment-analysis", "name": "multimodal sentiment analysis"},
-                "dataset": {
-                    "name": f"{corpus or 'corpus'}, test split, missing rate {rate}, "
-                    f"mask seed {seed}",
-                    "type": corpus or "corpus",
-                },
-                "metrics": metrics,
-            }
+def _metadata(
+    config: Mapping[str, Any], rows: Rows, corpus: str | None, fingerprint: str
+) -> ModelCardData:
+    results = [
+        EvalResult(
+            task_type="sentiment-analysis",
+            task_name="multimodal sentiment analysis",
+            dataset_type=corpus or "corpus",
+            dataset_name=corpus or "corpus",
+            # Within one configuration the hub takes a metric once.
+            dataset_config=f"missing rate {rate}, mask seed {seed}",
+            dataset_split="test",
+            metric_type=key,
+            metric_name=key,
+            metric_value=value,
         )
-    return metadata | {"model-index": [{"name": name, "results": results}]}
+        for rate, seed, found in rows
+        for key, value in found.items()
+        if key not in _LEFT_OUT and isinstance(value, int | float)
+    ]
+    return ModelCardData(
+        language=[config["language"]],
+        library_name="mitfrnet",
+        tags=["missing-modalities", "multimodal", "sentiment-analysis"],
+        model_name=_name(config) if results else None,
+        eval_results=results or None,
+        fingerprint=fingerprint,
+    )
 
 
 def _name(config: Mapping[str, Any]) -> str:
@@ -136,9 +181,12 @@ def _body(config: Mapping[str, Any], rows: Rows, corpus: str | None) -> Iterator
     clips = training["clips"]
     yield (
         f"- Data: {f'corpus `{corpus}`, ' if corpus else ''}{clips['train']} clips, and "
-        f"{clips['valid']} to choose the epoch by (number {training['best_epoch']}); language "
-        f"`{config['language']}`."
+        f"{clips['valid']} to choose the epoch by (number {training['best_epoch']}, with a task "
+        f"loss of {training['best_valid_task_loss']:.4g} on them); language `{config['language']}`."
     )
+    # Of no model that was trained before they were kept.
+    for split, digest in training.get("tensors", {}).items():
+        yield f"- SHA-256 of `{split}.safetensors`, which holds them: `{digest}`."
     rate = "one per clip and epoch" if masks["rate"] is None else masks["rate"]
     yield (
         f"- What was hidden: pattern `{masks['pattern']}`, protocol `{masks['protocol']}`, missing "
@@ -147,10 +195,13 @@ def _body(config: Mapping[str, Any], rows: Rows, corpus: str | None) -> Iterator
     )
     encoder = config["features"]["text"]["identity"].get("encoder")
     yield f"- Text encoder: `{encoder}`, {config['text'].replace('finetuned', 'fine-tuned')}."
-    for modality in MODALITIES[1:]:
-        identity = config["features"][modality]["identity"]
-        settings = json.dumps(identity.get("settings", {}), sort_keys=True)
-        yield f"- {modality.capitalize()} features, {config['dims'][modality]}: `{settings}`."
+    for modality in MODALITIES:
+        features = config["features"][modality]
+        settings = json.dumps(features["identity"].get("settings", {}), sort_keys=True)
+        yield (
+            f"- {modality.capitalize()} features, {config['dims'][modality]}, fingerprint "
+            f"`{features['digest']}`: `{settings}`."
+        )
     yield f"- Parameters: {training['parameters']:,}; training seed {training['seed']}."
     versions = ", ".join(f"{name} {number}" for name, number in sorted(config["versions"].items()))
     yield f"- Libraries: {versions}."
@@ -191,7 +242,7 @@ def _output(scale: LabelScale) -> str:
 
 def _score_table(rows: Rows) -> Iterator[str]:
     if not rows:
-        yield "This model was saved without its scores."
+        yield "This model was saved without its scores; the pipeline's `evaluate` finds them."
         return
     yield (
         f"On the test split, {rows[0][2]['n']} clips, with steps hidden as in training, at the "

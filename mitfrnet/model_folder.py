@@ -12,7 +12,7 @@ FORMAT = 1
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 SCALING = "scaling.safetensors"
-CARD = "README.md"  # only of a model that was saved on its own, outside the pipeline
+CARD = "README.md"  # the model card; in the pipeline it lies beside the folder
 ENCODER = "text_encoder"  # folder; only of a model whose text encoder was fine-tuned
 
 FILES = (WEIGHTS, SCALING, CONFIG, CARD)

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from mitfrnet.data.tensors import read_tensors
-from mitfrnet.files import write_json
+from mitfrnet.files import sha256_of, write_json
 from mitfrnet.missing import read_masks
 from mitfrnet.params import load_params
 from mitfrnet.run import RunParams
@@ -42,6 +42,9 @@ def main(argv: list[str] | None = None) -> None:
         unfinished=args.work / "training",
     )
     if trained.first:
+        trained.model.config["training"]["tensors"] = {
+            name: sha256_of(args.tensors / f"{name}.safetensors") for name in splits
+        }
         trained.model.save(args.out)
         write_json(trained.cost, args.timings)
 

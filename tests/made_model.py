@@ -54,6 +54,7 @@ def make_model(*, encoder="embedded", fine_tuned=False, scale=None, seed=1):
             "train": {"threads": 1},
             "clips": {"train": 2, "valid": 1},
             "best_epoch": 1,
+            "best_valid_task_loss": 1.0,
             "parameters": sum(p.numel() for p in network.parameters()),
             "masks": {
                 "rate": 0.3,

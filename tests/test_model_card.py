@@ -1,27 +1,29 @@
-"""The README of a model that leaves the pipeline."""
+"""The card of a model: what it tells, and whose it is."""
 
-import json
+import os
 
 import pytest
 import yaml
+from huggingface_hub import ModelCard
 
 from mitfrnet.errors import FeatureError
 from mitfrnet.metrics import ClassScale
-from mitfrnet.model_card import model_card, read_scores
+from mitfrnet.model_card import fingerprint, model_card, written_card
 
 CONFIG = {
     "architecture": "mitfrnet",
     "dims": {"text": 384, "acoustic": 33, "visual": 168},
     "features": {
-        "text": {"identity": {"encoder": "embedded"}},
-        "acoustic": {"identity": {"settings": {"hop_length": 512}}},
-        "visual": {"identity": {"settings": {"fps": 10.0}}},
+        "text": {"digest": "d1", "identity": {"encoder": "embedded"}},
+        "acoustic": {"digest": "d2", "identity": {"settings": {"hop_length": 512}}},
+        "visual": {"digest": "d3", "identity": {"settings": {"fps": 10.0}}},
     },
     "language": "en",
     "scale": {"family": "mosi", "low": -3.0, "high": 3.0},
     "text": "frozen",
     "training": {
         "best_epoch": 9,
+        "best_valid_task_loss": 0.51234,
         "clips": {"train": 160, "valid": 40},
         "masks": {
             "params": {"seed": 7},
@@ -31,10 +33,15 @@ CONFIG = {
         },
         "parameters": 1549249,
         "seed": 1,
+        "tensors": {"train": "e1", "valid": "e2"},
     },
     "versions": {"torch": "2.13.0"},
 }
 SCORES = {"acc7": 0.35, "constant_prediction": False, "corr": None, "mae": 0.6347, "n": 40}
+
+
+def card_of(config=CONFIG, **told):
+    return model_card(config, fingerprint="f", **told)
 
 
 def header(card):
@@ -42,10 +49,13 @@ def header(card):
 
 
 def test_it_tells_data_missing_protocol_scores_and_limits():
-    card = model_card(CONFIG, scores=SCORES, corpus="mine")
+    card = card_of(scores=SCORES, corpus="mine")
     for told in (
-        "corpus `mine`, 160 clips, and 40 to choose the epoch by (number 9); language `en`",
+        "corpus `mine`, 160 clips, and 40 to choose the epoch by (number 9, with a task loss of "
+        "0.5123 on them); language `en`",
+        "SHA-256 of `train.safetensors`, which holds them: `e1`",
         "pattern `block`, protocol `matched`, missing rate 0.3, mask seed 7",
+        'Acoustic features, 33, fingerprint `d2`: `{"hop_length": 512}`',
         "a score from -3 to 3, negative below 0",
         "| 0.3 | 7 | 0.350 |  | 0.635 |",
         "## Intended use, and limits",
@@ -55,38 +65,120 @@ def test_it_tells_data_missing_protocol_scores_and_limits():
 
 
 def test_the_hub_finds_the_scores_and_no_nulls():
-    (model,) = header(model_card(CONFIG, scores=SCORES, corpus="mine"))["model-index"]
+    (model,) = header(card_of(scores=SCORES, corpus="mine"))["model-index"]
+    assert model["name"] == "MIT-FRNet"
     (result,) = model["results"]
-    assert {m["name"]: m["value"] for m in result["metrics"]} == {"acc7": 0.35, "mae": 0.6347}
+    assert {m["type"]: m["value"] for m in result["metrics"]} == {"acc7": 0.35, "mae": 0.6347}
+    assert result["dataset"] == {
+        "name": "mine",
+        "type": "mine",
+        "config": "missing rate 0.3, mask seed 7",
+        "split": "test",
+    }
 
 
-def test_each_rate_and_mask_seed_has_a_row():
+def test_the_hubs_client_writes_it_again_with_the_same_bytes():
+    for card in (card_of(scores=SCORES, corpus="mine"), card_of()):
+        assert ModelCard(card).content == card
+
+
+def test_each_rate_and_mask_seed_has_a_row_and_a_result():
     by_rate = {r: {"by_mask_seed": {"1": SCORES, "2": SCORES}} for r in ("0.0", "0.5")}
-    card = model_card(CONFIG, scores={"by_rate": by_rate})
+    card = card_of(scores={"by_rate": by_rate})
     assert [line[:11] for line in card.splitlines() if line.startswith("| 0.")] == [
         "| 0.0 | 1 |",
         "| 0.0 | 2 |",
         "| 0.5 | 1 |",
         "| 0.5 | 2 |",
     ]
+    assert len(header(card)["model-index"][0]["results"]) == 4
+
+
+def test_scores_at_another_rate_than_trained_at_go_by_that_rate():
+    card = card_of(scores=SCORES, tested_at=(0.9, 2))
+    assert "| 0.9 | 2 | 0.350 |  | 0.635 |" in card
+    (result,) = header(card)["model-index"][0]["results"]
+    assert result["dataset"]["config"] == "missing rate 0.9, mask seed 2"
 
 
 def test_without_scores_it_says_so():
-    card = model_card(CONFIG)
+    card = card_of()
     assert "saved without its scores" in card
-    assert "model-index" not in header(card)
+    assert not {"model-index", "model_name"} & set(header(card))
 
 
 def test_classes_are_named():
     scale = ClassScale(classes=("joy", "anger")).model_dump(mode="json")
-    card = model_card(CONFIG | {"scale": scale})
-    assert "one of the classes `joy`, `anger`" in card
+    assert "one of the classes `joy`, `anger`" in card_of(CONFIG | {"scale": scale})
 
 
-@pytest.mark.parametrize("content", [None, "{", json.dumps({"acc7": 1})])
-def test_scores_that_are_none_are_refused(tmp_path, content):
-    path = tmp_path / "1.json"
-    if content is not None:
-        path.write_text(content)
-    with pytest.raises(FeatureError, match=r"1\.json: no scores"):
-        read_scores(path)
+def test_a_model_trained_before_its_data_were_named_has_a_card():
+    training = {k: v for k, v in CONFIG["training"].items() if k != "tensors"}
+    assert "160 clips" in card_of(CONFIG | {"training": training})
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Return a folder with what a fingerprint is of."""
+    folder = tmp_path / "0.3"
+    for name in ("model.safetensors", "scaling.safetensors", "text_encoder/model.safetensors"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "scaling.safetensors", "text_encoder/model.safetensors"]
+)
+def test_other_weights_are_another_model(folder, name):
+    before = fingerprint(CONFIG, folder)
+    (folder / name).write_text("other")
+    assert fingerprint(CONFIG, folder) != before
+
+
+def test_other_settings_are_another_model_and_another_place_is_not(folder):
+    before = fingerprint(CONFIG, folder)
+    assert fingerprint(CONFIG | {"language": "zh"}, folder) != before
+    (folder / "README.md").write_text("a card")
+    moved = folder.rename(folder.with_name("moved"))
+    assert fingerprint(CONFIG | {"format": 2}, moved) == before
+
+
+def write_card(path, of="", text="", **told):
+    path.write_text(model_card(CONFIG, fingerprint=of, **told) + text)
+
+
+def test_the_card_beside_a_folder_is_found_by_any_name_of_it(folder, monkeypatch):
+    assert written_card(CONFIG, folder) is None
+    write_card(folder.with_name("0.3.md"), of=fingerprint(CONFIG, folder), scores=SCORES)
+    (folder.parent / "link").symlink_to(folder)
+    monkeypatch.chdir(folder)
+    for name in (folder, folder.parent / "link", type(folder)(os.curdir)):
+        assert "0.635" in written_card(CONFIG, name).text
+
+
+def test_the_card_in_a_folder_comes_first_and_may_be_of_ones_own(folder):
+    write_card(folder.with_name("0.3.md"), of=fingerprint(CONFIG, folder))
+    (folder / "README.md").write_text("by hand")
+    assert written_card(CONFIG, folder).text == "by hand"
+
+
+@pytest.mark.parametrize("place", ["0.3.md", "0.3/README.md"])
+def test_the_card_of_another_model_counts_as_none(folder, place):
+    write_card(folder.parent / place, of="another", scores=SCORES)
+    assert written_card(CONFIG, folder) is None
+
+
+def test_notes_beside_a_folder_are_no_card(folder):
+    folder.with_name("0.3.md").write_text("---\ntags: [notes]\n---\n")
+    assert written_card(CONFIG, folder) is None
+
+
+@pytest.mark.parametrize(
+    "content", [b"---\na: [\n---\n", b"---\n- a\n---\n", b"\xff", b"---\nmodel-index: 1\n---\n"]
+)
+def test_a_broken_card_is_refused_in_one_line(folder, content):
+    (folder / "README.md").write_bytes(content)
+    with pytest.raises(FeatureError, match=r"README\.md: no model card .*mend or remove") as error:
+        written_card(CONFIG, folder)
+    assert "\n" not in str(error.value)

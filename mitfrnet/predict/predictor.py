@@ -9,12 +9,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
-from huggingface_hub.errors import HFValidationError, HTTPError
+from huggingface_hub.errors import HTTPError
 
 from mitfrnet import media
 from mitfrnet.corpus.manifest import input_digest
@@ -25,8 +26,8 @@ from mitfrnet.features.extractor import Clip, Features
 from mitfrnet.features.store import Row
 from mitfrnet.metrics import ClassScale, parse_scale
 from mitfrnet.modalities import MODALITIES
-from mitfrnet.model_card import model_card
-from mitfrnet.model_folder import CARD, ENCODER, FILES
+from mitfrnet.model_card import fingerprint, model_card, written_card
+from mitfrnet.model_folder import CARD, ENCODER, FILES, REQUIRED
 from mitfrnet.predict.clips import Observed, manifest_row, observe
 from mitfrnet.predict.recipe import LIMITS, MEDIA, Recipe
 from mitfrnet.predict.transcripts import Transcript, find_transcripts, foreign_share
@@ -35,8 +36,14 @@ if TYPE_CHECKING:  # torch takes seconds to load, in which clips are already dec
     from mitfrnet.trained import TrainedModel
 
 
-# What the hub's client lets through of the HTTP library it uses, beside its own.
-_HUB_ERRORS = (OSError, HTTPError, HFValidationError)
+# What the hub's client raises: beside errors of its own those of the HTTP library it uses, for
+# answers that make no sense, and for parts of an upload.
+_HUB_ERRORS = (OSError, HTTPError, ValueError, RuntimeError)
+
+# Of a repository on the hub: no code and no pickle is among it.
+_FETCHED = [*FILES, *(f"{ENCODER}/*.{ending}" for ending in ("json", "safetensors", "txt"))]
+
+_CHECK = "check the name, the network and `hf auth login`"
 
 
 # Of an extractor's identity: what may differ on another machine without another setting.
@@ -296,20 +303,28 @@ class Predictor(ModelHubMixin, library_name="mitfrnet"):
                 yield f"the transcript was cut after {end} of {len(transcript)} characters"
 
     def _save_pretrained(self, save_directory: Path) -> None:
+        _ = self._written_card  # read before it goes: it may lie in this very folder
         (save_directory / CARD).unlink(missing_ok=True)  # one of another model
         self.trained.save(save_directory)
 
+    @cached_property
+    def _written_card(self) -> ModelCard | None:
+        return written_card(self.trained.config, self.folder)
+
     def generate_model_card(self, *args: Any, **card: Any) -> ModelCard:
-        """Return the model card: that of the folder, unless `card` says what stands in it.
+        """Return the model card: the one that was written, unless `card` says what stands in it.
 
         Args:
             args: of the hub's own cards; unused.
-            card: `scores`, as the evaluate stage writes them, and `corpus`, its name.
+            card: `scores`, `tested_at` and `corpus`, as of `mitfrnet.model_card.model_card`.
+
+        Raises:
+            FeatureError: the card that was written cannot be read.
         """
-        written = self.folder / CARD
-        if not card and written.is_file():
-            return ModelCard(written.read_text(encoding="utf-8"))
-        return ModelCard(model_card(self.trained.config, **card))
+        if not card and self._written_card is not None:
+            return self._written_card
+        own = fingerprint(self.trained.config, self.folder)
+        return ModelCard(model_card(self.trained.config, fingerprint=own, **card))
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
         """Upload the model folder, and return its address.
@@ -326,8 +341,7 @@ class Predictor(ModelHubMixin, library_name="mitfrnet"):
             return super().push_to_hub(repo_id, **options)
         except _HUB_ERRORS as error:
             raise FeatureError(
-                f"{repo_id}: cannot be written to the Hugging Face hub ({_line(error)}); check "
-                "the name, the network and `hf auth login`"
+                f"{repo_id}: cannot be written to the Hugging Face hub ({_reason(error)}); {_CHECK}"
             ) from error
 
 
@@ -366,30 +380,43 @@ def model_folder(
         token: for a private repository.
 
     Raises:
-        FeatureError: there is no such folder, and nothing of that name on the hub.
+        FeatureError: there is no such folder, and no such model to be had from the hub.
     """
     folder = Path(name)
     if folder.is_dir():
         return folder
     if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", str(name)):
         raise FeatureError(
-            f"{name}: no such folder (expected one with {', '.join(FILES[:3])}, or "
+            f"{name}: no such folder (expected one with {', '.join(REQUIRED)}, or "
             "<owner>/<repository> on the Hugging Face hub)"
         )
     try:
-        return Path(
-            snapshot_download(
-                str(name), revision=revision, token=token, allow_patterns=[*FILES, f"{ENCODER}/*"]
-            )
+        fetched = Path(
+            snapshot_download(str(name), revision=revision, token=token, allow_patterns=_FETCHED)
         )
     except _HUB_ERRORS as error:
         raise FeatureError(
-            f"{name}: no such folder, and not to be had from the Hugging Face hub ({_line(error)})"
+            f"{name}: no such folder, and not to be had from the Hugging Face hub "
+            f"({_reason(error)}); {_CHECK}"
         ) from error
+    for file in REQUIRED:
+        if not (fetched / file).is_file():
+            raise FeatureError(
+                f"{name}: no {file} in this repository of the Hugging Face hub (expected a model "
+                f"that was pushed by mitfrnet, with {', '.join(REQUIRED)})"
+            )
+    return fetched
 
 
-def _line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))
+def _reason(error: BaseException) -> str:
+    """Return in one line what the hub answered, or else what first went wrong."""
+    while True:
+        response = getattr(error, "response", None)
+        if response is not None:
+            return f"{response.url.host} answers {response.status_code} {response.reason_phrase}"
+        if error.__cause__ is None:
+            return " ".join(str(error).split()) or repr(error)
+        error = error.__cause__
 
 
 @contextmanager

@@ -3,10 +3,14 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 
 import pyarrow.parquet as pq
 import pytest
+from huggingface_hub import ModelCard
 
+from mitfrnet.data.tensors import read_tensors, write_tensors
+from mitfrnet.files import sha256_of
 from tests.pipeline.running import ROOT, STAGES, imported, run_stage, sections, write_params
 from tests.test_dvc_yaml import SHARED, file_of, is_only_docstring
 
@@ -101,6 +105,39 @@ def test_the_test_split_is_predicted_and_scored(finished):
     table = pq.read_table(folder / "predictions/sample/mitfrnet/0.3/1.parquet")
     assert scores["n"] == len(table) == TAKEN["test"]
     assert "acc2_non0" in scores
+
+
+def test_a_model_is_saved_with_the_card_of_its_evaluation(finished, tmp_path):
+    from mitfrnet.predict.predictor import load_model
+
+    folder = tmp_path / "run"
+    shutil.copytree(finished[0], folder)
+    model = folder / "models/sample/mitfrnet/0.3/1"
+    card = model.with_name("1.md").read_text()
+    scores = json.loads((folder / "metrics/sample/mitfrnet/0.3/1.json").read_text())
+    results = {r.metric_type: r.metric_value for r in ModelCard(card).data.eval_results}
+    assert results["mae"] == scores["mae"]
+    assert f"On the test split, {TAKEN['test']} clips" in card
+    digest = sha256_of(folder / "data/sample/tensors/train.safetensors")
+    assert f"SHA-256 of `train.safetensors`, which holds them: `{digest}`" in card
+
+    assert "| 0.3 | 1 |" in card
+
+    load_model(model).save_pretrained(tmp_path / "saved")
+    assert (tmp_path / "saved" / "README.md").read_text() == card
+    load_model(tmp_path / "saved").save_pretrained(tmp_path / "saved")  # where it is
+    assert (tmp_path / "saved" / "README.md").read_text() == card
+
+    # Trained again on other labels, and not evaluated yet.
+    train = read_tensors(folder / "data/sample/tensors", ["train"])["train"]
+    other = {"train": replace(train, label=-train.label)}
+    write_tensors(other, folder / "data/sample/tensors")
+    shutil.rmtree(model)
+    assert run_stage(folder, "train", **CELL).returncode == 0
+    load_model(model).save_pretrained(tmp_path / "again")
+    again = (tmp_path / "again" / "README.md").read_text()
+    assert "saved without its scores" in again
+    assert digest not in again
 
 
 def test_a_rerun_of_a_cell_gives_the_same_bytes(finished, tmp_path):
