@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from mitfrnet.architectures import ARCHITECTURES
 from mitfrnet.errors import FeatureError
 from mitfrnet.metrics import ClassScale, LabelScale, parse_scale
 from mitfrnet.modalities import MODALITIES
@@ -21,13 +22,6 @@ _PAPER = (
     "reconstruction network for missing modalities*, Expert Systems with Applications, 2024, "
     "[doi:10.1016/j.eswa.2024.123655](https://doi.org/10.1016/j.eswa.2024.123655)"
 )
-_NAMES = {
-    "mitfrnet": "MIT-FRNet",
-    "tfn": "TFN",
-    "mult": "MulT",
-    "misa": "MISA",
-    "tfrnet": "TFR-Net",
-}
 # Scores that say nothing by themselves.
 _LEFT_OUT = ("n", "constant_prediction")
 
@@ -108,7 +102,7 @@ def _metadata(config: Mapping[str, Any], rows: Rows, corpus: str | None) -> dict
 
 
 def _name(config: Mapping[str, Any]) -> str:
-    return _NAMES.get(config["architecture"], config["architecture"])
+    return ARCHITECTURES.get(config["architecture"], config["architecture"])
 
 
 def _body(config: Mapping[str, Any], rows: Rows, corpus: str | None) -> Iterator[str]:
