@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from mitfrnet.architectures import ARCHITECTURES
 from mitfrnet.errors import FeatureError
 from mitfrnet.files import sha256_of
 from mitfrnet.metrics import ClassScale, LabelScale, parse_scale
@@ -25,13 +26,6 @@ _PAPER = (
     "reconstruction network for missing modalities*, Expert Systems with Applications, 2024, "
     "[doi:10.1016/j.eswa.2024.123655](https://doi.org/10.1016/j.eswa.2024.123655)"
 )
-_NAMES = {
-    "mitfrnet": "MIT-FRNet",
-    "tfn": "TFN",
-    "mult": "MulT",
-    "misa": "MISA",
-    "tfrnet": "TFR-Net",
-}
 # Scores that say nothing by themselves.
 _LEFT_OUT = ("n", "constant_prediction")
 
@@ -153,7 +147,7 @@ def _metadata(
 
 
 def _name(config: Mapping[str, Any]) -> str:
-    return _NAMES.get(config["architecture"], config["architecture"])
+    return ARCHITECTURES.get(config["architecture"], config["architecture"])
 
 
 def _body(config: Mapping[str, Any], rows: Rows, corpus: str | None) -> Iterator[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from mitfrnet.params import load_params
 from mitfrnet.report.page import ReportParams, write_report
 from mitfrnet.report.results import GridParams, read_results
+from mitfrnet.report.worst import read_worst
 from pipeline import run_stage
 
 
@@ -16,6 +17,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--predictions", type=Path, required=True)
     parser.add_argument("--models", type=Path, required=True)
     parser.add_argument("--timings", type=Path, required=True)
+    parser.add_argument("--inspected", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args(argv)
 
@@ -28,7 +30,8 @@ def main(argv: list[str] | None = None) -> None:
         models=args.models,
         timings=args.timings,
     )
-    write_report(results, params, args.out)
+    worst = {corpus: read_worst(args.inspected / corpus, args.out) for corpus in grid.corpora}
+    write_report(results, params, args.out, worst)
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ def finished(tmp_path_factory):
     assert ran == [
         "ingest@sample", "extract@sample-text", "extract@sample-acoustic", "extract@sample-visual",
         "tensors@sample", "mask@sample-0.3", "train@sample-mitfrnet-0.3-1",
-        "evaluate@sample-mitfrnet-0.3-1", "report",
+        "evaluate@sample-mitfrnet-0.3-1", "inspect@sample", "report",
     ]  # fmt: skip
     return folder
 
@@ -79,7 +79,8 @@ def test_nothing_changed_runs_nothing(project):
 def test_another_rate_runs_only_its_own_cells(project):
     write_params(project, train__max_epochs=1, grid__missing_rates=[0.3, 0.5])
     assert repro(project)[0] == [
-        "mask@sample-0.5", "train@sample-mitfrnet-0.5-1", "evaluate@sample-mitfrnet-0.5-1", "report"
+        "mask@sample-0.5", "train@sample-mitfrnet-0.5-1", "evaluate@sample-mitfrnet-0.5-1",
+        "inspect@sample", "report",
     ]  # fmt: skip
 
 

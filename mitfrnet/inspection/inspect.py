@@ -1,21 +1,27 @@
 """Inspect one clip: gather what there is, and write it as a page or a picture."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from mitfrnet.data.tensors import SplitTensors
 from mitfrnet.errors import MitfrnetError, ParamsError
 from mitfrnet.features.visual import RECIPES, VisualParams
 from mitfrnet.files import replacing
 from mitfrnet.inspection import gather, masking, predictions
+from mitfrnet.inspection.masking import ClipMasks
 from mitfrnet.inspection.page import View, render_page
 from mitfrnet.inspection.playback import make_playback
+from mitfrnet.inspection.predictions import ModelPredictions
 from mitfrnet.inspection.stills import Still, make_stills
 from mitfrnet.missing import MaskParams
 from mitfrnet.params import load_params, parse_params
 from mitfrnet.predict.predictor import Predictor, model_folder
 from mitfrnet.predict.recipe import LIMITS, Recipe
 from mitfrnet.predict.transcripts import Transcript, beside
+
+# What models make of an utterance under masks, and what is to be said of those left out.
+Predict = Callable[[SplitTensors, ClipMasks], tuple[list[ModelPredictions], str | None]]
 
 
 def inspect(
@@ -57,17 +63,48 @@ def inspect(
             hide = load_params(MaskParams, section="mask", path=root / "params.yaml")
             remark = "No model: name one with --model."
         masks = masking.draw(subject.tensors, subject.part, hide)
-        predicted = predictions.of_folders(folders, subject.tensors, masks)
-    else:
-        subject = gather.gather_utterance(found, name, root)
-        otherwise = load_params(MaskParams, section="mask", path=root / "params.yaml")
-        folder = root / "data" / found / "masks"
-        masks = masking.corpus_masks(subject.tensors, subject.part, folder, otherwise)
-        if models:
-            folders = [model_folder(model) for model in models]
-            predicted = predictions.of_folders(folders, subject.tensors, masks)
-        else:
-            predicted, remark = predictions.of_grid(found, subject.tensors, masks, root)
+        return _view(
+            subject, masks, predictions.of_folders(folders, subject.tensors, masks), remark
+        )
+
+    def predict(
+        tensors: SplitTensors, masks: ClipMasks
+    ) -> tuple[list[ModelPredictions], str | None]:
+        if not models:
+            return predictions.of_grid(found, tensors, masks, root)
+        folders = [model_folder(model) for model in models]
+        return predictions.of_folders(folders, tensors, masks), None
+
+    return inspect_utterance(found, name, predict, root)
+
+
+def inspect_utterance(
+    corpus: str, utterance_id: str, predict: Predict, root: Path = Path()
+) -> View:
+    """Return all that is to be shown of an utterance of a corpus.
+
+    Args:
+        corpus: its name.
+        utterance_id: `<video_id>/<clip_id>`.
+        predict: what models make of it.
+        root: the folder of the project.
+
+    Raises:
+        MitfrnetError: as for `inspect`.
+    """
+    subject = gather.gather_utterance(corpus, utterance_id, root)
+    otherwise = load_params(MaskParams, section="mask", path=root / "params.yaml")
+    folder = root / "data" / corpus / "masks"
+    masks = masking.corpus_masks(subject.tensors, subject.part, folder, otherwise)
+    return _view(subject, masks, *predict(subject.tensors, masks))
+
+
+def _view(
+    subject: gather.Subject,
+    masks: ClipMasks,
+    predicted: list[ModelPredictions],
+    remark: str | None,
+) -> View:
     playback = make_playback(
         subject.clip,
         subject.limits,
@@ -95,7 +132,7 @@ def page_name(view: View) -> Path:
     return Path(re.sub(r"[^\w.-]+", "-", stem).strip(".-") + ".html")
 
 
-def write_page(view: View, path: Path) -> None:
-    """Write the page."""
+def write_page(view: View, path: Path, *, report: str | None = None) -> None:
+    """Write the page, with a link to a report that it belongs to."""
     with replacing(path) as temporary:
-        temporary.write_text(render_page(view), encoding="utf-8", newline="\n")
+        temporary.write_text(render_page(view, report=report), encoding="utf-8", newline="\n")

@@ -214,6 +214,7 @@
     showMask();
     if (models.length && scale) showPrediction();
   }
+  get("mask").value = data.opening;
   for (const control of [get("mask"), get("model"), ...boxes]) {
     if (control) control.addEventListener("change", update);
   }

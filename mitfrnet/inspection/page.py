@@ -42,6 +42,7 @@ class View:
         remark: on models that are left out, or why there are none.
         stills: frames with what was found of the face.
         playback: None where the clip does not fit into a page.
+        opening: index of the mask that the page opens with.
     """
 
     subject: Subject
@@ -50,10 +51,16 @@ class View:
     remark: str | None
     stills: Sequence[Still]
     playback: Playback | None
+    opening: int = 0
 
 
-def render_page(view: View) -> str:
-    """Return the page as HTML; whatever comes from data is escaped."""
+def render_page(view: View, *, report: str | None = None) -> str:
+    """Return the page as HTML; whatever comes from data is escaped.
+
+    Args:
+        view: what is shown.
+        report: link to a report that the page belongs to, if any.
+    """
     here = Path(__file__).parent
     environment = page_environment(here)
     environment.globals |= {"data_url": data_url, "percent_of": percent_of}
@@ -62,6 +69,7 @@ def render_page(view: View) -> str:
     maps = tracks.heat_maps(subject)
     return environment.get_template("page.html.jinja").render(
         view=view,
+        report=report,
         subject=subject,
         names=NAMES,
         modalities=MODALITIES,
@@ -181,6 +189,7 @@ def page_data(view: View) -> dict[str, Any]:
             }
             for mask in view.masks.masks
         ],
+        "opening": view.opening,
         "detected": {m: bits(subject.tensors.modalities[m].detected) for m in MODALITIES},
         "missing": {m: subject.reasons[m] is not None for m in MODALITIES},
         "models": [

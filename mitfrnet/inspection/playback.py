@@ -103,7 +103,8 @@ def _webm(
 ) -> bytes:
     first_time, first = next(frames)
     buffer = io.BytesIO()
-    with av.open(buffer, "w", format="webm") as out:
+    # Without the flag the file has a random id.
+    with av.open(buffer, "w", format="webm", options={"fflags": "+bitexact"}) as out:
         video: Any = out.add_stream(
             "libvpx-vp9",
             rate=rate,

@@ -45,7 +45,9 @@ def given(number: int) -> list[str]:
     return [m for i, m in enumerate(MODALITIES) if number >> i & 1]
 
 
-def predict(model: TrainedModel, tensors: SplitTensors, masks: ClipMasks) -> list[list[float]]:
+def predict(
+    model: TrainedModel, text: FrozenText, tensors: SplitTensors, masks: ClipMasks
+) -> list[list[float]]:
     """Return what the model makes of an utterance, per mask and per what is given.
 
     A modality that is taken away looks as if it had never been there.
@@ -54,7 +56,6 @@ def predict(model: TrainedModel, tensors: SplitTensors, masks: ClipMasks) -> lis
         FeatureError: the features are not of the kind the model was trained on.
     """
     torch.set_num_threads(model.config["training"]["train"]["threads"])
-    text = FrozenText(tensors.metadata["features"]["text"]["identity"])
     whole = masks.recipe.pattern in WHOLE_PATTERNS
     columns = []
     for number in range(ALL_GIVEN + 1):
@@ -98,21 +99,33 @@ def of_folders(
     Raises:
         FeatureError: one of them cannot be used.
     """
+    text = FrozenText(tensors.metadata["features"]["text"]["identity"])
     found = []
     for folder in folders:
         model = TrainedModel.load(folder)
         try:
-            found.append(ModelPredictions(_name(model), predict(model, tensors, masks)))
+            found.append(of_model(model, text, tensors, masks))
         except FeatureError as error:
             raise FeatureError(f"{folder}: {error}") from error
     return found
+
+
+def of_model(
+    model: TrainedModel, text: FrozenText, tensors: SplitTensors, masks: ClipMasks
+) -> ModelPredictions:
+    """Return what a model predicts of an utterance, under its name.
+
+    Raises:
+        FeatureError: the features are not of the kind the model was trained on.
+    """
+    return ModelPredictions(_name(model), predict(model, text, tensors, masks))
 
 
 def _name(model: TrainedModel) -> str:
     training = model.config["training"]
     masks = training["masks"]
     trained = masks["protocol"] if masks["rate"] is None else f"rate {masks['rate']:g}"
-    return f"{model.config['model']}, trained under {trained}"
+    return f"{model.config['model']}, trained under {trained}, seed {training['seed']}"
 
 
 def of_grid(

@@ -87,7 +87,7 @@ def _still(slot: int, time: float, frame: Frame, face: FaceInFrame | None) -> St
 def _described(time: float, face: FaceInFrame | None) -> str:
     if face is None:
         return f"{time:.2f} s: no face found"
-    pitch, yaw, roll = np.degrees(face.angles)
+    pitch, yaw, roll = np.degrees(face.angles).round() + 0  # there is a minus zero
     return f"{time:.2f} s: a face, pitch {pitch:.0f}°, yaw {yaw:.0f}°, roll {roll:.0f}°"
 
 

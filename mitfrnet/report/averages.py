@@ -51,6 +51,10 @@ class Block:
         """Return the rates at which some run of a predictor says the same for every clip."""
         return tuple(group.tested for group in self.groups if group.row(key).constant_runs)
 
+    def fewer_at(self, key: str, metric: str) -> tuple[float, ...]:
+        """Return the rates at which some but not all runs of a predictor define a score."""
+        return tuple(group.tested for group in self.groups if group.row(key).fewer(metric))
+
     def majority_at(self, key: str, metric: str) -> tuple[float, ...]:
         """Return the rates at which all runs say what the majority reference says."""
         rows = {group.tested: group.row(key) for group in self.groups}

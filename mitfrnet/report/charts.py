@@ -1,7 +1,9 @@
 """Which charts the report draws: scores over rates, averages, and losses."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from mitfrnet.modalities import MODALITIES
@@ -18,10 +20,11 @@ from mitfrnet.report.figures import (
     small_multiples,
 )
 from mitfrnet.report.results import Cell, Condition, Results
+from mitfrnet.report.study import percent_of
 from mitfrnet.report.tables import Row
 
-# Bands of more models than this would only cover each other.
-MAX_BANDS = 3
+# Curves share this part of the way from one rate to the next.
+_SPREAD = 0.5
 
 # Seeds whose losses are drawn.
 MAX_SEEDS = 3
@@ -36,30 +39,36 @@ def rate_charts(block: Block) -> list[Chart]:
     """Return the headline scores over test rates, a panel each; nothing for a single rate."""
     if len(block.groups) < 2:
         return []
+    count = len(block.models)
+    step = min(b - a for a, b in pairwise(block.rates))
+    shifts = [_SPREAD * step * ((i + 0.5) / count - 0.5) for i in range(count)]
     panels = {}
     described = []
     for column in block.groups[0].headline:
         constant = "train_mean" if column.key == "mae" else "majority"
         dashed = {"text_ridge": "ink", "text_logistic": "ink", constant: "muted"}
-        banded = len(block.models) <= MAX_BANDS
         lines = [
-            _score_line(block, row, column, banded=banded, **_look(i))
-            for i, row in enumerate(block.models)
+            _score_line(block, row, column, shift=shift, bars=True, **_look(i))
+            for i, (row, shift) in enumerate(zip(block.models, shifts, strict=True))
         ]
         lines += [
             _score_line(block, row, column, colour=dashed[row.key], dashed=True)
             for row in block.groups[0].rows
             if row.key in dashed
         ]
-        lines = [line for line in lines if line.points]
+        lines = [line for line in lines if not all(math.isnan(y) for _, y in line.points)]
         better = "higher" if column.higher_is_better else "lower"
         panels[f"{column.head}, {better} is better"] = lines
         described.append(f"{column.short}: {describe(lines)}")
+    fewer = any(
+        block.fewer_at(r.key, c.key) for r in block.models for c in block.groups[0].headline
+    )
     return [
         Chart(
             name=f"rates_{block.name}",
             title=f"Scores on {block.title} by missing rate of the test clips"
-            + "; hollow: constant prediction" * any(block.constant_at(r.key) for r in block.models),
+            + "; hollow: constant prediction" * any(block.constant_at(r.key) for r in block.models)
+            + " in some run, which Corr leaves out" * fewer,
             described=f"Scores over missing rates. {' '.join(described)}",
             draw=small_multiples(panels, x_label="missing rate", same_y=False),
             wide=True,
@@ -75,27 +84,46 @@ def _score_line(
     colour: str,
     marker: str = "o",
     dashed: bool = False,
-    banded: bool = False,
+    shift: float = 0.0,
+    bars: bool = False,
 ) -> Line:
     factor = 100 if column.share else 1
-    points, spread, hollow = [], [], []
+    points: list[tuple[float, float]] = []
+    intervals: list[tuple[float, float] | None] = []
+    hollow = []
     for group in block.groups:
         row = group.row(first.key)
-        value, deviation = row.mean(column.key), row.deviation(column.key)
-        if value is not None:
-            hollow.append(not row.reference and row.constant_runs > 0)
-            points.append((group.tested, factor * value))
-            spread.append(None if deviation is None else factor * deviation)
+        value, ends = row.mean(column.key), _ends(row, column)
+        points.append((group.tested, math.nan if value is None else factor * value))
+        intervals.append(None if ends is None else (factor * ends[0], factor * ends[1]))
+        hollow.append(not row.reference and row.constant_runs > 0)
     return Line(
         first.name,
         points,
         colour,
         dashed,
-        spread=spread if banded else (),
+        intervals=intervals if bars else (),
+        shift=shift,
         marker=marker,
         hollow=hollow,
         model=first.key,
     )
+
+
+def _ends(row: Row, column: Column) -> tuple[float, float] | None:
+    """Return the ends of the bar at a score: one deviation over runs; of one run, its interval."""
+    value, deviation = row.mean(column.key), row.deviation(column.key)
+    if value is not None and deviation is not None:
+        return value - deviation, value + deviation
+    interval = row.intervals.get(column.key)
+    return (interval.low, interval.high) if interval and len(row.runs) == 1 else None
+
+
+def bars_in_words(block: Block, level: float) -> str:
+    """Return what `_ends` draws in the curves of a block."""
+    if len(block.models[0].runs) > 1:
+        return "one standard deviation over runs"
+    return f"the {percent_of(level)} interval over resampled test clips"
 
 
 def average_charts(block: Block) -> list[Chart]:
@@ -283,10 +311,11 @@ def describe(lines: Sequence[Line]) -> str:
     """Return first, lowest, highest and last point of each line in words."""
     described = []
     for line in lines:
-        if not line.points:
+        known = [(x, y) for x, y in line.points if not math.isnan(y)]
+        if not known:
             continue
-        ys = {y: x for x, y in reversed(line.points)}
-        (first_x, first), (last_x, last) = line.points[0], line.points[-1]
+        ys = {y: x for x, y in reversed(known)}
+        (first_x, first), (last_x, last) = known[0], known[-1]
         low, high = min(ys), max(ys)
         described.append(
             f"{line.label}: {first:.3g} at {first_x}, {last:.3g} at {last_x}, "

@@ -18,6 +18,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from mitfrnet.architectures import ARCHITECTURES
 from mitfrnet.errors import CorpusError, FeatureError, ParamsError
 from mitfrnet.metrics import SCALES, Scale
 from mitfrnet.params import PARAMS_FILE, load_params, parse_params, read_section
@@ -26,14 +27,9 @@ from mitfrnet.report.results import GridParams
 
 CORPORA = {"mosi": "CMU-MOSI", "sims": "CH-SIMS"}
 
-_MODEL_NAMES = {
-    "mitfrnet": "MIT-FRNet",
-    "mitfrnet_no_mmr": "MIT-FRNet without MMR",
-    "mitfrnet_no_mitr": "MIT-FRNet without MITR",
-    "tfn": "TFN",
-    "mult": "MulT",
-    "misa": "MISA",
-    "tfrnet": "TFR-Net",
+_MODEL_NAMES = ARCHITECTURES | {
+    f"mitfrnet_no_{part}": f"{ARCHITECTURES['mitfrnet']} without {part.upper()}"
+    for part in ("mmr", "mitr")
 }
 
 # What is wrong with a published number, or with one of ours.

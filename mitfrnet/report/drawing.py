@@ -23,7 +23,7 @@ from mitfrnet.files import replacing
 
 SERIES = tuple(f"series-{i}" for i in range(1, 9))
 
-# Colours by role, light as in page.css.
+# Colours by role, light as in colours.css.
 PRINT = {
     "paper": "#ffffff",
     "ink": "#1c1f26",

@@ -34,10 +34,11 @@ class Line:
 
     Attributes:
         label: what it is called.
-        points: (x, y), in order of x.
+        points: (x, y), in order of x; y is NaN where it is not defined, and the curve has a gap.
         colour: a role, or a colour.
         dashed: or solid.
-        spread: standard deviation at each point, or nothing.
+        intervals: (low, high) at each point, drawn as thin bars, or None.
+        shift: how far to the right it is drawn, so that bars of several curves stand apart.
         in_legend: or named only for readers who see no picture.
         marker: at each point, where there are few.
         hollow: whether a point's marker is, or nothing.
@@ -48,7 +49,8 @@ class Line:
     points: Sequence[tuple[float, float]]
     colour: str
     dashed: bool = False
-    spread: Sequence[float | None] = ()
+    intervals: Sequence[tuple[float, float] | None] = ()
+    shift: float = 0.0
     in_legend: bool = True
     marker: str = "o"
     hollow: Sequence[bool] = ()
@@ -109,7 +111,8 @@ def line_chart(
 def _curve(axes: Axes, line: Line, theme: Theme, *, marker: bool, most: int = MAX_POINTS) -> None:
     last = len(line.points) - 1
     kept = sorted({round(i) for i in np.linspace(0, last, min(last + 1, most))})
-    xs, ys = zip(*(line.points[i] for i in kept), strict=True) if line.points else ((), ())
+    xs = [line.points[i][0] + line.shift for i in kept]
+    ys = [line.points[i][1] for i in kept]
     shade = colour(theme, line.colour)
     owner = owned_by(line.model, theme)
     axes.plot(
@@ -124,7 +127,7 @@ def _curve(axes: Axes, line: Line, theme: Theme, *, marker: bool, most: int = MA
         gid=owner,
     )
     if any(line.hollow):
-        at = [i for i, hollow in enumerate(line.hollow) if hollow]
+        at = [i for i, k in enumerate(kept) if line.hollow[k]]
         axes.plot(
             [xs[i] for i in at],
             [ys[i] for i in at],
@@ -135,11 +138,10 @@ def _curve(axes: Axes, line: Line, theme: Theme, *, marker: bool, most: int = MA
             label="_",
             gid=owner,
         )
-    if any(line.spread):
-        half = np.array([s or 0.0 for s in line.spread])
-        middle = np.asarray(ys)
-        ends = middle - half, middle + half
-        axes.fill_between(xs, *ends, color=shade, alpha=0.15, linewidth=0, gid=owner)
+    ends = [line.intervals[i] for i in kept] if line.intervals else []
+    bars = [(x, *low_high) for x, low_high in zip(xs, ends, strict=False) if low_high]
+    if bars:
+        axes.vlines(*zip(*bars, strict=True), color=shade, alpha=0.6, linewidth=1.1, gid=owner)
 
 
 def _legend_above(axes: Axes, theme: Theme) -> None:

@@ -14,10 +14,10 @@ from mitfrnet.report import figures, plain, run_tables, study
 from mitfrnet.report.agreement import Agreement, agreement
 from mitfrnet.report.averages import Block, blocks
 from mitfrnet.report.charts import (
-    MAX_BANDS,
     MAX_SEEDS,
     LossCharts,
     average_charts,
+    bars_in_words,
     loss_charts,
     rate_charts,
 )
@@ -27,7 +27,9 @@ from mitfrnet.report.results import Corpus, Results
 from mitfrnet.report.tables import BootstrapParams, Group, model_names, score_groups
 from mitfrnet.report.template import page_environment
 from mitfrnet.report.typeset import Table
-from mitfrnet.report.worst import WorstClip, worst_clips
+from mitfrnet.report.worst import WorstClip, WorstParams
+
+_SAID = 160  # characters of a transcript in a table
 
 
 class ReportParams(StageParams):
@@ -36,6 +38,7 @@ class ReportParams(StageParams):
     title: str
     bootstrap: BootstrapParams
     paired_test: PairedParams
+    worst: WorstParams  # of the inspect stage
 
 
 @dataclass(frozen=True)
@@ -107,13 +110,28 @@ class CorpusView:
         return over_rates + [chart for charts in losses for chart in charts]
 
 
-def write_report(results: Results, params: ReportParams, out: Path) -> None:
+def write_report(
+    results: Results,
+    params: ReportParams,
+    out: Path,
+    worst: Mapping[str, Sequence[WorstClip]] | None = None,
+) -> None:
     """Write `index.html`, `scores.*`, `tables/`, `figures/` and `plots/` into `out`.
 
     The same results give the same bytes.
+
+    Args:
+        results: of the grid.
+        params: of the report.
+        out: the folder.
+        worst: by corpus, the clips that the first model gets most wrong, `page` as a link in
+            `index.html`.
     """
     groups = score_groups(results, params.bootstrap)
-    views = [view(results, corpus, groups, params) for corpus in results.corpora]
+    views = [
+        view(results, corpus, groups, params, (worst or {}).get(corpus.name, ()))
+        for corpus in results.corpora
+    ]
     _write(out / "index.html", render_page(results, views, params))
     _write(out / "scores.txt", plain.scores_text(params.title, groups))
     _write(out / "scores.csv", plain.scores_csv(groups))
@@ -142,7 +160,11 @@ def _write(path: Path, text: str) -> None:
 
 
 def view(
-    results: Results, corpus: Corpus, groups: Sequence[Group], params: ReportParams
+    results: Results,
+    corpus: Corpus,
+    groups: Sequence[Group],
+    params: ReportParams,
+    worst: Sequence[WorstClip],
 ) -> CorpusView:
     """Return what is shown of one corpus."""
     names = model_names(results)
@@ -166,14 +188,8 @@ def view(
             ]
             for m in results.grid.all_models
         ],
-        worst=_worst(results, found[0].groups[0]),
+        worst=worst,
     )
-
-
-def _worst(results: Results, group: Group) -> list[WorstClip]:
-    model = results.grid.all_models[0]
-    cell = results.select(group.corpus, model, group.trained)[0]
-    return worst_clips(group, model, cell.tested_at(group.tested)["utterance_id"].to_pylist())
 
 
 def _block_view(results: Results, block: Block, params: ReportParams, *, folded: bool) -> BlockView:
@@ -212,7 +228,7 @@ def render_page(results: Results, views: Sequence[CorpusView], params: ReportPar
     """Return the page as HTML; whatever comes from data is escaped."""
     here = Path(__file__).parent
     environment = page_environment(here)
-    environment.filters |= {"percent": percent, "words": words}
+    environment.filters |= {"percent": percent, "words": words, "shortened": shortened}
     return environment.get_template("page.html.jinja").render(
         title=params.title,
         summary=summarise(results, views),
@@ -229,7 +245,7 @@ def render_page(results: Results, views: Sequence[CorpusView], params: ReportPar
         over_rates=any(b.curves for v in views for b in v.blocks),
         compared=any(b.paired or b.ablation for v in views for b in v.blocks),
         several=any(len(v.groups) > 1 for v in views),
-        banded=len(results.grid.all_models) <= MAX_BANDS,
+        bars=bars_in_words(views[0].blocks[0].block, params.bootstrap.level),
         labels_in_words=labels_in_words,
         scale_in_words=scale_in_words,
     )
@@ -262,6 +278,12 @@ def percent(share: float | None) -> str:
 def words(key: str) -> str:
     """Return a key of a file as words."""
     return key.replace("_", " ")
+
+
+def shortened(text: str) -> str:
+    """Return a transcript on one line of a table, cut where it is long."""
+    line = " ".join(text.split())
+    return line if len(line) <= _SAID else line[: _SAID - 1].rstrip() + "…"
 
 
 def listed(things: Sequence[object]) -> str:

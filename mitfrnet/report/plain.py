@@ -50,6 +50,11 @@ def _group_lines(group: Group) -> list[str]:
         if row.constant:
             lines.append(f"{row.name}: {row.constant}")
         lines += [f"{row.name}: {warning}" for warning in majority_warnings(row, group.headline)]
+        lines += [
+            f"{row.name}: {column.short} is a {fewer}"
+            for column in group.headline
+            if (fewer := row.fewer(column.key))
+        ]
     return [*lines, ""]
 
 

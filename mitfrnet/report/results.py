@@ -148,6 +148,16 @@ def read_results(
         )
         for name in grid.corpora
     ]
+    cells = read_cells(
+        grid, metrics=metrics, predictions=predictions, models=models, timings=timings
+    )
+    return Results(grid, corpora, cells)
+
+
+def read_cells(
+    grid: GridParams, *, metrics: Path, predictions: Path, models: Path, timings: Path
+) -> list[Cell]:
+    """Return the cells of the grid, as `read_results` does."""
     cells = []
     for corpus, condition, model, seed in product(
         grid.corpora, grid.missing_rates, grid.all_models, grid.seeds
@@ -168,7 +178,7 @@ def read_results(
                 predictions=table,
             )
         )
-    return Results(grid, corpora, cells)
+    return cells
 
 
 def _by_rate(

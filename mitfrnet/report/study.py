@@ -46,7 +46,8 @@ def headline_table(groups: Sequence[Group], bootstrap: BootstrapParams) -> Table
                 Entry(
                     row.show(column),
                     small=row.show_interval(column),
-                    flags=tuple(f for f in row.flags(column.key) if f.startswith("=")),
+                    # That it is constant stands at the row's name.
+                    flags=tuple(f for f in row.flags(column.key) if not f.startswith("constant")),
                     bold=group.is_best(row, column),
                 )
                 for column in columns
@@ -181,7 +182,8 @@ def average_table(block: Block) -> Table:
             "printed it needs the rates 0.0, 0.1, ..., 1.0, and its weights add up to 5.5 while "
             "it divides by 10, so that a perfect 100 % gives 55 %; the normalised one divides by "
             "the weights. The area under the curve is divided by the range of the rates.",
-            "A rate at which a score is not defined is left out and named.",
+            "A rate at which no run defines a score is left out and named, as is one at which some "
+            "runs do not, so that its mean is of the others.",
             "Best in bold, among the averages that leave out the fewest rates.",
         ),
         heads=("Predictor", *(f"{column.full_head} {_arrow(column)}" for column in columns)),
@@ -227,6 +229,8 @@ def _average_lines(
             flags = [f"without {', '.join(map(str, without))}"] if without else []
             if row.key != "majority" and block.majority_at(row.key, column.key) == block.rates:
                 flags.append("= majority at every rate")
+            if value is not None and (fewer := block.fewer_at(row.key, column.key)):
+                flags.append(f"fewer runs at {', '.join(map(str, fewer))}")
             entries.append(
                 Entry(
                     shown(value, deviation, column),

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from mitfrnet.architectures import ARCHITECTURES
 from mitfrnet.errors import FeatureError
 from mitfrnet.metrics import (
     ClassCounts,
@@ -26,14 +27,6 @@ from mitfrnet.params import StageParams
 from mitfrnet.report.columns import Column, all_columns, headline_columns
 from mitfrnet.report.results import Cell, Condition, Results
 from mitfrnet.significance import Interval, bootstrap_intervals
-
-ARCHITECTURES = {
-    "mitfrnet": "MIT-FRNet",
-    "tfn": "TFN",
-    "mult": "MulT",
-    "misa": "MISA",
-    "tfrnet": "TFR-Net",
-}
 
 # Columns of the predictions that train no neural network.
 REFERENCES = {
@@ -121,11 +114,16 @@ class Row:
         """Return the warning that it says what the majority reference says, or nothing."""
         return self._counted("= majority", self.majority_runs.get(metric, 0))
 
+    def fewer(self, metric: str) -> str:
+        """Return the warning that the mean leaves out runs without the score, or nothing."""
+        defined, runs = self.defined_runs(metric), len(self.scores)
+        return f"mean of {defined} of {runs} runs" if 0 < defined < runs else ""
+
     def flags(self, metric: str) -> tuple[str, ...]:
         """Return all warnings about a score."""
         constant = self._counted("constant", self.constant_runs)
         majority = "" if self.key == "majority" else self.majority(metric)
-        return tuple(flag for flag in (constant, majority) if flag)
+        return tuple(flag for flag in (constant, majority, self.fewer(metric)) if flag)
 
     def _counted(self, warning: str, runs: int) -> str:
         if not runs:

@@ -11,11 +11,11 @@ from markupsafe import Markup
 def page_environment(folder: Path) -> Environment:
     """Return what renders `page.html.jinja` of a folder; whatever comes from data is escaped.
 
-    Templates find `script`, the content of `page.js`, and `script_digest`, by which the page's
-    policy lets this script run and no other.
+    Templates find `colours.css`, which all pages share, `script`, the content of `page.js`, and
+    `script_digest`, by which the page's policy lets this script run and no other.
     """
     environment = Environment(
-        loader=FileSystemLoader(folder),
+        loader=FileSystemLoader([folder, Path(__file__).parent]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -1,16 +1,35 @@
 """The test clips that a model gets most wrong, to be looked at one by one."""
 
+import hashlib
+import json
+import os
+import re
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
+from pydantic import Field
 
+from mitfrnet.errors import FeatureError
+from mitfrnet.files import write_json
 from mitfrnet.metrics import ClassScale, LabelScale
+from mitfrnet.params import StageParams
+from mitfrnet.report.averages import blocks
 from mitfrnet.report.plain import kind
-from mitfrnet.report.tables import Group
+from mitfrnet.report.results import Results
+from mitfrnet.report.tables import Group, score_groups
 
-MOST = 10
+LIST = "clips.json"
+
+
+class WorstParams(StageParams):
+    """Section `report.worst`."""
+
+    clips: int = Field(ge=0, le=100)  # of each corpus
+    pages: bool  # a page for each of them, with its faces and its sound
 
 
 @dataclass(frozen=True)
@@ -18,18 +37,31 @@ class WorstClip:
     """A test clip and what was made of it.
 
     Attributes:
-        utterance_id: of the clip.
+        corpus, utterance_id: which clip.
         label, prediction: as printed; of several runs the mean, of classes the most frequent.
-        command: that opens its inspection.
+        transcript: what is said in it.
+        page: the file with its inspection, beside the list; None: there is none.
     """
 
+    corpus: str
     utterance_id: str
     label: str
     prediction: str
-    command: str
+    transcript: str = ""
+    page: str | None = None
+
+    @property
+    def command(self) -> str:
+        """Return the command that opens its inspection."""
+        return shlex.join(["mitfrnet", "inspect", f"{self.corpus}/{self.utterance_id}"])
 
 
-def worst_clips(group: Group, model: str, ids: Sequence[str]) -> list[WorstClip]:
+def judged_group(results: Results) -> Group:
+    """Return the scores that the clips of the first corpus are chosen by: at the lowest rate."""
+    return blocks(score_groups(results))[0].groups[0]
+
+
+def worst_clips(group: Group, model: str, ids: Sequence[str], most: int) -> list[WorstClip]:
     """Return the clips with the largest error, or that the most runs put in one wrong class.
 
     Of equal ones the first by id; of classes no clip that is put in its own.
@@ -38,6 +70,7 @@ def worst_clips(group: Group, model: str, ids: Sequence[str]) -> list[WorstClip]
         group: the corpus and missing rate.
         model: key of the predictor.
         ids: of the test clips, in the order of the group's labels.
+        most: how many.
     """
     predictions, label, scale = group.row(model).predictions, group.label, group.scale
     if isinstance(scale, ClassScale):
@@ -51,14 +84,49 @@ def worst_clips(group: Group, model: str, ids: Sequence[str]) -> list[WorstClip]
     order = sorted(np.flatnonzero(error), key=lambda i: (-error[i], ids[i]))
     return [
         WorstClip(
+            corpus=group.corpus,
             utterance_id=ids[i],
             label=_shown(label[i], scale),
             prediction=_shown(prediction[i], scale),
-            command=shlex.join(["mitfrnet", "inspect", f"{group.corpus}/{ids[i]}"]),
         )
-        for i in order[:MOST]
+        for i in order[:most]
     ]
 
 
 def _shown(value: float, scale: LabelScale) -> str:
     return kind(value, scale) if isinstance(scale, ClassScale) else f"{value:.2f}"
+
+
+def page_name(utterance_id: str) -> str:
+    """Return a file name for the page of an utterance, whatever stands in its id.
+
+    The digest keeps apart what looks alike without the characters that a file name or a link
+    cannot carry, or where a file system knows no case.
+    """
+    readable = re.sub(r"[^A-Za-z0-9]+", "-", utterance_id)[:60].strip("-")
+    digest = hashlib.sha256(utterance_id.encode()).hexdigest()[:12]
+    return f"{readable}-{digest}.html".removeprefix("-")
+
+
+def write_worst(clips: Sequence[WorstClip], folder: Path) -> None:
+    """Write the list of clips into the folder of their pages."""
+    write_json([asdict(clip) for clip in clips], folder / LIST)
+
+
+def read_worst(folder: Path, report: Path) -> list[WorstClip]:
+    """Return the list of clips in a folder, with links to the pages that are there.
+
+    Args:
+        folder: of the pages.
+        report: folder of the page that links to them.
+
+    Raises:
+        FeatureError: there is no such list.
+    """
+    path = folder / LIST
+    try:
+        clips = [WorstClip(**clip) for clip in json.loads(path.read_text(encoding="utf-8"))]
+    except (OSError, TypeError, ValueError) as error:
+        raise FeatureError(f"{path}: no list of clips ({error}); run the inspect stage") from error
+    links = {p.name: quote(Path(os.path.relpath(p, report)).as_posix()) for p in folder.iterdir()}
+    return [replace(clip, page=links.get(clip.page or "")) for clip in clips]

@@ -30,6 +30,7 @@ def command_of(stage, **item):
     command = STAGES[stage]["cmd"]
     for key, value in item.items():
         command = command.replace("${item." + key + "}", str(value))
+    command = command.replace("${grid.models[0]}", "mitfrnet")
     assert "${" not in command
     return command.split()[2:]
 

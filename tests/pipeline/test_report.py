@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from mitfrnet.report.worst import WorstClip, write_worst
 from tests.report.made_results import TITLE, write_results
 
 ROOT = Path(__file__).parents[2]
 READ = ("metrics", "predictions", "models", "timings")
-PATHS = [*(f"--{name}={name}" for name in READ), "--out=report"]
+PATHS = [*(f"--{name}={name}" for name in READ), "--inspected=report/inspect", "--out=report"]
+CLIP = WorstClip("one", "video_0/0", "1.00", "-1.00", "What is said.", "a.html")
 
 
 def run(folder):
@@ -26,6 +28,7 @@ def run(folder):
 @pytest.fixture
 def results(tmp_path):
     write_results(tmp_path)
+    write_worst([CLIP], tmp_path / "report/inspect/one")
     return tmp_path
 
 
@@ -40,6 +43,20 @@ def test_the_stage_writes_page_tables_and_plot_data(results):
     assert {"tables/scores_one.csv", "tables/timings_one.tex"} <= written
     assert "figures/losses_one_mitfrnet_task.png" in written
     assert f"<title>{TITLE}</title>" in (results / "report/index.html").read_text()
+
+
+def test_the_page_links_to_pages_that_are_there_and_to_no_others(results):
+    link = '<a href="inspect/one/a.html">video_0/0</a>'
+    run(results)
+    page = (results / "report/index.html").read_text()
+    assert "What is said." in page
+    assert "mitfrnet inspect one/video_0/0" in page
+    assert link not in page
+    (results / "report/inspect/one/a.html").write_text("")
+    run(results)
+    page = (results / "report/index.html").read_text()
+    assert link in page
+    assert "mitfrnet inspect" not in page
 
 
 def test_an_absent_cell_is_one_clear_line(results):

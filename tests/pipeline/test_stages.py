@@ -24,6 +24,7 @@ ITEMS = [
     ("mask", {"corpus": "sample", "missing_rate": 0.3}),
     ("train", CELL),
     ("evaluate", CELL),
+    ("inspect", {"corpus": "sample"}),
     ("report", {}),
 ]
 TAKEN = {"train": 6, "valid": 2, "test": 2}
@@ -146,7 +147,7 @@ def test_a_rerun_of_a_cell_gives_the_same_bytes(finished, tmp_path):
     for name in ("models", "predictions", "metrics/sample/mitfrnet", "report"):
         shutil.rmtree(tmp_path / "again" / name)
     timings = "timings/sample/mitfrnet/0.3/1.json"  # of a run, not of its result
-    for stage, item in ITEMS[-3:]:
+    for stage, item in ITEMS[-4:]:
         assert run_stage(tmp_path / "again", stage, **item).returncode == 0
         shutil.copy(folder / timings, tmp_path / "again" / timings)
     for name in ("models", "predictions", "metrics/sample/mitfrnet", "report"):
@@ -185,7 +186,7 @@ def test_class_labels_and_a_protocol_go_through_every_stage(finished, tmp_path):
     baseline = cell | {"model": "tfn"}
     for stage, item in [
         *ITEMS[:1], *ITEMS[4:5], ("mask", cell), ("train", cell), ("evaluate", cell),
-        ("train_baseline", baseline), ("evaluate_baseline", baseline), ("report", {}),
+        ("train_baseline", baseline), ("evaluate_baseline", baseline), *ITEMS[-2:],
     ]:  # fmt: skip
         process = run_stage(folder, stage, **item)
         assert process.returncode == 0, process.stderr[-3000:]

@@ -20,6 +20,7 @@ REPORT = ReportParams(
     title=TITLE,
     bootstrap={"resamples": 50, "seed": 1, "level": 0.95},
     paired_test={"scores": "mae", "classes": "accuracy", "exchanges": 50},
+    worst={"clips": 10, "pages": True},
 )
 SPLITS = {"train": 30, "valid": 6, "test": 12}
 

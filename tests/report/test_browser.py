@@ -9,6 +9,7 @@ from tests.report.made_results import REPORT, read, write_results
 pytestmark = needs_browser
 
 MODELS = ("MIT-FRNet", "TFN", "MulT", "MISA", "TFR-Net")
+KEYS = ("mitfrnet", "tfn", "mult", "misa", "tfrnet")
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +81,32 @@ def test_a_model_can_be_taken_out_of_tables_and_charts(page):
     page.get_by_label("TFN", exact=True).check()
     assert rows(page)[:5] == list(MODELS)
     assert page.locator(f"{curves}:visible").count() == drawn
+
+
+def bars(page, model):
+    """Return how many intervals of a model are seen in the curves."""
+    return page.evaluate(
+        """model => [...document.querySelectorAll(`#rates figure [data-model=${model}] path`)]
+          .filter(p => p.style.strokeOpacity === '0.6' && p.getClientRects().length).length""",
+        model,
+    )
+
+
+def test_intervals_follow_the_models_that_are_shown(page):
+    """Five models at eleven rates in five panels: none is left out."""
+    drawn = {model: bars(page, model) for model in KEYS}
+    assert min(drawn.values()) >= 44
+    page.get_by_label("MulT", exact=True).uncheck()
+    assert bars(page, "mult") == 0
+    assert {m: bars(page, m) for m in KEYS if m != "mult"} == {
+        m: n for m, n in drawn.items() if m != "mult"
+    }
+    page.emulate_media(media="print")
+    assert bars(page, "mult") == 0
+    assert bars(page, "tfn") == drawn["tfn"]
+    page.emulate_media(media="screen")
+    page.get_by_label("MulT", exact=True).check()
+    assert bars(page, "mult") == drawn["mult"]
 
 
 def test_every_legend_and_bar_belongs_to_a_model(page):

@@ -7,7 +7,7 @@ from tests.report.test_figures import BARS
 
 
 def chart(name="a", described="a chart", label="one"):
-    lines = [Line(label, [(1, 0.5), (2, 0.25)], SERIES[0], spread=[0.1, 0.1])]
+    lines = [Line(label, [(1, 0.5), (2, 0.25)], SERIES[0], intervals=[(0.4, 0.6), None])]
     draw = line_chart(lines, x_label="epoch", marked_x=2)
     return Chart(name=name, title="A title", described=described, draw=draw)
 

@@ -2,6 +2,7 @@ import re
 from xml.etree import ElementTree
 
 import numpy as np
+import pytest
 
 from mitfrnet.metrics import SCALES
 from mitfrnet.report.drawing import Chart
@@ -106,3 +107,38 @@ def test_a_scatter_shows_predictions_beyond_the_scale():
         x, y = map(float, dot.split())
         assert 0 < x < width
         assert 0 < y < height
+
+
+def test_a_curve_has_a_gap_where_it_is_not_defined():
+    """Of five points the third is not defined: two strokes of two points, four markers."""
+    points = [(x, float("nan") if x == 2 else float(x)) for x in range(5)]
+    svg = str(svg_of(small_multiples({"p": [Line("a", points, "series-1")]}, x_label="x",
+                                     same_y=False)))  # fmt: skip
+    curve = re.search(r'<path d="([^"]+)"[^>]*stroke: var\(--series-1\)', svg)[1]
+    assert curve.count("M") == 2
+    assert len(re.findall(r"-?[\d.]+ -?[\d.]+", curve)) == 4
+
+
+def test_intervals_are_bars_at_their_points_that_belong_to_the_model():
+    """Bars of 1 to 3 and 2 to 4, none where there is no interval; moved with their curve."""
+
+    def bars(shift):
+        line = Line(
+            "a",
+            [(0, 2), (1, 3), (2, 3)],
+            "series-1",
+            intervals=[(1, 3), None, (2, 4)],
+            shift=shift,
+            model="tfn",
+        )
+        other = Line("b", [(0, 0), (4, 0)], "series-2")
+        svg = str(svg_of(small_multiples({"p": [line, other]}, x_label="x", same_y=False)))
+        own = "".join(re.findall(r'<g data-model="tfn">(.*?)</g>', svg, re.DOTALL))
+        return [tuple(map(float, b)) for b in re.findall(
+            r'd="M ?([\d.]+) ([\d.]+)\s+\1 ([\d.]+)\s*"', own)]  # fmt: skip
+
+    (x, low, high), (x2, low2, high2) = bars(0.0)
+    assert low - high == pytest.approx(low2 - high2, abs=0.2)
+    assert low - high > 10  # an SVG's y grows downwards
+    assert low - low2 == pytest.approx((low - high) / 2, abs=0.2)
+    assert [b[0] for b in bars(0.5)] == pytest.approx([x + (x2 - x) / 4, x2 + (x2 - x) / 4], abs=2)

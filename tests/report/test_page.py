@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 import yaml
 
-from mitfrnet.report.page import flatten, labels_in_words, listed, percent, write_report
+from mitfrnet.report.page import (
+    flatten,
+    labels_in_words,
+    listed,
+    percent,
+    shortened,
+    write_report,
+)
+from mitfrnet.report.worst import WorstClip
 from tests.pipeline.running import ROOT
 from tests.report.made_results import REPORT, read, write_results
 
@@ -55,9 +63,9 @@ class Page(HTMLParser):
         return [value for _, k, value in self.attributes if k == key]
 
 
-def make(folder, **made):
+def make(folder, worst=None, **made):
     grid = write_results(folder / "results", **made)
-    write_report(read(folder / "results", grid), REPORT, folder / "report")
+    write_report(read(folder / "results", grid), REPORT, folder / "report", worst)
     return (folder / "report" / "index.html").read_text(encoding="utf-8")
 
 
@@ -173,15 +181,20 @@ def test_what_comes_from_data_is_escaped(tmp_path):
     results.corpora[0].features["visual"]["missing"][HOSTILE] = 7
     results.cells[0].config["settings"][HOSTILE] = HOSTILE
     results.cells[0].config["versions"][HOSTILE] = HOSTILE
-    write_report(results, REPORT.model_copy(update={"title": HOSTILE}), tmp_path / "report")
+    worst = [
+        WorstClip("one", HOSTILE, "1.00", "0.00", HOSTILE, "x.html"),
+        WorstClip("one", "a\tb\nc", "1.00", "0.00", 3 * HOSTILE),
+    ]
+    params = REPORT.model_copy(update={"title": HOSTILE})
+    write_report(results, params, tmp_path / "report", {"one": worst})
     html = (tmp_path / "report/index.html").read_text(encoding="utf-8")
     assert HOSTILE not in html
     page = Page(html)
     assert page.tags.count("script") == 1
-    assert ["a b c", HOSTILE] in (
+    assert [f"a b c {3 * HOSTILE}", f"{HOSTILE} {HOSTILE}"] in (
         sorted((row[0] for row in table[1:]), reverse=True)
         for table in page.tables
-        if table[0][0] == "Clip"
+        if table[0][0] == "Clip, and what is said"
     )
     table = (tmp_path / "report/plots/predictions/one/mitfrnet/0.3/1.tsv").read_text()
     assert '"a\tb\nc"\t0.3\t' in table
@@ -274,7 +287,13 @@ def test_one_model_has_nothing_to_be_compared_with(tmp_path):
 
 def test_classes_have_no_scatter_but_a_confusion(tmp_path):
     scale = {"task": "classification", "classes": ["calm", "angry", "sad"]}
-    html = make(tmp_path, corpora={"one": scale}, rates=(0.1, 0.2, 0.3, 0.4), baselines=("tfn",))
+    html = make(
+        tmp_path,
+        {"one": [WorstClip("one", "v/a", "calm", "sad")]},
+        corpora={"one": scale},
+        rates=(0.1, 0.2, 0.3, 0.4),
+        baselines=("tfn",),
+    )
     page = Page(html)
     assert ["Label", "predicted calm", "predicted angry", "predicted sad"] in [
         t[0] for t in page.tables
@@ -283,6 +302,13 @@ def test_classes_have_no_scatter_but_a_confusion(tmp_path):
     assert "the test clips put in a wrong class by most runs" in html
     assert "3 classes" in html
     assert "Accuracy % ↑" in html.replace('<span class="unit" aria-hidden="true">', "")
+
+
+def test_a_transcript_is_one_short_line():
+    assert shortened(" So\tit\n goes. ") == "So it goes."
+    long = shortened("这" * 500)  # which has no spaces to cut at
+    assert 100 < len(long) <= 160
+    assert long.endswith("这…")
 
 
 def test_protocols_are_shown_by_name(tmp_path):

@@ -1,0 +1,44 @@
+"""Stage `inspect`: the test clips that the first model gets most wrong, and a page of each.
+
+Besides what is named, it reads `data/` and `raw/` as `mitfrnet inspect` does.
+"""
+
+import argparse
+from pathlib import Path
+
+from mitfrnet.inspection.worst import write_worst_clips
+from mitfrnet.params import PARAMS_FILE, load_params, parse_params, read_section
+from mitfrnet.report.results import GridParams, Results, read_cells
+from mitfrnet.report.worst import WorstParams
+from pipeline import run_stage
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the stage."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--corpus", required=True)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--metrics", type=Path, required=True)
+    parser.add_argument("--predictions", type=Path, required=True)
+    parser.add_argument("--models", type=Path, required=True)
+    parser.add_argument("--timings", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args(argv)
+
+    params = load_params(WorstParams, section="report.worst")
+    # Of the grid no more than this: a further model changes no page.
+    axes = {axis: read_section(f"grid.{axis}") for axis in ("missing_rates", "seeds")}
+    own = {"corpora": [args.corpus], "models": [args.model], "baselines": []}
+    grid = parse_params(GridParams, own | axes, where=f"{PARAMS_FILE}: grid")
+    cells = read_cells(
+        grid,
+        metrics=args.metrics,
+        predictions=args.predictions,
+        models=args.models,
+        timings=args.timings,
+    )
+    write_worst_clips(Results(grid, [], cells), params, args.out, models=args.models)
+
+
+if __name__ == "__main__":
+    run_stage(main)
