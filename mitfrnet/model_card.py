@@ -14,12 +14,13 @@ from typing import Any
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from mitfrnet.architectures import ARCHITECTURES
+from mitfrnet.architectures import full_name, lacking
 from mitfrnet.errors import FeatureError
 from mitfrnet.files import sha256_of
 from mitfrnet.metrics import ClassScale, LabelScale, parse_scale
+from mitfrnet.missing import WHOLE_PATTERNS
 from mitfrnet.modalities import MODALITIES
-from mitfrnet.model_folder import CARD
+from mitfrnet.model_folder import CARD, ENCODER, SCALING, WEIGHTS
 
 _PAPER = (
     "Li et al., *MIT-FRNet: Modality-invariant temporal representation learning-based feature "
@@ -42,10 +43,10 @@ def fingerprint(config: Mapping[str, Any], folder: Path) -> str:
     """
     # The format is the folder's: the model is the same in one of another format.
     settings = {key: value for key, value in config.items() if key != "format"}
-    tensors = {
-        path.relative_to(folder).as_posix(): sha256_of(path)
-        for path in folder.rglob("*.safetensors")
-    }
+    paths = [folder / WEIGHTS, folder / SCALING]
+    if config["text"] == "finetuned":  # a folder may have held such a model before
+        paths += (folder / ENCODER).glob("*.safetensors")
+    tensors = {path.relative_to(folder).as_posix(): sha256_of(path) for path in paths}
     text = json.dumps([settings, tensors], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -140,33 +141,36 @@ def _metadata(
         language=[config["language"]],
         library_name="mitfrnet",
         tags=["missing-modalities", "multimodal", "sentiment-analysis"],
-        model_name=_name(config) if results else None,
+        model_name=full_name(config) if results else None,
         eval_results=results or None,
         fingerprint=fingerprint,
     )
 
 
-def _name(config: Mapping[str, Any]) -> str:
-    return ARCHITECTURES.get(config["architecture"], config["architecture"])
-
-
 def _body(config: Mapping[str, Any], rows: Rows, corpus: str | None) -> Iterator[str]:
     training, scale = config["training"], parse_scale(config["scale"])
-    masks = training["masks"]
-    yield f"# {_name(config)}, {corpus or 'multimodal sentiment'}"
+    # Of features that were imported it is known where they are from, not how they were made.
+    from_clips = all("source" not in f["identity"] for f in config["features"].values())
+    yield f"# {full_name(config)}, {corpus or 'multimodal sentiment'}"
     yield ""
+    whole = config["architecture"] == "mitfrnet" and not lacking(config)
     yield (
         "Scores the sentiment of a video clip of a person speaking from what is said, the sound "
         "and the face, also where parts of these are missing. "
-        f"{'The model of' if config['architecture'] == 'mitfrnet' else 'A model compared in'} "
-        f"{_PAPER}."
+        f"{'The model of' if whole else 'A model compared in'} {_PAPER}."
     )
     yield ""
-    yield "```python"
-    yield "from mitfrnet import load_model"
-    yield ""
-    yield 'print(load_model("<this folder>").predict("clip.mp4", text="what is said"))'
-    yield "```"
+    if from_clips:
+        yield "```python"
+        yield "from mitfrnet import load_model"
+        yield ""
+        yield 'print(load_model("<this folder>").predict("clip.mp4", text="what is said"))'
+        yield "```"
+    else:
+        yield (
+            "It was trained on features that were imported; the package cannot make such features "
+            "from clips, and so scores none with it."
+        )
     yield ""
     yield f"**Output:** {_output(scale)}."
     yield ""
@@ -181,14 +185,10 @@ def _body(config: Mapping[str, Any], rows: Rows, corpus: str | None) -> Iterator
     # Of no model that was trained before they were kept.
     for split, digest in training.get("tensors", {}).items():
         yield f"- SHA-256 of `{split}.safetensors`, which holds them: `{digest}`."
-    rate = "one per clip and epoch" if masks["rate"] is None else masks["rate"]
-    yield (
-        f"- What was hidden: pattern `{masks['pattern']}`, protocol `{masks['protocol']}`, missing "
-        f"rate {rate}, mask seed {masks['params']['seed']}. Text is hidden token by token, before "
-        "it is encoded."
-    )
+    yield f"- What was hidden: {_hidden(training['masks'])}"
     encoder = config["features"]["text"]["identity"].get("encoder")
-    yield f"- Text encoder: `{encoder}`, {config['text'].replace('finetuned', 'fine-tuned')}."
+    if encoder is not None:
+        yield f"- Text encoder: `{encoder}`, {config['text'].replace('finetuned', 'fine-tuned')}."
     for modality in MODALITIES:
         features = config["features"][modality]
         settings = json.dumps(features["identity"].get("settings", {}), sort_keys=True)
@@ -197,6 +197,8 @@ def _body(config: Mapping[str, Any], rows: Rows, corpus: str | None) -> Iterator
             f"`{features['digest']}`: `{settings}`."
         )
     yield f"- Parameters: {training['parameters']:,}; training seed {training['seed']}."
+    network = json.dumps(config["settings"], sort_keys=True)
+    yield f"- Settings of the network, `{config['model']}` in `params.yaml`: `{network}`."
     versions = ", ".join(f"{name} {number}" for name, number in sorted(config["versions"].items()))
     yield f"- Libraries: {versions}."
     yield ""
@@ -218,11 +220,30 @@ def _body(config: Mapping[str, Any], rows: Rows, corpus: str | None) -> Iterator
     )
     yield ("- A score comes without a measure of its certainty, also where nearly all is missing.")
     yield "- One face per frame is looked at; with several people it may not be the speaker's."
-    yield (
-        "- Features must be made with the settings in `config.json`; the package makes them, and "
-        "refuses other versions of its libraries unless told otherwise."
-    )
+    if from_clips:
+        yield (
+            "- Features must be made with the settings in `config.json`; the package makes them, "
+            "and refuses other versions of its libraries unless told otherwise."
+        )
     yield "- The terms of the training corpus apply to what was learned from it."
+
+
+def _hidden(masks: Mapping[str, Any]) -> str:
+    """Return what training hid of its clips, and by which settings."""
+    protocol, params = masks["protocol"], masks["params"]
+    amount = {
+        "complete_train": "nothing in training and validation",
+        "fixed_train": f"in training and validation at missing rate {params.get('fixed_rate')}",
+        "random_train": "at a missing rate of its own for each clip, in training anew each epoch",
+    }.get(protocol, f"at missing rate {masks['rate']}, in all splits")
+    text = "token by token, before it is encoded"
+    if masks["pattern"] in WHOLE_PATTERNS:
+        text = "as a whole, as any modality that the pattern takes away"
+    settings = json.dumps(params, sort_keys=True)
+    return (
+        f"pattern `{masks['pattern']}`, protocol `{protocol}`: {amount}. Text is hidden {text}. "
+        f"Settings of the masks: `{settings}`."
+    )
 
 
 def _output(scale: LabelScale) -> str:
@@ -239,8 +260,8 @@ def _score_table(rows: Rows) -> Iterator[str]:
         yield "This model was saved without its scores; the pipeline's `evaluate` finds them."
         return
     yield (
-        f"On the test split, {rows[0][2]['n']} clips, with steps hidden as in training, at the "
-        "missing rates given."
+        f"On the test split, {rows[0][2]['n']} clips, with parts hidden by the same pattern, "
+        "at the missing rates given."
     )
     yield ""
     keys = [k for k in rows[0][2] if k not in _LEFT_OUT and not k.endswith("_swapped")]

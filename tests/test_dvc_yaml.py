@@ -158,8 +158,8 @@ ORDER = [
     {"pipeline", "cli"}, {"inspection"}, {"predict", "presets", "validate"},
     {"training", "evaluation"}, {"trained"}, {"mmsa"}, {"assembly", "alignment"}, {"data"},
     {"features"}, {"corpus"},
-    {"report", "missing", "media", "models", "workers"}, {"significance"},
-    {"model_card", "model_folder", "run"},
+    {"model_card"}, {"report", "missing", "media", "models", "workers"}, {"significance"},
+    {"model_folder", "run"},
     {"architectures", "params", "metrics", "modalities", "errors", "files"},
 ]  # fmt: skip
 

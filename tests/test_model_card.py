@@ -11,7 +11,9 @@ from mitfrnet.metrics import ClassScale
 from mitfrnet.model_card import fingerprint, model_card, written_card
 
 CONFIG = {
+    "model": "mitfrnet",
     "architecture": "mitfrnet",
+    "settings": {"dim": 30},
     "dims": {"text": 384, "acoustic": 33, "visual": 168},
     "features": {
         "text": {"digest": "d1", "identity": {"encoder": "embedded"}},
@@ -54,7 +56,9 @@ def test_it_tells_data_missing_protocol_scores_and_limits():
         "corpus `mine`, 160 clips, and 40 to choose the epoch by (number 9, with a task loss of "
         "0.5123 on them); language `en`",
         "SHA-256 of `train.safetensors`, which holds them: `e1`",
-        "pattern `block`, protocol `matched`, missing rate 0.3, mask seed 7",
+        "pattern `block`, protocol `matched`: at missing rate 0.3, in all splits",
+        'Settings of the masks: `{"seed": 7}`',
+        '`mitfrnet` in `params.yaml`: `{"dim": 30}`',
         'Acoustic features, 33, fingerprint `d2`: `{"hop_length": 512}`',
         "a score from -3 to 3, negative below 0",
         "| 0.3 | 7 | 0.350 |  | 0.635 |",
@@ -107,6 +111,45 @@ def test_without_scores_it_says_so():
     assert not {"model-index", "model_name"} & set(header(card))
 
 
+def test_a_variant_does_not_go_by_the_name_of_the_whole():
+    variant = {"model": "mine", "settings": {"dim": 30, "mmr": False}}
+    card = card_of(CONFIG | variant, scores=SCORES, corpus="mine")
+    assert "# MIT-FRNet without MMR, mine\n" in card
+    assert "A model compared in Li et al." in card
+    assert header(card)["model-index"][0]["name"] == "MIT-FRNet without MMR"
+
+
+@pytest.mark.parametrize(
+    ("protocol", "told"),
+    [
+        ("complete_train", "nothing in training and validation"),
+        ("fixed_train", "in training and validation at missing rate 0.4"),
+        ("random_train", "at a missing rate of its own for each clip"),
+    ],
+)
+def test_each_protocol_is_told_as_it_is(protocol, told):
+    params = {"seed": 7, "fixed_rate": 0.4}
+    masks = {"params": params, "pattern": "block", "protocol": protocol, "rate": None}
+    card = card_of(CONFIG | {"training": CONFIG["training"] | {"masks": masks}})
+    assert f"protocol `{protocol}`: {told}" in card
+    assert "None" not in card
+
+
+def test_a_pattern_that_takes_modalities_away_hides_no_single_tokens():
+    masks = CONFIG["training"]["masks"] | {"pattern": "modality"}
+    card = card_of(CONFIG | {"training": CONFIG["training"] | {"masks": masks}})
+    assert "Text is hidden as a whole" in card
+    assert "token by token" not in card
+
+
+def test_a_model_of_imported_features_is_not_offered_for_clips():
+    imported = {"digest": "d", "identity": {"source": "s", "key": "text"}}
+    card = card_of(CONFIG | {"features": dict.fromkeys(CONFIG["features"], imported)})
+    assert "load_model" not in card
+    assert "features that were imported" in card
+    assert "None" not in card
+
+
 def test_classes_are_named():
     scale = ClassScale(classes=("joy", "anger")).model_dump(mode="json")
     assert "one of the classes `joy`, `anger`" in card_of(CONFIG | {"scale": scale})
@@ -131,9 +174,17 @@ def folder(tmp_path):
     "name", ["model.safetensors", "scaling.safetensors", "text_encoder/model.safetensors"]
 )
 def test_other_weights_are_another_model(folder, name):
-    before = fingerprint(CONFIG, folder)
+    config = CONFIG | {"text": "finetuned"}
+    before = fingerprint(config, folder)
     (folder / name).write_text("other")
-    assert fingerprint(CONFIG, folder) != before
+    assert fingerprint(config, folder) != before
+
+
+def test_what_a_folder_held_before_is_not_of_the_model(folder):
+    before = fingerprint(CONFIG, folder)
+    (folder / "text_encoder/model.safetensors").unlink()
+    (folder / "other.safetensors").write_text("other")
+    assert fingerprint(CONFIG, folder) == before
 
 
 def test_other_settings_are_another_model_and_another_place_is_not(folder):

@@ -19,6 +19,7 @@ from mitfrnet.params import load_params, parse_params
 from mitfrnet.predict.predictor import Predictor, model_folder
 from mitfrnet.predict.recipe import LIMITS, Recipe
 from mitfrnet.predict.transcripts import Transcript, beside
+from mitfrnet.report.results import GridParams
 
 # What models make of an utterance under masks, and what is to be said of those left out.
 Predict = Callable[[SplitTensors, ClipMasks], tuple[list[ModelPredictions], str | None]]
@@ -94,8 +95,10 @@ def inspect_utterance(
     """
     subject = gather.gather_utterance(corpus, utterance_id, root)
     otherwise = load_params(MaskParams, section="mask", path=root / "params.yaml")
-    folder = root / "data" / corpus / "masks"
-    masks = masking.corpus_masks(subject.tensors, subject.part, folder, otherwise)
+    # Of the grid alone: the folder may still hold masks that no stage writes any more.
+    conditions = load_params(GridParams, section="grid", path=root / "params.yaml").missing_rates
+    files = [root / "data" / corpus / "masks" / f"{c}.parquet" for c in conditions]
+    masks = masking.corpus_masks(subject.tensors, subject.part, files, otherwise)
     return _view(subject, masks, *predict(subject.tensors, masks))
 
 

@@ -1,7 +1,7 @@
 """The masks that a clip is shown under: those of its corpus, and the same recipe at other rates."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ class ClipMasks:
 
 
 def corpus_masks(
-    tensors: SplitTensors, part: str, folder: Path, otherwise: MaskParams
+    tensors: SplitTensors, part: str, files: Iterable[Path], otherwise: MaskParams
 ) -> ClipMasks:
     """Return the masks of an utterance: as stored, and drawn by the same recipe at other rates.
 
@@ -58,14 +58,14 @@ def corpus_masks(
     Args:
         tensors: a split of this one utterance.
         part: the split it is in.
-        folder: the corpus's masks.
+        files: the corpus's masks, of which some may not have been made yet.
         otherwise: recipe where none is stored.
 
     Raises:
         FeatureError: a mask cannot be read, or was drawn for other tensors.
     """
     recipe, stored = otherwise, []
-    for path in sorted(folder.glob("*.parquet")):
+    for path in filter(Path.exists, files):
         metadata, observed = _stored(path, tensors)
         recipe = MaskParams(**metadata["params"])
         rate = metadata["rate"]

@@ -4,12 +4,13 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from mitfrnet.architectures import lacking
 from mitfrnet.metrics import ClassScale, Scale
 from mitfrnet.report.averages import AGGREGATES, Block, averages, is_best_average
 from mitfrnet.report.columns import Column
 from mitfrnet.report.paired import Comparison
 from mitfrnet.report.results import Results
-from mitfrnet.report.tables import BootstrapParams, Group, Row, lacking, shown
+from mitfrnet.report.tables import BootstrapParams, Group, Row, shown
 from mitfrnet.report.typeset import Entry, Line, Table
 
 

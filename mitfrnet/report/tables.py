@@ -5,13 +5,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import mean, stdev
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from mitfrnet.architectures import ARCHITECTURES
+from mitfrnet.architectures import full_name
 from mitfrnet.errors import FeatureError
 from mitfrnet.metrics import (
     ClassCounts,
@@ -360,15 +359,6 @@ def model_names(results: Results) -> dict[str, str]:
     """Return each model's name as its paper writes it, and what a variant lacks."""
     names = {}
     for model in results.grid.all_models:
-        config = results.select(results.grid.corpora[0], model)[0].config
-        name = ARCHITECTURES.get(config["architecture"], config["architecture"])
-        names[model] = " ".join([name, *(f"without {part.upper()}" for part in lacking(config))])
+        names[model] = full_name(results.select(results.grid.corpora[0], model)[0].config)
     shared = [name for name in names.values() if list(names.values()).count(name) > 1]
     return {m: f"{name} ({m})" if name in shared else name for m, name in names.items()}
-
-
-def lacking(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return which parts of MIT-FRNet are switched off: `mmr`, `mitr`."""
-    if config["architecture"] != "mitfrnet":
-        return ()
-    return tuple(part for part in ("mmr", "mitr") if not config["settings"].get(part, True))

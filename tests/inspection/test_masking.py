@@ -40,10 +40,14 @@ def test_a_mask_of_one_clip_is_that_of_its_corpus(pattern):
             assert mask.observed[modality].tolist() == whole[modality][INDEX].tolist()
 
 
+def files(folder):
+    return sorted(folder.glob("*.parquet"))
+
+
 def test_stored_masks_stand_among_those_drawn(tmp_path):
     params = make_mask_params()
     tensors = stored(tmp_path, params, (0.3, 0.35))
-    masks = corpus_masks(tensors, "test", tmp_path, make_mask_params(seed=1)).masks
+    masks = corpus_masks(tensors, "test", files(tmp_path), make_mask_params(seed=1)).masks
     names = [mask.name for mask in masks]
     assert names[0] == "nothing hidden"
     assert names[3:6] == ["rate 0.3, as stored", "rate 0.35, as stored", "rate 0.4"]
@@ -53,7 +57,7 @@ def test_stored_masks_stand_among_those_drawn(tmp_path):
 
 def test_legacy_masks_depend_on_all_clips_and_are_only_read(tmp_path):
     tensors = stored(tmp_path, make_mask_params("legacy"))
-    masks = corpus_masks(tensors, "test", tmp_path, make_mask_params())
+    masks = corpus_masks(tensors, "test", files(tmp_path), make_mask_params())
     assert [mask.name for mask in masks.masks] == ["nothing hidden", "rate 0.3, as stored"]
     assert masks.recipe.pattern == "legacy"
 
@@ -63,14 +67,14 @@ def test_a_protocol_has_a_mask_where_its_stage_draws_one(tmp_path, part, shown):
     """The test split of a protocol is masked where it is evaluated."""
     stored(tmp_path, make_mask_params(), ("fixed_train",))
     tensors = only(split_of(part), INDEX)
-    masks = corpus_masks(tensors, part, tmp_path, make_mask_params()).masks
+    masks = corpus_masks(tensors, part, files(tmp_path), make_mask_params()).masks
     assert (masks[-1].name == "fixed_train, as stored") == shown
 
 
 def test_without_stored_masks_the_recipe_given_is_drawn_by(tmp_path):
     params = make_mask_params("block")
     tensors = only(make_split(), INDEX)
-    masks = corpus_masks(tensors, "test", tmp_path, params)
+    masks = corpus_masks(tensors, "test", files(tmp_path), params)
     assert masks.recipe is params
     assert len(masks.masks) == 11
 
@@ -79,10 +83,10 @@ def test_masks_of_other_tensors_are_refused(tmp_path):
     tensors = stored(tmp_path, make_mask_params())
     other = only(make_split(n=40, seed=9), 30)
     with pytest.raises(FeatureError, match=r"v/30: drawn for other tensors \(run the mask stage\)"):
-        corpus_masks(other, "test", tmp_path, make_mask_params())
+        corpus_masks(other, "test", files(tmp_path), make_mask_params())
     (tmp_path / "0.3.parquet").write_bytes(b"no")
     with pytest.raises(FeatureError, match=r"0\.3\.parquet: no masks"):
-        corpus_masks(tensors, "test", tmp_path, make_mask_params())
+        corpus_masks(tensors, "test", files(tmp_path), make_mask_params())
 
 
 def test_only_takes_one_utterance():
