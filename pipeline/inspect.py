@@ -10,6 +10,7 @@ from mitfrnet.inspection.worst import write_worst_clips
 from mitfrnet.params import PARAMS_FILE, load_params, parse_params, read_section
 from mitfrnet.report.results import GridParams, Results, read_cells
 from mitfrnet.report.worst import WorstParams
+from mitfrnet.run import RunParams
 from pipeline import run_stage
 
 
@@ -37,7 +38,8 @@ def main(argv: list[str] | None = None) -> None:
         models=args.models,
         timings=args.timings,
     )
-    write_worst_clips(Results(grid, [], cells), params, args.out, models=args.models)
+    run = load_params(RunParams, section="run")
+    write_worst_clips(Results(grid, [], cells), params, args.out, models=args.models, run=run)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import av
 import cv2
 import numpy as np
 from av.codec.codec import UnknownCodecError
+from av.error import FFmpegError
 
 from mitfrnet.errors import MediaError
 from mitfrnet.features.extractor import Clip
@@ -62,7 +63,7 @@ def make_playback(
         rate = Fraction(min(fps, _MAX_FPS)).limit_denominator(1000)
         try:
             data = _webm(_frames(clip, limits, float(rate)), rate, round(bits), sound)
-        except (MediaError, UnknownCodecError):  # no picture, or PyAV without the encoders
+        except (MediaError, UnknownCodecError, FFmpegError):  # no picture, or no such encoder
             data = b""
         if 0 < len(data) <= MAX_BYTES:
             return Playback("video", 'video/webm; codecs="vp9, opus"', data)

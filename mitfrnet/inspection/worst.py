@@ -1,15 +1,24 @@
 """The clips that a model gets most wrong, for the report to show and to link to."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 from mitfrnet.corpus.manifest import read_manifest
+from mitfrnet.inspection.pages import write_pages
 from mitfrnet.report.results import Results
 from mitfrnet.report.worst import WorstParams, judged_group, page_name, worst_clips, write_worst
+from mitfrnet.run import RunParams
 
 
 def write_worst_clips(
-    results: Results, params: WorstParams, out: Path, *, models: Path, root: Path = Path()
+    results: Results,
+    params: WorstParams,
+    out: Path,
+    *,
+    models: Path,
+    run: RunParams,
+    root: Path = Path(),
 ) -> None:
     """Write which test clips the model gets most wrong, and a page of each that has its media.
 
@@ -18,6 +27,7 @@ def write_worst_clips(
         params: how many clips, and whether they have pages.
         out: the folder.
         models: folder of models.
+        run: how long one page may take.
         root: the folder of the project.
 
     Raises:
@@ -39,15 +49,19 @@ def write_worst_clips(
         seen = [c for c in clips if _has_media(rows[c.utterance_id]["path"], root / "raw" / corpus)]
     for old in out.glob("*.html"):
         old.unlink()
-    if seen:
-        # Only now: a machine without clips needs no decoders either.
-        from mitfrnet.inspection.pages import write_pages
-
-        folders = [models / cell.path for cell in cells]
-        write_pages(seen, folders, out, rate=group.tested, root=root)
-    write_worst(
-        [replace(c, page=page_name(c.utterance_id)) if c in seen else c for c in clips], out
+        if len(seen) < len(clips):
+            print(
+                f"warning: {corpus}: {len(clips) - len(seen)} of the {len(clips)} worst clips have "
+                "no file under raw/, and so no page (once they are there: "
+                f"dvc repro -f inspect@{corpus})",
+                file=sys.stderr,
+            )
+    folders = [models / cell.path for cell in cells]
+    written = write_pages(
+        seen, folders, out, rate=group.tested, timeout_s=run.timeout_seconds, root=root
     )
+    pages = {name: page_name(name) for name in written}
+    write_worst([replace(clip, page=pages.get(clip.utterance_id)) for clip in clips], out)
 
 
 def _has_media(path: str | None, raw: Path) -> bool:

@@ -1,14 +1,17 @@
 """The clips that the report links to, in a finished run and in a real browser."""
 
 import json
+import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
 import pyarrow.parquet as pq
 import pytest
 
-from mitfrnet.report.worst import page_name
+from mitfrnet.inspection.pages import write_pages
+from mitfrnet.report.worst import WorstClip, page_name
 from tests.browser import needs_browser, opened, sideways, violations
 from tests.inspection.project import HOSTILE, VIDEO
 from tests.pipeline.running import run_stage, write_params
@@ -105,6 +108,40 @@ def test_a_clip_without_media_has_no_page(copy):
     run(copy, "report")
     assert pages(copy) == {}
     assert "inspect/mine" not in (copy / "report/index.html").read_text()
+
+
+def test_a_clip_that_cannot_be_decoded_stops_nothing(copy):
+    manifest = pq.read_table(copy / "data/mine/manifest.parquet").to_pylist()
+    for row in manifest:
+        if row["utterance_id"] in IDS:
+            (copy / "raw/mine" / row["path"]).write_bytes(b"no clip")
+    run(copy, "inspect", corpus="mine")
+    assert set(clips(copy)) == set(IDS)
+
+
+class Breaks:
+    """Ends the process that takes a task with it, as a decoder does that goes astray."""
+
+    def __reduce__(self):
+        return os._exit, (1,)
+
+
+def test_a_clip_that_breaks_its_process_costs_its_page_alone(finished, tmp_path, capfd):
+    clip, other = (WorstClip("mine", i, "0.00", "1.00") for i in IDS)
+    (folder,) = (finished / "models/mine/mitfrnet/0.3").glob("[0-9]")
+    written = write_pages(
+        [replace(clip, page=Breaks()), other], [folder], tmp_path,
+        rate=0.3, timeout_s=60, root=finished,
+    )  # fmt: skip
+    assert written == {other.utterance_id}
+    assert [path.name for path in tmp_path.iterdir()] == [page_name(other.utterance_id)]
+    assert f"warning: mine/{clip.utterance_id}: no page (worker_crashed)" in capfd.readouterr().err
+
+
+def test_masks_of_a_rate_that_left_the_grid_are_not_looked_at(copy):
+    (copy / "data/mine/masks/0.9.parquet").write_bytes(b"of other tensors")
+    run(copy, "inspect", corpus="mine")
+    assert set(pages(copy)) == {page_name(i) for i in IDS}
 
 
 class TestBrowser:
