@@ -11,7 +11,8 @@ from mitfrnet.params import StageParams
 class RunParams(StageParams):
     """Section `run`: how work is done, which no stage tracks.
 
-    It changes no result, but for clips that run out of time and the last bits of weights.
+    It changes no result, but for clips that run out of time, and for a model that several devices
+    train together (docs/scale.md).
     """
 
     workers: int = Field(ge=0)  # 0: one per core
