@@ -80,7 +80,8 @@ def hub(pushed):
 
 @pytest.fixture(scope="module")
 def score(evaluated):
-    return Predictor(evaluated).predict(SPOKEN, text=TEXT).score
+    """Return the score before the trip; another process may have another last bit."""
+    return pytest.approx(Predictor(evaluated).predict(SPOKEN, text=TEXT).score, abs=1e-5)
 
 
 def predict(hub, home, **environment):
