@@ -111,7 +111,8 @@ def test_a_model_scores_the_same_after_the_trip(hub, score, tmp_path):
     (tmp_path / "other").mkdir()
     code = LOAD.format(model=MODEL, clip=str(SPOKEN), text=TEXT)
     process = python(code, tmp_path, hub.environment(tmp_path / "other"))
-    assert process.stdout.strip() == repr(score), process.stderr
+    assert process.returncode == 0, process.stderr
+    assert float(process.stdout) == score
 
 
 def test_what_is_published_is_the_folder_and_the_card_with_scores(hub, evaluated):
