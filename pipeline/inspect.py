@@ -22,7 +22,6 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--metrics", type=Path, required=True)
     parser.add_argument("--predictions", type=Path, required=True)
     parser.add_argument("--models", type=Path, required=True)
-    parser.add_argument("--timings", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args(argv)
 
@@ -36,7 +35,7 @@ def main(argv: list[str] | None = None) -> None:
         metrics=args.metrics,
         predictions=args.predictions,
         models=args.models,
-        timings=args.timings,
+        timings=None,  # of no page
     )
     run = load_params(RunParams, section="run")
     write_worst_clips(Results(grid, [], cells), params, args.out, models=args.models, run=run)

@@ -47,6 +47,7 @@ def main(argv: list[str] | None = None) -> None:
         }
         trained.model.save(args.out)
         write_json(trained.cost, args.timings)
+        trained.checkpoint.remove()
 
 
 if __name__ == "__main__":

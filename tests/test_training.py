@@ -48,7 +48,11 @@ def masks(splits):
     return mask_corpus({n: s.steps for n, s in splits.items()}, rate=0.4, params=MASK)
 
 
-def fit(splits, masks, folder, seed=1, params=PARAMS, unfinished=None, **optimiser):
+def fit(splits, masks, folder, **changes):
+    return fitted(splits, masks, folder, **changes).model
+
+
+def fitted(splits, masks, folder, seed=1, params=PARAMS, unfinished=None, **optimiser):
     changed = SHIPPED.optimiser.model_copy(update={"batch_size": 8, **optimiser})
     return train(
         splits,
@@ -59,7 +63,7 @@ def fit(splits, masks, folder, seed=1, params=PARAMS, unfinished=None, **optimis
         seed=seed,
         curves=folder / "curves",
         unfinished=unfinished,
-    ).model
+    )
 
 
 @pytest.fixture(scope="module")
@@ -569,16 +573,21 @@ def test_a_corrupt_feature_that_is_hidden_breaks_a_loss_that_is_named(splits, ma
 
 
 @pytest.mark.parametrize(
-    ("size", "message"),
+    ("size", "processes", "message"),
     [
-        (24, r"a batch of 24 does not fit .* batch_size 12 with accumulate 4 makes the same"),
-        (9, r"a batch of 9 does not fit .* batch_size 3 with accumulate 6 makes the same"),
-        (1, r"a batch of 1 does not fit .* bf16-mixed"),
+        (24, 1, r"a batch of 24 does not fit .* batch_size 16 with accumulate 3 makes"),
+        (9, 1, r"a batch of 9 does not fit .* batch_size 6 with accumulate 3 makes"),
+        (1, 1, r"a batch of 1 does not fit .* bf16-mixed"),
+        (24, 4, r"a batch of 12 does not fit .* batch_size 8 with accumulate 6 makes"),
     ],
 )
-def test_too_little_memory_says_what_would_fit(size, message):
+def test_too_little_memory_says_what_would_fit(size, processes, message):
+    """Of batches of two parts, of which each process has a share."""
     optimiser = SHIPPED.optimiser.model_copy(update={"batch_size": size, "accumulate": 2})
-    with pytest.raises(TrainingError, match=message), _explained("mitfrnet", optimiser):
+    with (
+        pytest.raises(TrainingError, match=message),
+        _explained("mitfrnet", optimiser, processes),
+    ):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
 
@@ -609,7 +618,8 @@ def test_a_training_that_was_stopped_goes_on_from_its_last_epoch(
     stop = 3
     with pytest.raises(KeyboardInterrupt):
         fit(splits, masks, tmp_path, unfinished=tmp_path / "work")
-    assert [p.suffix for p in (tmp_path / "work").iterdir()] == [".safetensors"]
+    first = {p.name for p in (tmp_path / "work").iterdir()}
+    assert [name.rsplit(".")[-1] for name in first] == ["safetensors"]
     stop = None
 
     asked.clear()
@@ -617,12 +627,20 @@ def test_a_training_that_was_stopped_goes_on_from_its_last_epoch(
     fit(others, masks, tmp_path / "others", unfinished=tmp_path / "work")
     fit(splits, masks, tmp_path / "seed", seed=2, unfinished=tmp_path / "work")
     assert asked == [1, 2, 3] * 2
+    others_left = {p.name for p in (tmp_path / "work").iterdir()} - first
 
     asked.clear()
-    model = fit(splits, masks, tmp_path / "again", unfinished=tmp_path / "work")
+    fit(splits, masks, tmp_path / "again", unfinished=tmp_path / "work")
     assert asked == [3]
-    assert not list((tmp_path / "work").iterdir())
-    model.save(tmp_path / "again")
+
+    asked.clear()  # killed before it was written: no epoch again
+    found = fitted(splits, masks, tmp_path / "again", unfinished=tmp_path / "work")
+    assert asked == []
+    found.model.save(tmp_path / "again")
+    (name,) = first
+    (tmp_path / "work" / f".{name}.0.tmp").touch()  # of a save that was killed
+    found.checkpoint.remove()
+    assert {p.name for p in (tmp_path / "work").iterdir()} == others_left
     for file in [p for p in trained.rglob("*") if p.is_file()]:
         assert (tmp_path / "again" / file.relative_to(trained)).read_bytes() == file.read_bytes()
 
@@ -701,8 +719,8 @@ def test_eleven_rates_are_scored_from_one_reading(splits, trained, tmp_path, mon
         monkeypatch.setattr(
             owner, name, lambda *a, n=name, g=given, **k: read.append(n) or g(*a, **k)
         )
-    words = "--tensors tensors --masks masks.parquet --work work --scores scores.json"
-    words += f" --predictions predictions.parquet --model {trained}"
+    words = "--corpus mine --tensors tensors --masks masks.parquet --work work --card card.md"
+    words += f" --scores scores.json --predictions predictions.parquet --model {trained}"
     pipeline.evaluate.main(words.split())
     assert len(json.loads((tmp_path / "scores.json").read_text())["by_rate"]) == 11
     assert sorted(read) == ["__init__", "load", "read_masks", "read_tensors"]

@@ -86,7 +86,7 @@ def test_a_training_killed_at_any_moment_gives_the_same_bytes(corpus, tmp_path):
     shutil.copytree(corpus, folder)
     finish(start(folder, *stage("whole")))
 
-    last = random.SystemRandom().randint(1, EPOCHS - 1)
+    last = random.SystemRandom().randint(1, EPOCHS - 2)
     process = start(folder, *stage("killed"))
     work = folder / "work" / "training"
     while epochs_done(work) < last:
@@ -126,7 +126,8 @@ from mitfrnet.run import RunParams
 from mitfrnet.training import TrainParams, load_model_params
 from mitfrnet.training.epochs import Utterances
 from mitfrnet.training.losses import EpochLosses
-from mitfrnet.training.loop import _build, _Fit, _launched
+from mitfrnet.training.fit import Fit
+from mitfrnet.training.loop import _build, _launched
 from mitfrnet.trained import Network
 
 splits = read_tensors(Path("tensors"), ["train", "valid"])
@@ -142,7 +143,7 @@ fabric = _launched(
 torch.manual_seed(1)
 network = Network(_build(train, scaling, params), None).train()
 optimiser = params.optimiser.model_copy(update={"clip_value": None})
-fit = _Fit(fabric, network, optimiser, utterances, seed=1, name="mitfrnet")
+fit = Fit(fabric, network, optimiser, utterances, seed=1, name="mitfrnet")
 losses = EpochLosses()
 fit._step(fit._parts(utterances.train(1), np.arange(19)), losses, aux=True)
 means = fit._means(losses, "", "train", utterances.train(1), [np.arange(19)])
@@ -154,44 +155,53 @@ if fabric.is_global_zero:
 
 
 def test_two_processes_take_the_step_of_one(corpus, tmp_path):
-    """19 utterances, 10 of them in the first process, in parts of 8: as one batch in one."""
-    found = {}
+    """19 utterances as one batch, in three parts, and in two parts of each process."""
+    found = []
+    for devices, size in ((1, 19), (1, 8), (2, 8)):
+        folder = tmp_path / f"{devices}-{size}"
+        shutil.copytree(corpus, folder)
+        write_params(
+            folder,
+            run__devices=devices,
+            model__mitfrnet__optimiser__batch_size=size,
+            **{f"model__mitfrnet__network__{k}": v for k, v in SAME_STEP.items()},
+        )
+        (folder / "step.py").write_text(STEP)
+        finish(start(folder, "step.py", "found.safetensors"))
+        found.append(load_file(folder / "found.safetensors"))
+    one, *others = found
+    assert len([n for n in one if n.startswith("model.")]) > 100
+    assert max(float(g.abs().max()) for g in one.values()) > 0.1
+    for other in others:
+        assert one.keys() == other.keys()
+        for name in one:
+            torch.testing.assert_close(other[name], one[name], atol=1e-5, rtol=1e-5, msg=name)
+
+
+def test_processes_that_train_together_write_one_model(corpus, tmp_path):
+    """The first alone, after the epochs of a single one."""
+    losses = []
     for devices in (1, 2):
         folder = tmp_path / str(devices)
         shutil.copytree(corpus, folder)
         write_params(
             folder,
             run__devices=devices,
+            run__strategy="ddp" if devices == 2 else "auto",
+            train__max_epochs=2,
             model__mitfrnet__optimiser__batch_size=8,
             **{f"model__mitfrnet__network__{k}": v for k, v in SAME_STEP.items()},
         )
-        (folder / "step.py").write_text(STEP)
-        finish(start(folder, "step.py", "found.safetensors"))
-        found[devices] = load_file(folder / "found.safetensors")
-    one, two = found[1], found[2]
-    assert one.keys() == two.keys()
-    assert len([n for n in one if n.startswith("model.")]) > 100
-    assert max(float(g.abs().max()) for g in one.values()) > 0.1
-    for name in one:
-        torch.testing.assert_close(two[name], one[name], atol=1e-5, rtol=1e-5, msg=name)
-
-
-def test_processes_that_train_together_write_one_model(corpus, tmp_path):
-    folder = tmp_path / "run"
-    shutil.copytree(corpus, folder)
-    write_params(
-        folder,
-        run__devices=2,
-        run__strategy="ddp",
-        train__max_epochs=2,
-        model__mitfrnet__optimiser__batch_size=8,
-    )
-    finish(start(folder, *stage("together")))
-    names = {p.name for p in (folder / "together").iterdir()}
-    assert names == {"model.safetensors", "scaling.safetensors", "config.json", "curves"}
-    curve = folder / "together" / "curves" / "plots" / "metrics" / "valid" / "task.tsv"
-    assert len(curve.read_text().splitlines()) == 1 + 2
-    assert not list((folder / "work" / "training").iterdir())
+        finish(start(folder, *stage("out")))
+        names = {p.name for p in (folder / "out").iterdir()}
+        assert names == {"model.safetensors", "scaling.safetensors", "config.json", "curves"}
+        config = json.loads((folder / "out/config.json").read_text())
+        assert config["training"]["devices"] == devices
+        curve = folder / "out" / "curves" / "plots" / "metrics" / "valid" / "task.tsv"
+        losses.append([float(line.split()[1]) for line in curve.read_text().splitlines()[1:]])
+        assert not list((folder / "work" / "training").iterdir())
+    assert len(losses[0]) == 2
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
 
 
 def test_more_processes_than_utterances_in_a_batch_are_refused(corpus, tmp_path):

@@ -9,7 +9,7 @@ from mitfrnet.errors import MitfrnetError, ParamsError
 from mitfrnet.features.visual import RECIPES, VisualParams
 from mitfrnet.files import replacing
 from mitfrnet.inspection import gather, masking, predictions
-from mitfrnet.inspection.masking import ClipMasks
+from mitfrnet.inspection.masking import ClipMasks, Judged
 from mitfrnet.inspection.page import View, render_page
 from mitfrnet.inspection.playback import make_playback
 from mitfrnet.inspection.predictions import ModelPredictions
@@ -80,7 +80,12 @@ def inspect(
 
 
 def inspect_utterance(
-    corpus: str, utterance_id: str, predict: Predict, root: Path = Path()
+    corpus: str,
+    utterance_id: str,
+    predict: Predict,
+    root: Path = Path(),
+    *,
+    judged: Judged | None = None,
 ) -> View:
     """Return all that is to be shown of an utterance of a corpus.
 
@@ -89,6 +94,7 @@ def inspect_utterance(
         utterance_id: `<video_id>/<clip_id>`.
         predict: what models make of it.
         root: the folder of the project.
+        judged: the mask to show first.
 
     Raises:
         MitfrnetError: as for `inspect`.
@@ -98,7 +104,7 @@ def inspect_utterance(
     # Of the grid alone: the folder may still hold masks that no stage writes any more.
     conditions = load_params(GridParams, section="grid", path=root / "params.yaml").missing_rates
     files = [root / "data" / corpus / "masks" / f"{c}.parquet" for c in conditions]
-    masks = masking.corpus_masks(subject.tensors, subject.part, files, otherwise)
+    masks = masking.corpus_masks(subject.tensors, subject.part, files, otherwise, judged)
     return _view(subject, masks, *predict(subject.tensors, masks))
 
 

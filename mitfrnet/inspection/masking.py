@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -34,6 +34,13 @@ class ClipMask:
     observed: dict[str, Bools]
 
 
+class Judged(NamedTuple):
+    """The mask of the test split under which a model was scored."""
+
+    rate: float
+    seed: int
+
+
 @dataclass(frozen=True)
 class ClipMasks:
     """All masks of a clip; the first hides nothing.
@@ -41,14 +48,20 @@ class ClipMasks:
     Attributes:
         recipe: what they are drawn by.
         masks: by rising rate, those without one at the end.
+        opening: index of the one that is shown first.
     """
 
     recipe: MaskParams
     masks: Sequence[ClipMask]
+    opening: int = 0
 
 
 def corpus_masks(
-    tensors: SplitTensors, part: str, files: Iterable[Path], otherwise: MaskParams
+    tensors: SplitTensors,
+    part: str,
+    files: Iterable[Path],
+    otherwise: MaskParams,
+    judged: Judged | None = None,
 ) -> ClipMasks:
     """Return the masks of an utterance: as stored, and drawn by the same recipe at other rates.
 
@@ -60,6 +73,7 @@ def corpus_masks(
         part: the split it is in.
         files: the corpus's masks, of which some may not have been made yet.
         otherwise: recipe where none is stored.
+        judged: the mask to show first, which is drawn where it is none of the others.
 
     Raises:
         FeatureError: a mask cannot be read, or was drawn for other tensors.
@@ -74,21 +88,35 @@ def corpus_masks(
             stored.append(ClipMask(f"rate {condition.rate:g}, as stored", condition.rate, observed))
         elif not condition.drawn_later(part):
             stored.append(ClipMask(f"{condition.protocol}, as stored", None, observed))
-    if recipe.pattern == "legacy":
-        return ClipMasks(recipe, [_complete(tensors), *_sorted(stored)])
-    known = {mask.rate for mask in stored}
-    drawn = draw(tensors, part, recipe).masks[1:]
-    others = [mask for mask in drawn if mask.rate not in known]
-    return ClipMasks(recipe, [_complete(tensors), *_sorted([*stored, *others])])
+    masks = stored
+    if recipe.pattern != "legacy":
+        known = {mask.rate for mask in stored}
+        drawn = draw(tensors, part, recipe).masks[1:]
+        masks = [*stored, *(mask for mask in drawn if mask.rate not in known)]
+    first = None
+    if judged is not None and judged.rate > 0:
+        same_seed = judged.seed == recipe.seed or recipe.pattern == "legacy"
+        first = next((m for m in masks if same_seed and m.rate == judged.rate), None)
+        if first is None:
+            seeded = recipe.model_copy(update={"seed": judged.seed})
+            name = f"rate {judged.rate:g}, mask seed {judged.seed}"
+            first = ClipMask(name, judged.rate, _drawn(tensors, part, seeded, judged.rate))
+            masks.append(first)
+    shown = [_complete(tensors), *_sorted(masks)]
+    return ClipMasks(recipe, shown, next((i for i, mask in enumerate(shown) if mask is first), 0))
 
 
 def draw(tensors: SplitTensors, part: str, recipe: MaskParams) -> ClipMasks:
     """Return masks of one utterance at rates 0.1 to 1."""
     masks = [_complete(tensors)]
     for rate in _RATES[1:]:
-        observed = mask_steps(tensors.steps, rate=[rate], split=part, params=recipe)
-        masks.append(ClipMask(f"rate {rate:g}", rate, {m: observed[m][0] for m in MODALITIES}))
+        masks.append(ClipMask(f"rate {rate:g}", rate, _drawn(tensors, part, recipe, rate)))
     return ClipMasks(recipe, masks)
+
+
+def _drawn(tensors: SplitTensors, part: str, recipe: MaskParams, rate: float) -> dict[str, Bools]:
+    observed = mask_steps(tensors.steps, rate=[rate], split=part, params=recipe)
+    return {m: observed[m][0] for m in MODALITIES}
 
 
 def _complete(tensors: SplitTensors) -> ClipMask:

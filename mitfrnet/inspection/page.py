@@ -42,7 +42,6 @@ class View:
         remark: on models that are left out, or why there are none.
         stills: frames with what was found of the face.
         playback: None where the clip does not fit into a page.
-        opening: index of the mask that the page opens with.
     """
 
     subject: Subject
@@ -51,7 +50,6 @@ class View:
     remark: str | None
     stills: Sequence[Still]
     playback: Playback | None
-    opening: int = 0
 
 
 def render_page(view: View, *, report: str | None = None) -> str:
@@ -189,7 +187,7 @@ def page_data(view: View) -> dict[str, Any]:
             }
             for mask in view.masks.masks
         ],
-        "opening": view.opening,
+        "opening": view.masks.opening,
         "detected": {m: bits(subject.tensors.modalities[m].detected) for m in MODALITIES},
         "missing": {m: subject.reasons[m] is not None for m in MODALITIES},
         "models": [

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mitfrnet.corpus.manifest import read_manifest
+from mitfrnet.inspection.masking import Judged
 from mitfrnet.inspection.pages import write_pages
 from mitfrnet.report.results import Results
 from mitfrnet.report.worst import WorstParams, judged_group, page_name, worst_clips, write_worst
@@ -57,8 +58,9 @@ def write_worst_clips(
                 file=sys.stderr,
             )
     folders = [models / cell.path for cell in cells]
+    judged = Judged(group.tested, group.row(model).runs[0][1])
     written = write_pages(
-        seen, folders, out, rate=group.tested, timeout_s=run.timeout_seconds, root=root
+        seen, folders, out, judged=judged, timeout_s=run.timeout_seconds, root=root
     )
     pages = {name: page_name(name) for name in written}
     write_worst([replace(clip, page=pages.get(clip.utterance_id)) for clip in clips], out)

@@ -141,7 +141,7 @@ def draw_kept(shape: torch.Size, dropout: float, device: torch.device) -> tuple[
     count = shape.numel()
     words = torch.empty(-(-count // 4), dtype=torch.int64, device=device)
     words.random_(-(2**63), None)  # all 64 bits; without arguments the sign is never drawn
-    lost = round(dropout * 2**16)
+    lost = min(round(dropout * 2**16), 2**16 - 1)
     kept = words.view(torch.int16)[:count].view(shape) >= lost - 2**15
     return kept, 1 - lost / 2**16
 

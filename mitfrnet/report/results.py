@@ -155,9 +155,9 @@ def read_results(
 
 
 def read_cells(
-    grid: GridParams, *, metrics: Path, predictions: Path, models: Path, timings: Path
+    grid: GridParams, *, metrics: Path, predictions: Path, models: Path, timings: Path | None
 ) -> list[Cell]:
-    """Return the cells of the grid, as `read_results` does."""
+    """Return the cells of the grid as `read_results` does, without `timings` if that is None."""
     cells = []
     for corpus, condition, model, seed in product(
         grid.corpora, grid.missing_rates, grid.all_models, grid.seeds
@@ -172,7 +172,7 @@ def read_cells(
                 condition=condition,
                 seed=seed,
                 config=_read_json(folder / "config.json"),
-                timings=_read_json(timings / place / f"{seed}.json"),
+                timings=_read_json(timings / place / f"{seed}.json") if timings else {},
                 losses=_read_losses(folder / "curves" / "plots" / "metrics"),
                 scores=_by_rate(_read_json(metrics / place / f"{seed}.json"), table),
                 predictions=table,

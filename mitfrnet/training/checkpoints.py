@@ -79,9 +79,10 @@ class Checkpoint:
             save_file(tensors, temporary, metadata={_METADATA_KEY: json.dumps(progress.epochs)})
 
     def remove(self) -> None:
-        """Forget a training that is finished."""
+        """Forget a training that is finished, with what a killed one had not written whole."""
         if self._path is not None:
-            self._path.unlink(missing_ok=True)
+            for path in (self._path, *self._path.parent.glob(f".{self._path.name}.*")):
+                path.unlink(missing_ok=True)
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:

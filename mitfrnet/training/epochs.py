@@ -76,6 +76,11 @@ class Utterances:
         if masks.metadata["protocol"] != "random_train":
             self._train = self._prepare(self._split, masks.observed["train"], frozen)
 
+    @property
+    def training_clips(self) -> int:
+        """Return how many utterances an epoch trains on."""
+        return len(self._split.ids)
+
     def train(self, epoch: int) -> MaskedUtterances:
         """Return the training utterances of an epoch, counted from 1."""
         if self._train is not None:

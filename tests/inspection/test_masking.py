@@ -5,7 +5,7 @@ import pytest
 
 from mitfrnet.errors import FeatureError
 from mitfrnet.inspection.gather import only
-from mitfrnet.inspection.masking import corpus_masks, draw
+from mitfrnet.inspection.masking import Judged, corpus_masks, draw
 from mitfrnet.missing import mask_corpus, mask_steps, write_masks
 from mitfrnet.modalities import MODALITIES
 from tests.data.made import make_mask_params, make_split
@@ -53,6 +53,29 @@ def test_stored_masks_stand_among_those_drawn(tmp_path):
     assert names[3:6] == ["rate 0.3, as stored", "rate 0.35, as stored", "rate 0.4"]
     drawn = draw(tensors, "test", params).masks[3]
     assert all((masks[3].observed[m] == drawn.observed[m]).all() for m in MODALITIES)
+
+
+@pytest.mark.parametrize(
+    ("judged", "name"),
+    [
+        ((0.3, 7), "rate 0.3, as stored"),
+        ((0.4, 7), "rate 0.4"),
+        ((0.3, 8), "rate 0.3, mask seed 8"),
+        ((0.25, 7), "rate 0.25, mask seed 7"),
+        ((0.0, 8), "nothing hidden"),
+    ],
+)
+def test_the_mask_that_was_judged_under_comes_first(tmp_path, judged, name):
+    params = make_mask_params(seed=7)
+    tensors = stored(tmp_path, params)
+    found = corpus_masks(tensors, "test", files(tmp_path), params, Judged(*judged))
+    first = found.masks[found.opening]
+    assert first.name == name
+    rate, seed = judged
+    again = mask_steps(
+        tensors.steps, rate=rate, split="test", params=params.model_copy(update={"seed": seed})
+    )
+    assert all((first.observed[m] == again[m][0]).all() for m in MODALITIES)
 
 
 def test_legacy_masks_depend_on_all_clips_and_are_only_read(tmp_path):

@@ -61,12 +61,20 @@ class StackedLSTM(nn.Module):
             x: (batch, time, dim).
             valid: real steps, (batch, time) of bool; at least one in each row.
         """
-        packed = pack_padded_sequence(x, valid.sum(1).cpu(), batch_first=True, enforce_sorted=False)
-        steps, (first, _) = self.first(packed)  # first: (2, batch, dim)
-        normed = PackedSequence(
-            self.norm(steps.data), steps.batch_sizes, steps.sorted_indices, steps.unsorted_indices
-        )
-        _, (second, _) = self.second(normed)
+        lengths = valid.sum(1).cpu()
+        # Autocast would take float16 on a GPU, whatever its own type.
+        with torch.autocast(x.device.type, enabled=False):
+            packed = pack_padded_sequence(
+                x.float(), lengths, batch_first=True, enforce_sorted=False
+            )
+            steps, (first, _) = self.first(packed)  # first: (2, batch, dim)
+            normed = PackedSequence(
+                self.norm(steps.data),
+                steps.batch_sizes,
+                steps.sorted_indices,
+                steps.unsorted_indices,
+            )
+            _, (second, _) = self.second(normed)
         return torch.cat([*first, *second], dim=-1)
 
 

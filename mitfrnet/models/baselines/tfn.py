@@ -50,8 +50,13 @@ class TextSubnet(nn.Module):
             x: (batch, time, in_dim).
             valid: real tokens, (batch, time) of bool; at least one in each row.
         """
-        packed = pack_padded_sequence(x, valid.sum(1).cpu(), batch_first=True, enforce_sorted=False)
-        _, (state, _) = self.lstm(packed)  # (1, batch, hidden)
+        lengths = valid.sum(1).cpu()
+        # Autocast would take float16 on a GPU, whatever its own type.
+        with torch.autocast(x.device.type, enabled=False):
+            packed = pack_padded_sequence(
+                x.float(), lengths, batch_first=True, enforce_sorted=False
+            )
+            _, (state, _) = self.lstm(packed)  # (1, batch, hidden)
         return self.linear(self.dropout(state[0]))
 
 

@@ -74,9 +74,12 @@ class _Turned(torch.autograd.Function):
 def _one_by_one(x: Tensor, turned: Tensor, weights: Sequence[Sequence[Tensor]]) -> list[Tensor]:
     """Return what each direction makes of its input, (time, batch, hidden) both, on a GPU."""
     out = []
-    for sequence, parameters in zip((x, turned), weights, strict=True):
-        start = sequence.new_zeros(1, x.shape[1], parameters[1].shape[1])
-        out.append(torch.gru(sequence, start, [*parameters], True, 1, 0.0, True, False, False)[0])
+    # Autocast would take float16 here, whatever its own type, and small gradients would be lost.
+    with torch.autocast(x.device.type, enabled=False):
+        for sequence, parameters in zip((x.float(), turned.float()), weights, strict=True):
+            start = sequence.new_zeros(1, x.shape[1], parameters[1].shape[1])
+            run = torch.gru(sequence, start, [*parameters], True, 1, 0.0, True, False, False)
+            out.append(run[0])
     return out
 
 

@@ -36,7 +36,7 @@ class MITFRNetParams(ReconstructionParams, FusionParams):
     # Objective, eq. 24
     reconstruction_weight: Weight
     invariance_weight: Weight
-    task_weight: Weight
+    task_weight: Annotated[Weight, Field(gt=0)]  # validation is judged by it
     aux_start_epoch: Count  # first epoch, counted from 1, with reconstruction and invariance
 
     @model_validator(mode="after")
