@@ -1,10 +1,7 @@
 """A model on its way to a hub and back, over real connections, and what may go wrong there."""
 
 import json
-import os
 import pickle
-import subprocess
-import sys
 
 import pytest
 import yaml
@@ -13,7 +10,8 @@ from mitfrnet.model_card import fingerprint, model_card
 from mitfrnet.predict.predictor import Predictor
 from tests.hub_server import TOKEN, running_hub
 from tests.made_model import make_model
-from tests.test_predict import ROOT, SPOKEN, command
+from tests.pipeline.running import run_python
+from tests.test_predict import SPOKEN, command
 
 pytestmark = pytest.mark.slow
 
@@ -29,17 +27,6 @@ LOAD = """
 from mitfrnet import load_model
 print(repr(load_model({model!r}).predict({clip!r}, text={text!r}).score))
 """
-
-
-def python(code, cwd, environment):
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-        capture_output=True,
-        text=True,
-        timeout=280,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +48,7 @@ def pushed(evaluated, tmp_path_factory):
     with running_hub() as hub:
         home = tmp_path_factory.mktemp("home")
         code = PUSH.format(folder=str(evaluated), model=MODEL, token=TOKEN)
-        process = python(code, home, hub.environment(home))
+        process = run_python("-c", code, cwd=home, **hub.environment(home))
         assert process.returncode == 0, process.stderr
         assert process.stdout.strip() == f"{hub.url}/{MODEL}/commit/{hub.commit_of(MODEL)}"
         yield hub
@@ -110,7 +97,7 @@ def test_a_model_scores_the_same_after_the_trip(hub, score, tmp_path):
     assert process.stderr == ""  # no progress bar where nobody looks
     (tmp_path / "other").mkdir()
     code = LOAD.format(model=MODEL, clip=str(SPOKEN), text=TEXT)
-    process = python(code, tmp_path, hub.environment(tmp_path / "other"))
+    process = run_python("-c", code, cwd=tmp_path, **hub.environment(tmp_path / "other"))
     assert process.returncode == 0, process.stderr
     assert float(process.stdout) == score
 
@@ -232,7 +219,7 @@ def test_an_upload_that_is_refused_is_told_in_one_line(
     hub.refused |= refused
     code = PUSH.format(folder=str(evaluated), model=MODEL, token=token)
     quiet = {"HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-    line = only_line(python(code, tmp_path, hub.environment(tmp_path) | quiet))
+    line = only_line(run_python("-c", code, cwd=tmp_path, **hub.environment(tmp_path), **quiet))
     assert line == (
         f"error: {MODEL}: cannot be written to the Hugging Face hub ({answer}); check the name, "
         "the network and `hf auth login`"

@@ -22,7 +22,7 @@ from mitfrnet.predict.recipe import LIMITS
 from mitfrnet.predict.transcripts import foreign_share
 from tests.clips import tone, write_clip
 from tests.made_model import make_model
-from tests.pipeline.running import ROOT, run_stage, write_params
+from tests.pipeline.running import ROOT, run_python, run_stage, write_params
 
 SAMPLE = ROOT / "raw" / "sample"
 SPOKEN = SAMPLE / "Raw" / "speaker02_c" / "0001.mp4"  # of the test split; sound and a face
@@ -32,14 +32,7 @@ TIMES = np.arange(0, 1, 0.1)
 
 def command(*argv, cwd=ROOT, **environment):
     """Run `mitfrnet predict` as a user does."""
-    return subprocess.run(
-        [sys.executable, "-m", "mitfrnet.cli", "predict", *map(str, argv)],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-        capture_output=True,
-        text=True,
-        timeout=280,
-    )
+    return run_python("-m", "mitfrnet.cli", "predict", *argv, cwd=cwd, **environment)
 
 
 @pytest.fixture(scope="module")

@@ -35,17 +35,22 @@ def command_of(stage, **item):
     return command.split()[2:]
 
 
-def run_stage(folder, stage, *, spy=False, **item):
-    """Run one stage in `folder`, and return the finished process."""
-    start = ["-X", "importtime", "-c", SPY] if spy else ["-m"]
+def run_python(*words, cwd, **environment):
+    """Run Python on this project's code, and return the finished process."""
     return subprocess.run(
-        [sys.executable, *start, *command_of(stage, **item)],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        [sys.executable, *map(str, words)],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
         capture_output=True,
         text=True,
         timeout=280,
     )
+
+
+def run_stage(folder, stage, *, spy=False, **item):
+    """Run one stage in `folder`, and return the finished process."""
+    start = ["-X", "importtime", "-c", SPY] if spy else ["-m"]
+    return run_python(*start, *command_of(stage, **item), cwd=folder)
 
 
 def imported(process):
