@@ -7,6 +7,7 @@ import argparse
 from pathlib import Path
 
 from mitfrnet.inspection.worst import write_worst_clips
+from mitfrnet.missing import MaskParams
 from mitfrnet.params import PARAMS_FILE, load_params, parse_params, read_section
 from mitfrnet.report.results import GridParams, Results, read_cells
 from mitfrnet.report.worst import WorstParams
@@ -37,8 +38,11 @@ def main(argv: list[str] | None = None) -> None:
         models=args.models,
         timings=None,  # of no page
     )
+    masks = load_params(MaskParams, section="mask")
     run = load_params(RunParams, section="run")
-    write_worst_clips(Results(grid, [], cells), params, args.out, models=args.models, run=run)
+    write_worst_clips(
+        Results(grid, [], cells), params, args.out, models=args.models, masks=masks, run=run
+    )
 
 
 if __name__ == "__main__":

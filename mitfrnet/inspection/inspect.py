@@ -9,7 +9,7 @@ from mitfrnet.errors import MitfrnetError, ParamsError
 from mitfrnet.features.visual import RECIPES, VisualParams
 from mitfrnet.files import replacing
 from mitfrnet.inspection import gather, masking, predictions
-from mitfrnet.inspection.masking import ClipMasks, Judged
+from mitfrnet.inspection.masking import ClipMasks, ShownMasks
 from mitfrnet.inspection.page import View, render_page
 from mitfrnet.inspection.playback import make_playback
 from mitfrnet.inspection.predictions import ModelPredictions
@@ -76,16 +76,16 @@ def inspect(
         folders = [model_folder(model) for model in models]
         return predictions.of_folders(folders, tensors, masks), None
 
-    return inspect_utterance(found, name, predict, root)
+    params = root / "params.yaml"
+    shown = ShownMasks(
+        load_params(GridParams, section="grid", path=params).missing_rates,
+        load_params(MaskParams, section="mask", path=params),
+    )
+    return inspect_utterance(found, name, predict, shown, root)
 
 
 def inspect_utterance(
-    corpus: str,
-    utterance_id: str,
-    predict: Predict,
-    root: Path = Path(),
-    *,
-    judged: Judged | None = None,
+    corpus: str, utterance_id: str, predict: Predict, shown: ShownMasks, root: Path = Path()
 ) -> View:
     """Return all that is to be shown of an utterance of a corpus.
 
@@ -93,18 +93,15 @@ def inspect_utterance(
         corpus: its name.
         utterance_id: `<video_id>/<clip_id>`.
         predict: what models make of it.
+        shown: which of the corpus's masks.
         root: the folder of the project.
-        judged: the mask to show first.
 
     Raises:
         MitfrnetError: as for `inspect`.
     """
     subject = gather.gather_utterance(corpus, utterance_id, root)
-    otherwise = load_params(MaskParams, section="mask", path=root / "params.yaml")
-    # Of the grid alone: the folder may still hold masks that no stage writes any more.
-    conditions = load_params(GridParams, section="grid", path=root / "params.yaml").missing_rates
-    files = [root / "data" / corpus / "masks" / f"{c}.parquet" for c in conditions]
-    masks = masking.corpus_masks(subject.tensors, subject.part, files, otherwise, judged)
+    folder = root / "data" / corpus / "masks"
+    masks = masking.corpus_masks(subject.tensors, subject.part, folder, shown)
     return _view(subject, masks, *predict(subject.tensors, masks))
 
 

@@ -1,7 +1,7 @@
 """The masks that a clip is shown under: those of its corpus, and the same recipe at other rates."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,6 +42,21 @@ class Judged(NamedTuple):
 
 
 @dataclass(frozen=True)
+class ShownMasks:
+    """Which masks of a corpus are shown.
+
+    Attributes:
+        conditions: of the grid: the folder may hold masks that no stage writes any more.
+        otherwise: recipe where none is stored.
+        judged: the mask to show first, which is drawn where it is none of the others.
+    """
+
+    conditions: Sequence[float | str]
+    otherwise: MaskParams
+    judged: Judged | None = None
+
+
+@dataclass(frozen=True)
 class ClipMasks:
     """All masks of a clip; the first hides nothing.
 
@@ -56,13 +71,7 @@ class ClipMasks:
     opening: int = 0
 
 
-def corpus_masks(
-    tensors: SplitTensors,
-    part: str,
-    files: Iterable[Path],
-    otherwise: MaskParams,
-    judged: Judged | None = None,
-) -> ClipMasks:
+def corpus_masks(tensors: SplitTensors, part: str, folder: Path, shown: ShownMasks) -> ClipMasks:
     """Return the masks of an utterance: as stored, and drawn by the same recipe at other rates.
 
     But for pattern `legacy` a mask does not depend on the other clips, so that one drawn here is
@@ -71,15 +80,14 @@ def corpus_masks(
     Args:
         tensors: a split of this one utterance.
         part: the split it is in.
-        files: the corpus's masks, of which some may not have been made yet.
-        otherwise: recipe where none is stored.
-        judged: the mask to show first, which is drawn where it is none of the others.
+        folder: the corpus's masks, of which some may not have been made yet.
+        shown: which of them.
 
     Raises:
         FeatureError: a mask cannot be read, or was drawn for other tensors.
     """
-    recipe, stored = otherwise, []
-    for path in filter(Path.exists, files):
+    recipe, stored, judged = shown.otherwise, [], shown.judged
+    for path in filter(Path.exists, (folder / f"{c}.parquet" for c in shown.conditions)):
         metadata, observed = _stored(path, tensors)
         recipe = MaskParams(**metadata["params"])
         rate = metadata["rate"]
@@ -102,8 +110,8 @@ def corpus_masks(
             name = f"rate {judged.rate:g}, mask seed {judged.seed}"
             first = ClipMask(name, judged.rate, _drawn(tensors, part, seeded, judged.rate))
             masks.append(first)
-    shown = [_complete(tensors), *_sorted(masks)]
-    return ClipMasks(recipe, shown, next((i for i, mask in enumerate(shown) if mask is first), 0))
+    masks = [_complete(tensors), *_sorted(masks)]
+    return ClipMasks(recipe, masks, next((i for i, mask in enumerate(masks) if mask is first), 0))
 
 
 def draw(tensors: SplitTensors, part: str, recipe: MaskParams) -> ClipMasks:

@@ -12,7 +12,7 @@ from mitfrnet.workers import WorkerFailure, supervised_map
 
 if TYPE_CHECKING:  # loaded in the worker alone, with all that decodes
     from mitfrnet.data.tensors import SplitTensors
-    from mitfrnet.inspection.masking import ClipMasks, Judged
+    from mitfrnet.inspection.masking import ClipMasks, ShownMasks
     from mitfrnet.inspection.predictions import ModelPredictions
 
 # The pages stand in `inspect/<corpus>/` below the report.
@@ -24,7 +24,7 @@ def write_pages(
     folders: Sequence[Path],
     out: Path,
     *,
-    judged: "Judged",
+    shown: "ShownMasks",
     timeout_s: float,
     root: Path = Path(),
 ) -> set[str]:
@@ -37,14 +37,14 @@ def write_pages(
         clips: which.
         folders: of trained models, of which the first `MAX_MODELS` are shown.
         out: folder of the pages, named by `page_name`.
-        judged: the mask that they open with.
+        shown: masks of the corpus, and which of them the pages open with.
         timeout_s: that one page may take.
         root: the folder of the project.
 
     Raises:
         FeatureError: a stage has not run, or a model or a library cannot be loaded.
     """
-    setup = _Writer(tuple(folders), out, judged, root)
+    setup = _Writer(tuple(folders), out, shown, root)
     written = set()
     for clip, failure in supervised_map(setup, clips, workers=1, timeout_s=timeout_s):
         if failure is None:
@@ -63,7 +63,7 @@ class _Writer:
 
     folders: tuple[Path, ...]
     out: Path
-    judged: "Judged"
+    shown: "ShownMasks"
     root: Path
 
     def __call__(self) -> Callable[[WorstClip], str | None]:
@@ -88,7 +88,7 @@ class _Writer:
         def write(clip: WorstClip) -> str | None:
             try:
                 view = inspect_utterance(
-                    clip.corpus, clip.utterance_id, predict, self.root, judged=self.judged
+                    clip.corpus, clip.utterance_id, predict, self.shown, self.root
                 )
                 write_page(view, self.out / page_name(clip.utterance_id), report=_REPORT)
             except MediaError as error:

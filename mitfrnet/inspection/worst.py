@@ -5,8 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from mitfrnet.corpus.manifest import read_manifest
-from mitfrnet.inspection.masking import Judged
+from mitfrnet.inspection.masking import Judged, ShownMasks
 from mitfrnet.inspection.pages import write_pages
+from mitfrnet.missing import MaskParams
 from mitfrnet.report.results import Results
 from mitfrnet.report.worst import WorstParams, judged_group, page_name, worst_clips, write_worst
 from mitfrnet.run import RunParams
@@ -18,6 +19,7 @@ def write_worst_clips(
     out: Path,
     *,
     models: Path,
+    masks: MaskParams,
     run: RunParams,
     root: Path = Path(),
 ) -> None:
@@ -28,6 +30,7 @@ def write_worst_clips(
         params: how many clips, and whether they have pages.
         out: the folder.
         models: folder of models.
+        masks: recipe where no masks are stored.
         run: how long one page may take.
         root: the folder of the project.
 
@@ -59,9 +62,8 @@ def write_worst_clips(
             )
     folders = [models / cell.path for cell in cells]
     judged = Judged(group.tested, group.row(model).runs[0][1])
-    written = write_pages(
-        seen, folders, out, judged=judged, timeout_s=run.timeout_seconds, root=root
-    )
+    shown = ShownMasks(results.grid.missing_rates, masks, judged)
+    written = write_pages(seen, folders, out, shown=shown, timeout_s=run.timeout_seconds, root=root)
     pages = {name: page_name(name) for name in written}
     write_worst([replace(clip, page=pages.get(clip.utterance_id)) for clip in clips], out)
 

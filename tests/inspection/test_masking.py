@@ -5,7 +5,7 @@ import pytest
 
 from mitfrnet.errors import FeatureError
 from mitfrnet.inspection.gather import only
-from mitfrnet.inspection.masking import Judged, corpus_masks, draw
+from mitfrnet.inspection.masking import Judged, ShownMasks, corpus_masks, draw
 from mitfrnet.missing import mask_corpus, mask_steps, write_masks
 from mitfrnet.modalities import MODALITIES
 from tests.data.made import make_mask_params, make_split
@@ -40,14 +40,16 @@ def test_a_mask_of_one_clip_is_that_of_its_corpus(pattern):
             assert mask.observed[modality].tolist() == whole[modality][INDEX].tolist()
 
 
-def files(folder):
-    return sorted(folder.glob("*.parquet"))
+def masks_of(tensors, part, folder, otherwise, judged=None):
+    """Return the masks of a clip where all that are stored are of the grid."""
+    conditions = sorted(path.stem for path in folder.glob("*.parquet"))
+    return corpus_masks(tensors, part, folder, ShownMasks(conditions, otherwise, judged))
 
 
 def test_stored_masks_stand_among_those_drawn(tmp_path):
     params = make_mask_params()
     tensors = stored(tmp_path, params, (0.3, 0.35))
-    masks = corpus_masks(tensors, "test", files(tmp_path), make_mask_params(seed=1)).masks
+    masks = masks_of(tensors, "test", tmp_path, make_mask_params(seed=1)).masks
     names = [mask.name for mask in masks]
     assert names[0] == "nothing hidden"
     assert names[3:6] == ["rate 0.3, as stored", "rate 0.35, as stored", "rate 0.4"]
@@ -68,7 +70,7 @@ def test_stored_masks_stand_among_those_drawn(tmp_path):
 def test_the_mask_that_was_judged_under_comes_first(tmp_path, judged, name):
     params = make_mask_params(seed=7)
     tensors = stored(tmp_path, params)
-    found = corpus_masks(tensors, "test", files(tmp_path), params, Judged(*judged))
+    found = masks_of(tensors, "test", tmp_path, params, Judged(*judged))
     first = found.masks[found.opening]
     assert first.name == name
     rate, seed = judged
@@ -78,9 +80,16 @@ def test_the_mask_that_was_judged_under_comes_first(tmp_path, judged, name):
     assert all((first.observed[m] == again[m][0]).all() for m in MODALITIES)
 
 
+def test_masks_of_a_rate_that_left_the_grid_are_not_read(tmp_path):
+    tensors = stored(tmp_path, make_mask_params(), (0.3,))
+    (tmp_path / "0.35.parquet").write_bytes(b"of other tensors")
+    masks = corpus_masks(tensors, "test", tmp_path, ShownMasks([0.3], make_mask_params())).masks
+    assert [m.name for m in masks if "stored" in m.name] == ["rate 0.3, as stored"]
+
+
 def test_legacy_masks_depend_on_all_clips_and_are_only_read(tmp_path):
     tensors = stored(tmp_path, make_mask_params("legacy"))
-    masks = corpus_masks(tensors, "test", files(tmp_path), make_mask_params())
+    masks = masks_of(tensors, "test", tmp_path, make_mask_params())
     assert [mask.name for mask in masks.masks] == ["nothing hidden", "rate 0.3, as stored"]
     assert masks.recipe.pattern == "legacy"
 
@@ -90,14 +99,14 @@ def test_a_protocol_has_a_mask_where_its_stage_draws_one(tmp_path, part, shown):
     """The test split of a protocol is masked where it is evaluated."""
     stored(tmp_path, make_mask_params(), ("fixed_train",))
     tensors = only(split_of(part), INDEX)
-    masks = corpus_masks(tensors, part, files(tmp_path), make_mask_params()).masks
+    masks = masks_of(tensors, part, tmp_path, make_mask_params()).masks
     assert (masks[-1].name == "fixed_train, as stored") == shown
 
 
 def test_without_stored_masks_the_recipe_given_is_drawn_by(tmp_path):
     params = make_mask_params("block")
     tensors = only(make_split(), INDEX)
-    masks = corpus_masks(tensors, "test", files(tmp_path), params)
+    masks = masks_of(tensors, "test", tmp_path, params)
     assert masks.recipe is params
     assert len(masks.masks) == 11
 
@@ -106,10 +115,10 @@ def test_masks_of_other_tensors_are_refused(tmp_path):
     tensors = stored(tmp_path, make_mask_params())
     other = only(make_split(n=40, seed=9), 30)
     with pytest.raises(FeatureError, match=r"v/30: drawn for other tensors \(run the mask stage\)"):
-        corpus_masks(other, "test", files(tmp_path), make_mask_params())
+        masks_of(other, "test", tmp_path, make_mask_params())
     (tmp_path / "0.3.parquet").write_bytes(b"no")
     with pytest.raises(FeatureError, match=r"0\.3\.parquet: no masks"):
-        corpus_masks(tensors, "test", files(tmp_path), make_mask_params())
+        masks_of(tensors, "test", tmp_path, make_mask_params())
 
 
 def test_only_takes_one_utterance():

@@ -10,8 +10,10 @@ from urllib.parse import unquote, urlparse
 import pyarrow.parquet as pq
 import pytest
 
-from mitfrnet.inspection.masking import Judged
+from mitfrnet.inspection.masking import ShownMasks
 from mitfrnet.inspection.pages import write_pages
+from mitfrnet.missing import MaskParams
+from mitfrnet.params import load_params
 from mitfrnet.report.worst import WorstClip, page_name
 from tests.browser import needs_browser, opened, sideways, violations
 from tests.inspection.project import HOSTILE, VIDEO
@@ -132,7 +134,7 @@ def test_a_clip_that_breaks_its_process_costs_its_page_alone(finished, tmp_path,
     (folder,) = (finished / "models/mine/mitfrnet/0.3").glob("[0-9]")
     written = write_pages(
         [replace(clip, page=Breaks()), other], [folder], tmp_path,
-        judged=Judged(0.3, 1), timeout_s=60, root=finished,
+        shown=ShownMasks([0.3], load_params(MaskParams, section="mask")), timeout_s=60, root=finished,
     )  # fmt: skip
     assert written == {other.utterance_id}
     assert [path.name for path in tmp_path.iterdir()] == [page_name(other.utterance_id)]
