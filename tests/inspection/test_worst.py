@@ -132,9 +132,10 @@ class Breaks:
 def test_a_clip_that_breaks_its_process_costs_its_page_alone(finished, tmp_path, capfd):
     clip, other = (WorstClip("mine", i, "0.00", "1.00") for i in IDS)
     (folder,) = (finished / "models/mine/mitfrnet/0.3").glob("[0-9]")
+    shown = ShownMasks([0.3], load_params(MaskParams, section="mask"))
     written = write_pages(
         [replace(clip, page=Breaks()), other], [folder], tmp_path,
-        shown=ShownMasks([0.3], load_params(MaskParams, section="mask")), timeout_s=60, root=finished,
+        shown=shown, timeout_s=60, root=finished,
     )  # fmt: skip
     assert written == {other.utterance_id}
     assert [path.name for path in tmp_path.iterdir()] == [page_name(other.utterance_id)]
