@@ -48,11 +48,11 @@ def write_worst_clips(
         replace(clip, transcript=rows[clip.utterance_id]["transcript"])
         for clip in worst_clips(group, model, ids, params.clips)
     ]
+    for old in out.glob("*.html"):
+        old.unlink()
     seen = []
     if params.pages:
         seen = [c for c in clips if _has_media(rows[c.utterance_id]["path"], root / "raw" / corpus)]
-    for old in out.glob("*.html"):
-        old.unlink()
         if len(seen) < len(clips):
             print(
                 f"warning: {corpus}: {len(clips) - len(seen)} of the {len(clips)} worst clips have "

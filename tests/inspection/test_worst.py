@@ -104,7 +104,9 @@ def test_a_clip_without_media_has_no_page(copy):
     for row in rows:
         row["path"] = None if row["utterance_id"] == "quiet/01" else row["path"]
     pq.write_table(type(manifest).from_pylist(rows, schema=manifest.schema), path)
-    run(copy, "inspect", corpus="mine")
+    process = run_stage(copy, "inspect", corpus="mine")
+    assert process.returncode == 0, process.stderr[-3000:]
+    assert process.stderr.count("warning: mine: 1 of the 2 worst clips have no file") == 1
     assert set(pages(copy)) == {page_name(IDS[0])}
     shutil.rmtree(copy / "raw")
     run(copy, "inspect", corpus="mine")
