@@ -158,11 +158,31 @@ def read_waveform(
     end_s: float | None = None,
     limits: MediaLimits,
 ) -> Waveform:
-    """Return the sound as float32 in [-1, 1], (samples,).
+    """Return the sound as float32 in [-1, 1], (samples,): what `iter_waveform` yields, joined.
+
+    Raises:
+        MediaError: no sound can be read there; the message is a `Reason`.
+    """
+    pieces = iter_waveform(
+        path, sample_rate_hz=sample_rate_hz, start_s=start_s, end_s=end_s, limits=limits
+    )
+    return np.concatenate(list(pieces))
+
+
+def iter_waveform(
+    path: Path,
+    *,
+    sample_rate_hz: int,
+    start_s: float | None = None,
+    end_s: float | None = None,
+    limits: MediaLimits,
+) -> Iterator[Waveform]:
+    """Yield the sound as float32 in [-1, 1], in consecutive pieces of (samples,).
 
     Channels are averaged, as `librosa.to_mono` does. Sample 0 is the clip's time 0 or
     `start_s`, to half a sample; where there is no sound yet, or none for a while, there are
-    zeros. The array ends where the sound ends. Samples that are not a number become 0.
+    zeros. The last piece ends where the sound ends. Samples that are not a number become 0.
+    Where damaged time stamps lay a sound over an earlier one, the earlier one stays.
 
     Args:
         path: the media file.
@@ -174,54 +194,66 @@ def read_waveform(
     Raises:
         MediaError: no sound can be read there; the message is a `Reason`.
     """
-    start = start_s or 0.0
-    end = math.inf if end_s is None else end_s - start
+    longest = math.ceil(limits.max_duration_s * sample_rate_hz)
+    end = longest + 1 if end_s is None else round((end_s - (start_s or 0.0)) * sample_rate_hz)
+    length = 0
+    for at, samples in _sound(path, sample_rate_hz, start_s or 0.0, end_s, limits):
+        piece = samples[max(0, length - at) : max(0, end - at)]
+        if not len(piece):
+            continue
+        silence = max(0, at - length)
+        length += silence + len(piece)
+        if length > longest:
+            raise _refusal("too_long")
+        if silence:
+            yield np.zeros(silence, np.float32)
+        yield np.clip(np.nan_to_num(piece, nan=0.0, posinf=1.0, neginf=-1.0), -1.0, 1.0)
+    if not length:
+        raise _refusal("segment_outside")
+
+
+def _sound(
+    path: Path, sample_rate_hz: int, start_s: float, end_s: float | None, limits: MediaLimits
+) -> Iterator[tuple[int, Waveform]]:
+    """Yield (sample at which it starts, mono samples); negative before `start_s`."""
+    end = math.inf if end_s is None else end_s - start_s
     longest = math.ceil(limits.max_duration_s * sample_rate_hz)
 
-    # Runs of unbroken sound: where each starts, in samples, and its chunks.
-    runs: list[tuple[int, list[Waveform]]] = []
+    at = 0  # where the next samples belong
     resampler: av.AudioResampler | None = None
     kind: tuple[str, str, int] | None = None
     expected = 0.0  # when the next frame should start
     decoded = 0
-    for seconds, frame in _frames_from(path, limits, "audio", start - _AUDIO_RUN_UP_S):
+
+    def placed(pieces: list[Waveform]) -> Iterator[tuple[int, Waveform]]:
+        nonlocal at
+        for piece in pieces:
+            yield at, piece
+            at += len(piece)
+
+    for seconds, frame in _frames_from(path, limits, "audio", start_s - _AUDIO_RUN_UP_S):
         begin = expected if seconds is None else seconds
-        if begin - start >= end:
+        if begin - start_s >= end:
             break
         seconds_long = frame.samples / frame.sample_rate
-        if begin + seconds_long < start - _AUDIO_RUN_UP_S:  # of a file that could not be sought in
+        if begin + seconds_long < start_s - _AUDIO_RUN_UP_S:  # of a file that cannot be sought in
             expected = begin + seconds_long
             continue
         # The second condition is for time stamps that stand still or jump back.
-        if begin - start > limits.max_duration_s or decoded > 2 * longest:
+        if begin - start_s > limits.max_duration_s or decoded > 2 * longest:
             raise _refusal("too_long")
         this_kind = (frame.format.name, frame.layout.name, frame.sample_rate)
         if resampler is None or this_kind != kind or abs(begin - expected) > _AUDIO_GAP_S:
             if resampler is not None:
-                runs[-1][1].extend(_resampled(resampler, None))
+                yield from placed(_resampled(resampler, None))
             resampler, kind = av.AudioResampler(format="fltp", rate=sample_rate_hz), this_kind
-            runs.append((round((begin - start) * sample_rate_hz), []))
+            at = round((begin - start_s) * sample_rate_hz)
         expected = begin + seconds_long
-        chunks = _resampled(resampler, frame)
-        decoded += sum(map(len, chunks))
-        runs[-1][1].extend(chunks)
+        pieces = _resampled(resampler, frame)
+        decoded += sum(map(len, pieces))
+        yield from placed(pieces)
     if resampler is not None:
-        runs[-1][1].extend(_resampled(resampler, None))
-
-    joined = [(at, np.concatenate(chunks)) for at, chunks in runs if chunks]
-    length = max((at + len(run) for at, run in joined), default=0)
-    if math.isfinite(end):
-        length = min(length, round(end * sample_rate_hz))
-    if length > longest:
-        raise _refusal("too_long")
-    if length <= 0:
-        raise _refusal("segment_outside")
-    waveform = np.zeros(length, np.float32)
-    for at, run in joined:
-        first = max(at, 0)
-        piece = run[first - at : length - at]
-        waveform[first : first + len(piece)] = piece
-    return np.clip(np.nan_to_num(waveform, nan=0.0, posinf=1.0, neginf=-1.0), -1.0, 1.0)
+        yield from placed(_resampled(resampler, None))
 
 
 def iter_frames(

@@ -5,6 +5,10 @@ them: librosa, hop 512, columns in this order, MFCC with HTK's mel scale. They r
 22050 Hz, others at other rates: see `RECIPES`.
 """
 
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
 from importlib.metadata import version as installed_version
 from typing import Any, ClassVar
 
@@ -13,16 +17,21 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from mitfrnet.errors import MediaError
+from mitfrnet.features.constant_q import BINS_PER_OCTAVE, ConstantQ
 from mitfrnet.features.extractor import Clip, Features
-from mitfrnet.media import MediaLimits, read_waveform
+from mitfrnet.media import MediaLimits, Waveform, iter_waveform
 from mitfrnet.params import StageParams
 
-VERSION = "1"
+VERSION = "2"
 
 _PITCH_CLASSES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 # The longest filter of the constant-Q transform (C1, 36 bins an octave) lasts 1.6 s; librosa
 # rounds it up to a power of two of samples, so to less than twice that.
 _CQT_SPAN_S = 3.2
+# Sound is analysed in blocks of this length, with so much before and after: more than half of
+# that span, and what halving the rate blurs.
+_BLOCK_S = 60.0
+_MARGIN_S = 4.0
 
 
 class AcousticParams(StageParams):
@@ -102,14 +111,14 @@ class AcousticExtractor:
         Raises:
             MediaError: the clip has no sound; the message is a reason of `mitfrnet.media`.
         """
-        waveform = read_waveform(
+        pieces = iter_waveform(
             clip.path,
             sample_rate_hz=self.params.sample_rate_hz,
             start_s=clip.start_s,
             end_s=clip.end_s,
             limits=self.limits,
         )
-        values = extract_acoustic(waveform, self.params)
+        values = acoustic_of_pieces(pieces, self.params)
         seconds_per_step = self.params.hop_length / self.params.sample_rate_hz
         return Features(
             values=values,
@@ -118,7 +127,7 @@ class AcousticExtractor:
         )
 
 
-def extract_acoustic(waveform: NDArray[np.float32], params: AcousticParams) -> NDArray[np.float32]:
+def extract_acoustic(waveform: Waveform, params: AcousticParams) -> NDArray[np.float32]:
     """Return zero-crossing rate, MFCC and chroma-CQT, (steps, 1 + n_mfcc + n_chroma).
 
     There are 1 + samples // hop_length steps; the window of step i is centred at sample
@@ -137,37 +146,100 @@ def extract_acoustic(waveform: NDArray[np.float32], params: AcousticParams) -> N
     Raises:
         MediaError: the waveform is empty.
     """
+    return acoustic_of_pieces([waveform], params)
+
+
+def acoustic_of_pieces(pieces: Iterable[Waveform], params: AcousticParams) -> NDArray[np.float32]:
+    """Return what `extract_acoustic` returns for the pieces joined, without joining them.
+
+    At most a minute and some seconds of sound are in memory at a time. Sound longer than that is
+    analysed in blocks that overlap by more than any window; the numbers are those of the whole
+    up to rounding.
+
+    Args:
+        pieces: the waveform, cut anyhow.
+        params: window, hop and counts.
+
+    Raises:
+        MediaError: they are empty.
+    """
     import librosa  # slow to import, and not needed to read `AcousticParams`
 
-    if not len(waveform):
+    filters = _filters(params)
+    crossings, mel, chroma = [], [], []
+    for block in _blocks(pieces, params):
+        window = _extended(block.waveform, params.n_fft)
+        crossings.append(
+            librosa.feature.zero_crossing_rate(
+                window, frame_length=params.n_fft, hop_length=params.hop_length
+            )[:, block.steps]
+        )
+        spectrum = librosa.stft(window, n_fft=params.n_fft, hop_length=params.hop_length)
+        power = np.einsum("ft,mf->mt", np.abs(spectrum) ** 2, filters.mel, optimize=True)
+        mel.append(power[:, block.steps])
+        magnitudes = filters.constant_q.magnitudes(
+            _extended(block.waveform, int(_CQT_SPAN_S * params.sample_rate_hz))
+        )
+        chroma.append(
+            librosa.feature.chroma_cqt(
+                C=magnitudes, bins_per_octave=BINS_PER_OCTAVE, n_chroma=params.n_chroma
+            )[:, block.steps]
+        )
+    if not mel:
         raise MediaError("segment_outside")
-    steps = 1 + len(waveform) // params.hop_length
-    window = _extended(waveform, params.n_fft)
-    crossings = librosa.feature.zero_crossing_rate(
-        window, frame_length=params.n_fft, hop_length=params.hop_length
-    )
-    mfcc = librosa.feature.mfcc(
-        y=window,
-        sr=params.sample_rate_hz,
-        n_mfcc=params.n_mfcc,
-        n_fft=params.n_fft,
-        n_mels=params.n_mels,
-        htk=params.htk,
-        hop_length=params.hop_length,
-    )
-    chroma = librosa.feature.chroma_cqt(
-        y=_extended(waveform, int(_CQT_SPAN_S * params.sample_rate_hz)),
-        sr=params.sample_rate_hz,
-        n_chroma=params.n_chroma,
-        # Otherwise librosa estimates how far the clip is off concert pitch. Speech has no
-        # such pitch: the estimate would shift the classes of short clips at random.
-        tuning=0.0,
-        hop_length=params.hop_length,
-    )
-    columns = [crossings[:, :steps], mfcc[:, :steps], chroma[:, :steps]]
+    # The floor of the decibels is set by the peak of the whole clip.
+    decibels = librosa.power_to_db(np.concatenate(mel, axis=1))
+    mfcc = librosa.feature.mfcc(S=decibels, n_mfcc=params.n_mfcc)
+    columns = [np.concatenate(crossings, axis=1), mfcc, np.concatenate(chroma, axis=1)]
     return np.ascontiguousarray(np.vstack(columns).T, dtype=np.float32)
 
 
-def _extended(waveform: NDArray[np.float32], samples: int) -> NDArray[np.float32]:
+@dataclass(frozen=True)
+class _Filters:
+    """What is the same for all clips: filters on the mel scale, and those of the chroma."""
+
+    mel: NDArray[np.float32]
+    constant_q: ConstantQ
+
+
+@lru_cache(maxsize=2)
+def _filters(params: AcousticParams) -> _Filters:
+    import librosa
+
+    mel = librosa.filters.mel(
+        sr=params.sample_rate_hz, n_fft=params.n_fft, n_mels=params.n_mels, htk=params.htk
+    )
+    return _Filters(mel, ConstantQ(params.sample_rate_hz, params.hop_length))
+
+
+@dataclass(frozen=True)
+class _Block:
+    """A part of the sound with what its windows reach into, and which steps are its own."""
+
+    waveform: Waveform
+    steps: slice
+
+
+def _blocks(pieces: Iterable[Waveform], params: AcousticParams) -> Iterator[_Block]:
+    """Yield the sound in blocks; the last one ends with it."""
+    hop = params.hop_length
+    own = math.ceil(_BLOCK_S * params.sample_rate_hz / hop)  # steps
+    margin = math.ceil(max(_MARGIN_S * params.sample_rate_hz, params.n_fft) / hop)  # steps
+    before = 0  # steps of the margin at the start
+    held: list[Waveform] = []
+    samples = 0
+    for piece in pieces:
+        held.append(piece)
+        samples += len(piece)
+        while samples > (needed := (before + own + margin) * hop):
+            waveform = np.concatenate(held)
+            yield _Block(waveform[:needed], slice(before, before + own))
+            held = [waveform[(before + own - margin) * hop :]]
+            samples, before = len(held[0]), margin
+    if samples:
+        yield _Block(np.concatenate(held), slice(before, 1 + samples // hop))
+
+
+def _extended(waveform: Waveform, samples: int) -> Waveform:
     """Return the waveform with zeros at its end, at least `samples` long."""
     return np.pad(waveform, (0, max(0, samples - len(waveform))))

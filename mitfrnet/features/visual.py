@@ -57,6 +57,8 @@ MODEL_VARIABLE = "MITFRNET_FACE_LANDMARKER"
 
 _NUM_LANDMARKS = 478
 _TRACKING_CONFIDENCE = 0.5  # MediaPipe's default
+# Faces of a long clip, at 23 kB each, are turned into their columns now and then.
+_FACES_AT_ONCE = 256
 
 # Where points that no expression moves lie in MediaPipe's average face, by landmark, in cm; x to
 # the image's right, y up, z towards the camera. Rounded from canonical_face_model.obj (MediaPipe,
@@ -195,7 +197,9 @@ class VisualExtractor:
             limits=self.limits,
         )
         first = next(frames)  # raises MediaError before a detector is started in vain
-        faces: list[_Face | None] = []
+        detected: list[bool] = []
+        rows: list[NDArray[np.float32]] = []  # of the steps with a face
+        faces: list[_Face] = []  # whose rows are still to be made
         with _quiet_stderr():
             if self._detector is None:
                 self._detector = _load_detector(self.params, self._model)
@@ -203,21 +207,27 @@ class VisualExtractor:
             try:
                 for time, frame in itertools.chain([first], frames):
                     step = round(time * self.params.fps)
-                    faces.extend([None] * (step - len(faces)))  # no picture yet
-                    faces.append(self._detector.find(frame, time))
+                    detected.extend([False] * (step - len(detected)))  # no picture yet
+                    face = self._detector.find(frame, time)
+                    detected.append(face is not None)
+                    if face is not None:
+                        faces.append(face)
+                    if len(faces) == _FACES_AT_ONCE:
+                        rows.append(_features(faces, self.params.groups))
+                        faces.clear()
             finally:
                 self._detector.end_clip()
+        if faces:
+            rows.append(_features(faces, self.params.groups))
 
-        detected: NDArray[np.bool_] = np.array([face is not None for face in faces])
-        values = np.full((len(faces), len(self.feature_names)), np.nan, np.float32)
-        found = [face for face in faces if face is not None]
-        if found:
-            values[detected] = _features(found, self.params.groups)
+        values = np.full((len(detected), len(self.feature_names)), np.nan, np.float32)
+        if rows:
+            values[detected] = np.concatenate(rows)
         return Features(
             values=values,
-            detected=detected,
-            start_s=(np.arange(len(faces)) / self.params.fps).astype(np.float32),
-            reason=None if detected.any() else "no_face",
+            detected=np.array(detected),
+            start_s=(np.arange(len(detected)) / self.params.fps).astype(np.float32),
+            reason=None if any(detected) else "no_face",
         )
 
 
@@ -446,7 +456,7 @@ def _columns(groups: list[Group]) -> tuple[list[str], list[str]]:
     return [n for g in groups for n in names[g]], [u for g in groups for u in units[g]]
 
 
-def _features(faces: list[_Face], groups: list[Group]) -> Array:
+def _features(faces: list[_Face], groups: list[Group]) -> NDArray[np.float32]:
     """Return the columns of `groups` for each face, (faces, columns)."""
     head = _to_head_frame(np.stack([face.points for face in faces]))  # (faces, 478, 3)
     blocks: list[Array] = []
@@ -465,7 +475,7 @@ def _features(faces: list[_Face], groups: list[Group]) -> Array:
             blocks.append(np.stack([face.fractions.ravel() for face in faces]))
         else:
             blocks.append(np.array([face.blendshapes for face in faces]))
-    return np.concatenate(blocks, axis=1)
+    return np.concatenate(blocks, axis=1).astype(np.float32)
 
 
 def _to_head_frame(points: Array) -> Array:

@@ -13,6 +13,7 @@ from mitfrnet.features.acoustic import (
     RECIPES,
     AcousticExtractor,
     AcousticParams,
+    acoustic_of_pieces,
     extract_acoustic,
 )
 from mitfrnet.features.extractor import Clip
@@ -147,6 +148,40 @@ def test_extract(tmp_path, extractor):
     assert part.values.shape == (16, 33)
     assert part.start_s[0] == 0
     np.testing.assert_allclose(part.values[5, 0], 0.125, atol=1 / 2048)
+
+
+def test_features_are_those_of_librosa_bit_for_bit():
+    """Of a sound shorter than the longest filter, and of one that is longer."""
+    import librosa
+
+    for seconds in (1.3, 5.0):
+        samples = np.random.default_rng(0).uniform(-0.3, 0.3, round(seconds * RATE))
+        waveform = samples.astype(np.float32)
+        values = extract_acoustic(waveform, PARAMS)
+        longer = np.pad(waveform, (0, max(0, round(3.2 * RATE) - len(waveform))))
+        frames = {"hop_length": HOP, "n_fft": 2048}
+        theirs = [
+            librosa.feature.zero_crossing_rate(waveform, frame_length=2048, hop_length=HOP),
+            librosa.feature.mfcc(y=waveform, sr=RATE, n_mfcc=20, n_mels=128, htk=True, **frames),
+            librosa.feature.chroma_cqt(y=longer, sr=RATE, hop_length=HOP, tuning=0.0),
+        ]
+        steps = len(values)
+        np.testing.assert_array_equal(values, np.vstack([t[:, :steps] for t in theirs]).T)
+
+
+@pytest.mark.slow
+def test_a_long_sound_in_pieces_has_the_features_of_the_whole(monkeypatch):
+    """Two blocks and a rest of 150 s, cut where no step is; its loudest moment is in the rest."""
+    time = np.arange(150 * RATE) / RATE
+    level = 0.05 + 0.2 * (time > 140)
+    noise = np.random.default_rng(0).normal(0, 0.01, len(time))
+    waveform = (level * np.sin(2 * np.pi * 220 * time) + noise).astype(np.float32)
+    in_blocks = acoustic_of_pieces(np.array_split(waveform, 997), PARAMS)
+    monkeypatch.setattr("mitfrnet.features.acoustic._BLOCK_S", 1000)
+    whole = extract_acoustic(waveform, PARAMS)
+    assert in_blocks.shape == whole.shape == (1 + len(waveform) // HOP, 33)
+    np.testing.assert_array_equal(in_blocks[:, :21], whole[:, :21])
+    np.testing.assert_allclose(in_blocks[:, 21:], whole[:, 21:], atol=1e-5)
 
 
 def test_clips_before_do_not_matter(tmp_path, extractor):

@@ -338,9 +338,9 @@ def test_landmarks_in_the_image_are_as_mediapipe_gives_them():
     assert values.shape == (2, 1434) == (2, len(names))
     np.testing.assert_array_equal(values[0], values[1])
     column = dict(zip(names, values[0], strict=True))
-    assert column["landmark_477_image_x"] == 0.477
-    assert column["landmark_477_image_y"] == 0.954
-    assert column["landmark_477_image_z"] == -1.431
+    assert column["landmark_477_image_x"] == np.float32(0.477)
+    assert column["landmark_477_image_y"] == np.float32(0.954)
+    assert column["landmark_477_image_z"] == np.float32(-1.431)
     assert units[:4] == ["image width", "image height", "image width", "image width"]
 
 
