@@ -4,6 +4,7 @@ import hashlib
 import json
 import unicodedata
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -214,9 +215,11 @@ def summarise_features(
 ) -> dict[str, Any]:
     """Return what was extracted and what is naturally missing, per modality and with reasons.
 
-    Of text also how many transcripts were cut to the encoder's length, and the share of tokens
-    that are not in its vocabulary; under alignment also `aligned_by`, how many utterances were
-    aligned by the times of their words, by words spread over them, and in equal segments.
+    Of sound with MFCC also the share of each clip's steps that are silent: 80 dB below its loudest
+    in all bands, or without any signal. Of text also how many transcripts were cut to the
+    encoder's length, and the share of tokens that are not in its vocabulary; under alignment also
+    `aligned_by`, how many utterances were aligned by the times of their words, by words spread
+    over them, and in equal segments.
 
     Args:
         manifest: the corpus's utterances.
@@ -233,19 +236,16 @@ def summarise_features(
             )
             if lost := without - reasons.total():
                 reasons["outside_words"] = lost
-        shares = np.array([np.mean(d) for d in table["detected"].to_pylist() if d])
+        detected = [np.mean(d) for d in table["detected"].to_pylist() if d]
         summary[modality] = {
             "clips": len(table),
             "missing": dict(sorted(reasons.items())),
             "steps": sum(len(d) for d in table["detected"].to_pylist() if d),
-            "detected_share": {
-                "mean": float(shares.mean()) if len(shares) else None,
-                **{
-                    f"p{q:02d}": float(np.percentile(shares, q)) if len(shares) else None
-                    for q in (5, 50)
-                },
-            },
+            "detected_share": _spread(detected),
         }
+    silent = _silent_shares(features["acoustic"])
+    if silent is not None:
+        summary["acoustic"]["silent_share"] = _spread(silent)
     rows = {row["utterance_id"]: row for row in manifest.to_pylist()}
     text = features["text"]
     present = text.filter(pa.array(_has_steps(text)))
@@ -265,6 +265,30 @@ def summarise_features(
         by = Counter(_aligned_by(row, u in with_text, params) for u, row in rows.items())
         summary["aligned_by"] = {how: by[how] for how in ("words", "characters", "segments")}
     return summary
+
+
+def _spread(values: Sequence[Any]) -> dict[str, float | None]:
+    """Return the mean and some quantiles; None of nothing."""
+    spread: dict[str, float | None] = {"mean": float(np.mean(values)) if len(values) else None}
+    for q in (5, 50, 95):
+        spread[f"p{q:02d}"] = float(np.percentile(values, q)) if len(values) else None
+    return spread
+
+
+def _silent_shares(acoustic: pa.Table) -> list[np.floating[Any]] | None:
+    """Return the share of silent steps of each clip with sound; None: features without MFCC.
+
+    `mitfrnet.features.acoustic` floors all bands 80 dB below the clip's peak. Where all lie at
+    the floor they are equal, and equal bands have no coefficient but the first.
+    """
+    names = description_of(acoustic)["feature_names"]
+    mfcc = [i for i, name in enumerate(names) if name.startswith("mfcc_") and name != "mfcc_00"]
+    if not mfcc:
+        return None
+    silent = (np.abs(_flat(acoustic, "values", np.float32)[:, mfcc]) < 1e-2).all(axis=1)
+    lengths = [len(d) for d in acoustic.filter(pa.array(_has_steps(acoustic)))["detected"]]
+    parts = np.split(silent, np.cumsum(lengths)[:-1])
+    return [part.mean() for part in parts if len(part)]
 
 
 def _is_cut(transcript: str, end: int) -> bool:

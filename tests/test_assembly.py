@@ -14,6 +14,7 @@ from mitfrnet.corpus.manifest import SCHEMA, input_digest, make_manifest, write_
 from mitfrnet.data.tensors import read_tensors, write_tensors
 from mitfrnet.data.utterances import MaskedUtterances, no_scaling
 from mitfrnet.errors import FeatureError
+from mitfrnet.features.acoustic import RECIPES, extract_acoustic
 from mitfrnet.features.extractor import Features
 from mitfrnet.features.store import Row, extractor_digest, feature_schema, to_table
 from mitfrnet.missing import MaskParams, mask_corpus
@@ -150,10 +151,34 @@ def test_the_summary_counts_reasons_and_shares_detected():
     assert summary["visual"]["detected_share"]["mean"] == pytest.approx((0 + 1 / 2 + 2 / 3 + 0) / 4)
     assert summary["text"] == {
         "clips": 4, "missing": {}, "steps": 10,
-        "detected_share": {"mean": 1.0, "p05": 1.0, "p50": 1.0},
+        "detected_share": {"mean": 1.0, "p05": 1.0, "p50": 1.0, "p95": 1.0},
         "truncated": 4, "unknown_tokens": 0.0,
     }  # fmt: skip
     assert "aligned_by" not in summary
+    assert "silent_share" not in summary["acoustic"]  # features without MFCC
+
+
+def test_the_summary_tells_how_silent_clips_are():
+    """A tone of which the second half is digital silence; and nothing but silence."""
+
+    class Sound(Known):
+        feature_names = ("zero_crossing_rate", *(f"mfcc_{i:02d}" for i in range(20)), "chroma")
+        units = ("1",) * 22
+
+    tone = (0.5 * np.sin(np.arange(128000) / 5)).astype(np.float32)
+    made = features(ROWS[:2])
+    rows = []
+    for row, sound in zip(ROWS, [tone * (np.arange(128000) < 64000), 0 * tone], strict=False):
+        values = extract_acoustic(sound, RECIPES["paper"])[:, :22]
+        steps = len(values)
+        found = Features(values, np.ones(steps, bool), np.arange(steps, dtype=np.float32))
+        digest = extractor_digest(Sound("acoustic"))
+        rows.append(Row(row["utterance_id"], found, None, input_digest(row, "acoustic"), digest))
+    made["acoustic"] = to_table(rows, feature_schema(Sound("acoustic")))
+    summary = summary_of(make_manifest(ROWS[:2], SETTINGS), made, NONE)
+    silent = summary["acoustic"]["silent_share"]
+    assert silent["mean"] == pytest.approx((0.5 + 1) / 2, abs=0.02)
+    assert silent["p95"] == pytest.approx(1, abs=0.03)
 
 
 def test_an_unlabelled_corpus_has_labels_of_nan_and_splits_without_utterances():
