@@ -33,6 +33,11 @@ class TrainingError(MitfrnetError):
 DEBUG_VARIABLE = "MITFRNET_DEBUG"
 
 
+def printable(text: str) -> str:
+    """Return text from data as one line without control characters, which a terminal may obey."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 @contextmanager
 def reporting_errors() -> Iterator[None]:
     """Make a `MitfrnetError` one line on stderr and exit status 1.
@@ -44,7 +49,7 @@ def reporting_errors() -> Iterator[None]:
     except MitfrnetError as error:
         if os.environ.get(DEBUG_VARIABLE):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

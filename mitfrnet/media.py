@@ -3,13 +3,16 @@
 PyAV does all decoding, its wheel carries FFmpeg. Media are untrusted. Only a regular local file
 is opened, with FFmpeg's `file` protocol alone, and only by the demuxers of `CONTAINERS`: a
 playlist or script that calls itself `.mp4` could otherwise make FFmpeg read other files. Sizes
-are checked before anything is decoded.
+are checked before anything is decoded. But a table of a few bytes can stand for millions of
+frames, and a packed text for gigabytes, before there is anything to check: so processes that read
+clips also have a limit of memory.
 
 Time 0 of a clip is the first moment of its earliest stream, as players have it. A picture or
 sound that starts later keeps its distance.
 """
 
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -32,7 +35,7 @@ Reason = Literal[
     "unsupported_container",  # playlists, scripts, images, and all else outside CONTAINERS
     "too_large",  # more bytes than max_bytes
     "too_long",  # more seconds than max_duration_s
-    "too_many_streams",  # more than max_streams
+    "too_many_streams",  # more than max_streams, or tables for more than max_memory_mb
     "frame_too_large",  # more pixels than max_pixels
     "no_audio_stream",
     "no_video_stream",
@@ -74,6 +77,7 @@ class MediaLimits(StageParams):
     max_pixels: int = Field(gt=0)  # width * height of one frame
     max_bytes: int = Field(gt=0)  # of the file
     max_streams: int = Field(gt=0)  # in the file, of any kind
+    max_memory_mb: int = Field(default=4096, gt=0)  # of a worker process that reads the file
 
 
 @dataclass(frozen=True)
@@ -138,6 +142,22 @@ def probe_segments(
             return _measure(container, limits, segments)
     except MediaError as error:
         return [unusable(str(error))] * len(segments)
+
+
+def limit_memory(limits: MediaLimits) -> None:
+    """Let this process have `limits.max_memory_mb` at most, for good; on Linux alone.
+
+    Beyond it FFmpeg calls a file broken, Python raises a MemoryError, and other libraries abort.
+    Mapped files, such as the libraries themselves, do not count.
+    """
+    if sys.platform == "linux":
+        import resource
+
+        _, highest = resource.getrlimit(resource.RLIMIT_DATA)
+        wanted = limits.max_memory_mb << 20
+        if highest != resource.RLIM_INFINITY:
+            wanted = min(wanted, highest)
+        resource.setrlimit(resource.RLIMIT_DATA, (wanted, highest))
 
 
 def unusable(reason: Any) -> Probe:
@@ -236,6 +256,8 @@ def _sound(
         if begin - start_s >= end:
             break
         seconds_long = frame.samples / frame.sample_rate
+        if seconds_long > limits.max_duration_s:  # at 1 Hz, even one would fill the memory
+            raise _refusal("too_long")
         if begin + seconds_long < start_s - _AUDIO_RUN_UP_S:  # of a file that cannot be sought in
             expected = begin + seconds_long
             continue
@@ -338,7 +360,7 @@ def _open(path: Path, limits: MediaLimits) -> Iterator[av.container.InputContain
         container = av.open(str(path.absolute()), options=options, metadata_errors="replace")
     except PermissionError as error:
         raise _refusal("unreadable_file") from error
-    except MemoryError as error:  # how some demuxers say that max_streams is reached
+    except MemoryError as error:  # how some demuxers say that max_streams is reached, too
         raise _refusal("too_many_streams") from error
     except av.ArgumentError as error:  # how it says that the demuxer is not on the list
         raise _refusal("unsupported_container") from error
@@ -392,11 +414,20 @@ def _packets(container: av.container.InputContainer, *streams: Any) -> Iterator[
 def _decode(container: av.container.InputContainer, stream: Any) -> Iterator[Any]:
     """Yield the frames of `stream`, passing over packets that do not decode."""
     for packet in _packets(container, stream):
-        try:
-            frames = packet.decode()
-        except av.FFmpegError:
-            continue
-        yield from frames
+        yield from _decoded(packet)
+
+
+def _decoded(packet: Any) -> list[Any]:
+    """Return the frames that a packet completes and that can be read; none if it is damaged."""
+    try:
+        frames = packet.decode()
+    except av.FFmpegError:
+        return []
+    return [frame for frame in frames if isinstance(frame, av.VideoFrame) or _is_readable(frame)]
+
+
+def _is_readable(sound: av.AudioFrame) -> bool:
+    return sound.layout.nb_channels <= _MAX_CHANNELS and sound.sample_rate > 0
 
 
 def _frames_from(
@@ -452,8 +483,6 @@ def _shown(
 
 def _resampled(resampler: av.AudioResampler, frame: av.AudioFrame | None) -> list[Waveform]:
     """Return the mono samples that `frame` completes; `None` fetches the rest."""
-    if frame is not None and frame.layout.nb_channels > _MAX_CHANNELS:
-        return []
     try:
         pieces = resampler.resample(frame)
     except (av.FFmpegError, ValueError) as error:
@@ -504,10 +533,7 @@ class _Span:
                 self.shown_first = min(self.shown_first, begin)
                 self.shown_last = max(self.shown_last, end)
         if self.frame is None:
-            try:
-                self.frame = next(iter(packet.decode()), None)
-            except av.FFmpegError:
-                return
+            self.frame = next(iter(_decoded(packet)), None)
 
     def rate(self) -> float | None:
         """Return packets per second, (1/s); cut-off ones count, or edits would change it."""

@@ -32,7 +32,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class WorkerFailure:
-    """Why a task has no result: `worker_crashed` or `timed_out`."""
+    """Why a task has no result: `worker_crashed`, `timed_out` or `out_of_memory`."""
 
     reason: str
 
@@ -193,7 +193,7 @@ def _work(setup: Callable[[], Callable[[Any], Any]], link: Connection, core: int
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of ctrl-C the parent hears too, and ends us
     function = _answer(setup)
-    link.send(function if isinstance(function, _TaskError) else None)
+    link.send(function if isinstance(function, _TaskError | WorkerFailure) else None)
     while True:
         try:
             task = link.recv()
@@ -207,6 +207,8 @@ def _answer(work: Callable[[], Any]) -> Any:
         return work()
     except MitfrnetError as error:
         return _TaskError(error)
+    except MemoryError:  # the task asks for too much, and who knows what state it left
+        return WorkerFailure("out_of_memory")
     except Exception:
         return _TaskError(RuntimeError(f"in a worker process:\n{traceback.format_exc()}"))
 

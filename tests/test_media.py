@@ -13,6 +13,7 @@ from mitfrnet import media
 from mitfrnet.errors import MediaError
 from mitfrnet.media import REASONS, MediaLimits, iter_frames, probe, read_waveform
 from tests.clips import RATE, tone, write_clip
+from tests.containers import matroska, sound, track
 
 LIMITS = MediaLimits(max_duration_s=60, max_pixels=4_000_000, max_bytes=10**8, max_streams=8)
 CLIPS = Path(__file__).parents[2] / "shared" / "clips"
@@ -454,7 +455,8 @@ def test_sound_of_more_channels_than_pyav_can_lay_out_is_left_out(tmp_path):
         frame.sample_rate = RATE
         out.mux(audio.encode(frame))
         out.mux(audio.encode(None))
-    with pytest.raises(MediaError):
+    assert probe(path, LIMITS).audio_reason == "undecodable_audio"
+    with pytest.raises(MediaError, match=r"^undecodable_audio$"):
         read_waveform(path, sample_rate_hz=RATE, limits=LIMITS)
 
 
@@ -472,3 +474,12 @@ def test_a_late_part_of_sound_that_cannot_be_sought_in_is_no_longer_than_itself(
     waveform = read_waveform(path, sample_rate_hz=16000, start_s=9.0, end_s=10.0, limits=limits)
     assert len(waveform) == pytest.approx(16000, abs=1000)
     assert np.abs(waveform[1000:-2000]).max() > 0.3
+
+
+def test_a_frame_of_an_hour_is_not_resampled(tmp_path, monkeypatch):
+    """3600 samples at 1 Hz: at 16 kHz they would take 230 MB, and as FLAC up to 4 GB."""
+    path = tmp_path / "x.mkv"
+    path.write_bytes(matroska([track(1, "A_PCM/INT/LIT", sound(1.0))], [(1, 0, bytes(7200))]))
+    monkeypatch.setattr(media, "_resampled", None)
+    with pytest.raises(MediaError, match=r"^too_long$"):
+        read_waveform(path, sample_rate_hz=16000, end_s=1.0, limits=LIMITS)

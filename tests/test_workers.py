@@ -8,10 +8,12 @@ import time
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 import torch
 
+from mitfrnet.media import MediaLimits, limit_memory
 from mitfrnet.workers import RunParams, WorkerFailure, available_cores, supervised_map
 
 ROOT = Path(__file__).parents[1]
@@ -47,6 +49,12 @@ def sleep_marked(folder):
     return work
 
 
+def grow(limits):
+    """Let the worker have little memory, and ask for more than that."""
+    limit_memory(limits)
+    return lambda megabytes: len(np.ones(megabytes << 20, np.uint8)) >> 20
+
+
 def die_at_start():
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -58,6 +66,15 @@ def run(setup, tasks, workers=2, timeout_s=60):
 def test_a_worker_that_cannot_start_is_no_fault_of_a_task():
     with pytest.raises(RuntimeError, match="did not start: worker_crashed"):
         run(die_at_start, ["a"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is one of Linux")
+def test_a_task_that_asks_for_too_much_memory_costs_itself_alone():
+    limits = MediaLimits(
+        max_duration_s=1, max_pixels=1, max_bytes=1, max_streams=1, max_memory_mb=1000
+    )
+    results = run(partial(grow, limits), [10, 2000, 20], workers=1)
+    assert results == {10: 10, 2000: WorkerFailure("out_of_memory"), 20: 20}
 
 
 @pytest.mark.parametrize("workers", [1, 2, 8])

@@ -122,6 +122,7 @@ def probe_clips(
 
 
 def _prober(folder: Path, limits: media.MediaLimits) -> "partial[list[ProbedClip]]":
+    media.limit_memory(limits)
     return partial(_probe_file, folder, limits)
 
 

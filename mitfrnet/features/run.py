@@ -18,7 +18,7 @@ import pyarrow as pa
 from filelock import FileLock, Timeout
 
 from mitfrnet.corpus.manifest import input_digest, manifest_settings
-from mitfrnet.errors import FeatureError, MediaError, ParamsError
+from mitfrnet.errors import FeatureError, MediaError, ParamsError, printable
 from mitfrnet.features.extractor import Clip, Extractor, Features
 from mitfrnet.features.installed import (
     InstalledExtractor,
@@ -35,7 +35,7 @@ from mitfrnet.features.store import (
     shard_count,
     shard_of,
 )
-from mitfrnet.media import MediaLimits
+from mitfrnet.media import MediaLimits, limit_memory
 from mitfrnet.params import StageParams, parse_params
 from mitfrnet.workers import RunParams, WorkerFailure, supervised_map, track
 
@@ -175,10 +175,13 @@ def _report_failures(modality: str, failed: list[str], clips: int, max_bad_fract
     shown = "; ".join(sorted(failed)[:20]) + (f"; and {len(failed) - 20} more" * (len(failed) > 20))
     if len(failed) > max_bad_fraction * clips:
         raise FeatureError(
-            f"{modality}: {len(failed)} of {clips} clips crashed their worker process or ran out "
-            f"of run.timeout_seconds, more than ingest.max_bad_fraction: {shown}"
+            f"{modality}: {len(failed)} of {clips} clips crashed their worker process, or ran "
+            f"out of run.timeout_seconds or memory, more than ingest.max_bad_fraction: {shown}"
         )
-    print(f"warning: {modality} is missing, and tried again next time: {shown}", file=sys.stderr)
+    print(
+        f"warning: {modality} is missing, and tried again next time: {printable(shown)}",
+        file=sys.stderr,
+    )
 
 
 @dataclass
@@ -265,6 +268,9 @@ def _worker(
 ) -> Callable[[list[Clip]], list[Extracted]]:
     """Build the extractor in a worker process and return what is applied to each batch."""
     name = params.extractor if isinstance(params, InstalledParams) else modality
+    # Those of others may hold models of any size, on a GPU perhaps.
+    if name in ("acoustic", "visual") and not settings.get("stored"):
+        limit_memory(MediaLimits(**settings["limits"]))
     return partial(_extract_batch, name, build_extractor(modality, params, settings))
 
 

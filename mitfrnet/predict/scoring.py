@@ -10,6 +10,7 @@ from typing import Any
 from mitfrnet import media
 from mitfrnet.errors import MitfrnetError
 from mitfrnet.features.extractor import Extractor
+from mitfrnet.features.installed import InstalledParams
 from mitfrnet.features.run import build_extractor
 from mitfrnet.params import StageParams
 from mitfrnet.predict.clips import Observed, observe
@@ -78,6 +79,9 @@ class _Observer:
         settings: dict[str, Any],
         limits: media.MediaLimits,
     ) -> None:
+        # Those of others may hold models of any size, on a GPU perhaps.
+        if not any(isinstance(one, InstalledParams) for one in params.values()):
+            media.limit_memory(limits)
         self._params, self._settings, self._limits = params, settings, limits
         self._extractors: dict[str, Extractor] = {}
 

@@ -42,6 +42,8 @@ _WHY = {
     "undecodable_video": "its picture cannot be decoded (expected one that plays)",
     "worker_crashed": "the decoder crashed on it (expected one that plays)",
     "timed_out": "the decoder took too long (expected less than run.timeout_seconds)",
+    "out_of_memory": "too much memory to read it (expected at most {max_memory_mb} MB, "
+    "ingest.limits.max_memory_mb)",
     "no_audio_stream": "no sound (its acoustic features will be missing)",
     "no_video_stream": "no picture (its visual features will be missing)",
     "cover_art_only": "no picture but a cover (its visual features will be missing)",

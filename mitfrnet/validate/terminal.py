@@ -7,6 +7,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from mitfrnet import errors
 from mitfrnet.validate.figures import counts
 from mitfrnet.validate.report import Report
 
@@ -22,7 +23,7 @@ def printable(text: str, length: int = _LINE_LENGTH) -> str:
     """
     if len(text) > length:
         text = f"{text[: 2 * length // 3]} … {text[-length // 3 :]}"
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return errors.printable(text)
 
 
 def render(report: Report, shown: int = 10) -> Iterator[RenderableType]:
