@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from mitfrnet.doctor.findings import FREE_GIB
 from mitfrnet.errors import DEBUG_VARIABLE, reporting_errors
 
 # Each command imports what it needs when it runs: `--help` is answered without torch.
@@ -386,6 +387,27 @@ def inspect(
     if png is not None:
         write_picture(view, png)
         print(png)
+
+
+@app.command()
+def doctor(
+    as_json: Annotated[
+        bool, typer.Option("--json", help="For bug reports: without names, home and tokens.")
+    ] = False,
+    free_gib: Annotated[
+        float, typer.Option("--free", min=0, metavar="GIB", help="Space that each disk must have.")
+    ] = FREE_GIB,
+) -> None:
+    """Say what is there for `dvc repro` to run on, and what to do about what is not.
+
+    Ends with status 1 if `dvc repro` would stop; remarks alone are 0. Nothing is downloaded.
+    Where this command does not start: python -m mitfrnet.doctor, in the project's folder.
+
+    Example: mitfrnet doctor --json
+    """
+    from mitfrnet.doctor.__main__ import diagnose
+
+    raise typer.Exit(diagnose(as_json=as_json, free_gib=free_gib))
 
 
 if __name__ == "__main__":

@@ -155,7 +155,7 @@ def test_files_kept_in_git_live_under_metrics():
 # Each group imports only from those after it; within a group, freely. Batches are what models
 # take, so models import them from `data`.
 ORDER = [
-    {"pipeline", "cli"}, {"inspection"}, {"predict", "presets", "validate"},
+    {"pipeline", "cli"}, {"inspection"}, {"doctor", "predict", "presets", "validate"},
     {"training", "evaluation"}, {"trained"}, {"mmsa"}, {"assembly", "alignment"}, {"data"},
     {"features"}, {"corpus"},
     {"model_card"}, {"report", "missing", "media", "models", "workers"}, {"significance"},

@@ -349,24 +349,30 @@ def _quiet_stderr() -> Iterator[None]:
             os.close(kept)
 
 
-def find_model() -> Path:
-    """Return the path of MediaPipe's `face_landmarker.task`, fetched once if need be.
+def model_path() -> Path:
+    """Return where MediaPipe's `face_landmarker.task` is expected.
 
     It is the file that the environment variable `MITFRNET_FACE_LANDMARKER` names, or the one
     in the user's cache folder (`$XDG_CACHE_HOME/mitfrnet`, else `~/.cache/mitfrnet`).
+    """
+    named = os.environ.get(MODEL_VARIABLE)
+    if named:
+        return Path(named)
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mitfrnet"
+    return cache / "face_landmarker.task"
+
+
+def find_model() -> Path:
+    """Return `model_path`, where the model is fetched once if need be.
 
     Raises:
         FeatureError: there is none and it cannot be fetched, or it is another model.
     """
+    path = model_path()
     named = os.environ.get(MODEL_VARIABLE)
-    if named:
-        _check_model(Path(named), f"{MODEL_VARIABLE}={named}")
-        return Path(named)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mitfrnet"
-    path = cache / "face_landmarker.task"
-    if not path.exists():
+    if not named and not path.exists():
         _fetch_model(path)
-    _check_model(path, str(path))
+    _check_model(path, f"{MODEL_VARIABLE}={named}" if named else str(path))
     return path
 
 
