@@ -27,6 +27,7 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -226,7 +227,7 @@ def write_long_clip(source: Path, path: Path, seconds: int) -> None:
         samples = 0
         for i in range(5 * seconds):
             frame = faces[i % len(faces)]
-            frame.pts, frame.time_base = i, video.time_base
+            frame.pts, frame.time_base = i, Fraction(1, 5)
             out.mux(video.encode(frame))
             while samples < (i + 1) * rate / 5:
                 piece = sound[samples // 1024 % len(sound)][:1]
