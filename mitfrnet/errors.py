@@ -22,6 +22,10 @@ class MediaError(MitfrnetError):
     """A clip cannot be read; `str(error)` is the reason stored in the manifest."""
 
 
+class StorageError(MitfrnetError):
+    """Object storage cannot be reached or refuses, which is no fault of a clip."""
+
+
 class FeatureError(MitfrnetError):
     """A feature, tensor, mask or model file does not hold what its reader needs."""
 

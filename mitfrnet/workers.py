@@ -6,7 +6,9 @@ of untrusted media do abort; here every slot owns one process and starts another
 
 import os
 import queue
+import shutil
 import signal
+import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -122,6 +124,7 @@ class _Slot(threading.Thread, Generic[Task, Result]):
         self._setup, self._waiting, self._done = setup, waiting, done
         self._core, self._timeout_s = core, timeout_s
         self._process: BaseProcess | None = None
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._stopping = threading.Event()
 
     def run(self) -> None:
@@ -152,8 +155,11 @@ class _Slot(threading.Thread, Generic[Task, Result]):
 
     def _start_worker(self) -> Connection:
         ours, theirs = get_context("spawn").Pipe()
+        # Its own, so that what a killed process leaves there goes too.
+        temporary = tempfile.TemporaryDirectory(prefix="mitfrnet-", ignore_cleanup_errors=True)
+        self._temporary = temporary
         self._process = get_context("spawn").Process(
-            target=_work, args=(self._setup, theirs, self._core), daemon=True
+            target=_work, args=(self._setup, theirs, self._core, temporary.name), daemon=True
         )
         self._process.start()
         theirs.close()
@@ -184,13 +190,18 @@ class _Slot(threading.Thread, Generic[Task, Result]):
         if process is not None and process.is_alive():
             process.kill()
             process.join()
+        if self._temporary is not None:
+            self._temporary.cleanup()
 
 
-def _work(setup: Callable[[], Callable[[Any], Any]], link: Connection, core: int) -> None:
+def _work(
+    setup: Callable[[], Callable[[Any], Any]], link: Connection, core: int, temporary: str
+) -> None:
     """Serve tasks from `link` until it closes; runs in the worker process."""
+    os.environ["TMPDIR"] = tempfile.tempdir = temporary
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {core})
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    threading.Thread(target=_leave_with_parent, args=(temporary,), daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of ctrl-C the parent hears too, and ends us
     function = _answer(setup)
     link.send(function if isinstance(function, _TaskError | WorkerFailure) else None)
@@ -213,10 +224,11 @@ def _answer(work: Callable[[], Any]) -> Any:
         return _TaskError(RuntimeError(f"in a worker process:\n{traceback.format_exc()}"))
 
 
-def _leave_with_parent() -> None:
+def _leave_with_parent(temporary: str) -> None:
     parent = parent_process()
     if parent is not None:
         connection.wait([parent.sentinel])
+        shutil.rmtree(temporary, ignore_errors=True)
         os._exit(1)
 
 

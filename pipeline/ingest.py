@@ -37,7 +37,12 @@ def main(argv: list[str] | None = None) -> None:
     run = load_params(RunParams, section="run")
     clips = read_corpus(args.raw, corpus, params)
     probing = probe_clips(
-        args.raw, clips, params.limits, workers=run.slots, timeout_s=run.timeout_seconds
+        args.raw,
+        clips,
+        params.limits,
+        workers=run.slots,
+        timeout_s=run.timeout_seconds,
+        media_url=corpus.media,
     )
     probed = list(track(probing, total=len(clips), size=lambda _: 1, description="probe"))
     check_bad_fraction(probed, params.max_bad_fraction, args.raw)

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from functools import partial
 from pathlib import Path
@@ -43,7 +44,7 @@ def report_process(device):
 
 def sleep_marked(folder):
     def work(task):
-        (Path(folder) / str(os.getpid())).touch()
+        (Path(folder) / str(os.getpid())).write_text(tempfile.gettempdir())
         time.sleep(600)
 
     return work
@@ -124,10 +125,15 @@ def test_workers_leave_when_their_parent_is_killed(tmp_path):
     parent = subprocess.Popen(
         [sys.executable, str(script)], env={**os.environ, "PYTHONPATH": str(ROOT)}
     )
-    worker = wait_for(lambda: next((p for p in tmp_path.iterdir() if p.name.isdigit()), None))
+    worker = wait_for(
+        lambda: next((p for p in tmp_path.iterdir() if p.name.isdigit() and p.read_text()), None)
+    )
     parent.kill()
     parent.wait()
     wait_for(lambda: not psutil.pid_exists(int(worker.name)))
+    temporary = Path(worker.read_text())
+    assert temporary.name.startswith("mitfrnet-")
+    assert not temporary.exists()
 
 
 def wait_for(condition, seconds=30):

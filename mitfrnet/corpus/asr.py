@@ -8,7 +8,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from mitfrnet.corpus.clips import LabelledClip
 from mitfrnet.corpus.manifest import WORD
+from mitfrnet.corpus.storage import ClipStore
 from mitfrnet.corpus.words import TimedWord, Word, place_words, spread
 from mitfrnet.errors import CorpusError, MediaError
 from mitfrnet.files import replacing, sha256_of
@@ -64,6 +65,7 @@ def transcribe(
     limits: MediaLimits,
     store: Path,
     run: RunParams,
+    media_url: str | None = None,
 ) -> dict[str, Transcript]:
     """Return the transcripts of clips by their utterance id, and keep them in `store`.
 
@@ -80,9 +82,12 @@ def transcribe(
         limits: what a clip may cost.
         store: a Parquet file, sorted by utterance id.
         run: workers and timeout.
+        media_url: where clips lie in object storage; None: in `folder`.
 
     Raises:
-        CorpusError: there is no such model, or it does not know the language.
+        CorpusError: there is no such model, or it does not know the language; or a clip in object
+            storage is no longer what its digest says.
+        StorageError: the server cannot be reached, or refuses.
     """
     if model is None or not clips:
         _write(_stored(store), store)  # what was heard is kept for the day it is asked for again
@@ -94,13 +99,14 @@ def transcribe(
         for row in _stored(store)
         if (row["input_digest"], row["asr_digest"]) == wanted.get(row["utterance_id"], ())[1:]
     }
-    to_do = [clip for utterance_id, (clip, *_) in wanted.items() if utterance_id not in rows]
+    to_do = [replace(clip, digest=file) for clip, file in clips if clip.utterance_id not in rows]
+    files = ClipStore(folder, media_url, limits.max_bytes, run.timeout_seconds / 2)
     import torch
 
     # On a GPU the processes would only share it.
     workers = 1 if torch.cuda.is_available() else run.slots
     results = supervised_map(
-        partial(_transcriber, model, language, folder, limits),
+        partial(_transcriber, model, language, files, limits),
         to_do,
         workers=workers,
         timeout_s=run.timeout_seconds,
@@ -231,7 +237,7 @@ def _is_multilingual(generation: Any) -> bool:
 
 
 def _transcriber(
-    name: str, language: str, folder: Path, limits: MediaLimits
+    name: str, language: str, files: ClipStore, limits: MediaLimits
 ) -> Callable[[LabelledClip], Transcript | None]:
     """Load the model in a worker process and return what is applied to each clip."""
     import torch
@@ -261,7 +267,7 @@ def _transcriber(
         _transcribe_one,
         partial(recogniser, return_timestamps=timed, generate_kwargs=options),
         recogniser.feature_extractor.sampling_rate,
-        folder,
+        files,
         limits,
     )
 
@@ -269,19 +275,20 @@ def _transcriber(
 def _transcribe_one(
     recognise: Callable[[dict[str, Any]], dict[str, Any]],
     sample_rate_hz: int,
-    folder: Path,
+    files: ClipStore,
     limits: MediaLimits,
     clip: LabelledClip,
 ) -> Transcript | None:
     """Return what is said in a clip; None where its sound cannot be read."""
     try:
-        waveform = read_waveform(
-            folder / (clip.path or ""),
-            sample_rate_hz=sample_rate_hz,
-            start_s=clip.start_s,
-            end_s=clip.end_s,
-            limits=limits,
-        )
+        with files.at_hand(files.folder / (clip.path or ""), clip.digest) as path:
+            waveform = read_waveform(
+                path,
+                sample_rate_hz=sample_rate_hz,
+                start_s=clip.start_s,
+                end_s=clip.end_s,
+                limits=limits,
+            )
     except MediaError:
         return None
     if np.abs(waveform).max() < _SILENCE:

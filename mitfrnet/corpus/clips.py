@@ -3,7 +3,6 @@
 import math
 import os
 import re
-import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -17,8 +16,6 @@ from mitfrnet.modalities import SPLITS
 # `minutes:seconds` or `hours:minutes:seconds`, the fraction with a point or, as subtitles have it,
 # a comma.
 _CLOCK = re.compile(r"(?:(\d{1,4}):)?(\d{1,4}):(\d{1,2}(?:[.,]\d{1,9})?)", re.ASCII)
-
-_LEADS_OUT = "{where}: {path} leads out of the corpus folder (expected a file inside it)"
 
 _NOT_IN_NAMES = re.compile(r'[/\\"\x00-\x1f\x7f\ud800-\udfff]')
 _MAX_NAME_BYTES = 255  # of a file, in the file systems in use
@@ -277,99 +274,6 @@ def _seconds(text: str, column: str, where: str) -> float | None:
             "hours:minutes:seconds)"
         )
     return time
-
-
-class ClipFiles:
-    """Finds media files in a corpus folder, listing each of its folders once."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._inside = Path(os.path.realpath(folder))
-        self._listed: dict[str, dict[str, list[str]]] = {}
-        self._leads_out: dict[str, bool] = {}
-
-    def by_stem(self, stem: str, where: str) -> str | None:
-        """Return the file `stem`.<any container>, relative to the corpus folder.
-
-        Args:
-            stem: relative to the corpus folder, without ending.
-            where: the line that asks.
-
-        Returns:
-            None where there is no file.
-
-        Raises:
-            CorpusError: there are several, or it leads out of the corpus folder.
-        """
-        self._check(stem, where)
-        folder, _, name = stem.rpartition("/")
-        found = self._in(folder).get(name, [])
-        if len(found) > 1:
-            raise CorpusError(f"{where}: several files for {stem}: {', '.join(found)} (keep one)")
-        return self.at(found[0], where) if found else None
-
-    def at(self, path: str, where: str) -> str | None:
-        """Return `path` if there is a file, as given.
-
-        Args:
-            path: relative to the corpus folder.
-            where: the line that asks.
-
-        Raises:
-            CorpusError: it leads out of the corpus folder.
-        """
-        self._check(path, where)
-        try:
-            found = os.lstat(os.path.join(self._folder, path))
-        except OSError:
-            return None
-        if stat.S_ISLNK(found.st_mode) and self._resolves_outside(path):
-            raise CorpusError(_LEADS_OUT.format(where=where, path=path))
-        return None if stat.S_ISDIR(found.st_mode) else path
-
-    def table(self, path: str) -> Path:
-        """Return where a table lies.
-
-        Args:
-            path: relative to the corpus folder.
-
-        Raises:
-            CorpusError: it leads out of the corpus folder.
-        """
-        self.at(path, str(self._folder))
-        return self._folder / path
-
-    def _check(self, path: str, where: str) -> None:
-        """Refuse a path that leads out of the corpus folder by itself or by a folder's link."""
-        folder, _, _ = path.rpartition("/")
-        if folder not in self._leads_out:
-            self._leads_out[folder] = self._resolves_outside(folder)
-        by_itself = path.startswith("/") or "\0" in path or ".." in path.split("/")
-        if by_itself or self._leads_out[folder]:
-            raise CorpusError(_LEADS_OUT.format(where=where, path=path))
-
-    def _resolves_outside(self, path: str) -> bool:
-        try:
-            return not (self._folder / path).resolve().is_relative_to(self._inside)
-        except (OSError, RuntimeError, ValueError):  # a link to itself; the probe gives the reason
-            return False
-
-    def _in(self, folder: str) -> dict[str, list[str]]:
-        """Return the media files of a folder by their names without ending."""
-        if folder not in self._listed:
-            stems: dict[str, list[str]] = {}
-            try:
-                with os.scandir(self._folder / folder) as entries:
-                    names = [e.name for e in entries if not e.is_dir(follow_symlinks=False)]
-            except OSError:  # no folder, so no files
-                names = []
-            for name in sorted(names):
-                stem, ending = os.path.splitext(name)
-                if ending.lower() not in SIDECARS and not name.startswith("."):
-                    path = f"{folder}/{name}" if folder else name
-                    stems.setdefault(stem, []).append(path)
-            self._listed[folder] = stems
-        return self._listed[folder]
 
 
 def fill_pattern(pattern: str, row: dict[str, str], key: str, where: str) -> str:

@@ -25,7 +25,8 @@ from mitfrnet.corpus.manifest import (
 from mitfrnet.corpus.params import CorpusParams
 from mitfrnet.corpus.sidecars import complete
 from mitfrnet.corpus.splits import SplitParams, assign_splits
-from mitfrnet.errors import CorpusError
+from mitfrnet.corpus.storage import ClipStore, RemoteFolder
+from mitfrnet.errors import CorpusError, MediaError
 from mitfrnet.files import sha256_of
 from mitfrnet.metrics import ClassScale, LabelScale, parse_scale
 from mitfrnet.modalities import MODALITIES, SPLITS
@@ -65,10 +66,13 @@ def read_corpus(
 
     Raises:
         CorpusError: the folder or its table cannot be used at all.
+        StorageError: nor can the clips' folder in object storage.
     """
     found = Problems() if problems is None else problems
     if not folder.is_dir():
         raise CorpusError(f"{folder}: no such folder (expected the corpus, layout {corpus.layout})")
+    if corpus.media is not None:
+        RemoteFolder(corpus.media).check()
     clips = LAYOUTS[corpus.layout](folder, corpus, found)
     clips.sort(key=lambda c: c.utterance_id)
     clips = complete(folder, clips, corpus, found)
@@ -96,11 +100,25 @@ def probe_clips(
     *,
     workers: int,
     timeout_s: float,
+    media_url: str | None = None,
 ) -> Iterator[tuple[LabelledClip, ProbedClip]]:
     """Yield each clip with its digest and what its streams hold, as they are probed.
 
-    Clips that are segments of one video are probed together.
+    Clips that are segments of one video are probed together. One that is too large to be fetched
+    from object storage has no digest.
+
+    Args:
+        folder: the corpus.
+        clips: as its layout gives them.
+        limits: what a clip may cost.
+        workers: number of processes.
+        timeout_s: that one file may take, half of it to be fetched.
+        media_url: where clips lie in object storage; None: in `folder`.
+
+    Raises:
+        StorageError: the server cannot be reached, or refuses.
     """
+    store = ClipStore(folder, media_url, limits.max_bytes, timeout_s / 2)
     by_path: dict[str, list[LabelledClip]] = {}
     for clip in clips:
         if clip.digest is not None:
@@ -110,7 +128,7 @@ def probe_clips(
         else:
             by_path.setdefault(clip.path, []).append(clip)
     probing = supervised_map(
-        partial(_prober, folder, limits),
+        partial(_prober, store, limits),
         list(by_path.values()),
         workers=workers,
         timeout_s=timeout_s,
@@ -121,22 +139,25 @@ def probe_clips(
         yield from zip(together, results, strict=True)
 
 
-def _prober(folder: Path, limits: media.MediaLimits) -> "partial[list[ProbedClip]]":
+def _prober(store: ClipStore, limits: media.MediaLimits) -> "partial[list[ProbedClip]]":
     media.limit_memory(limits)
-    return partial(_probe_file, folder, limits)
+    return partial(_probe_file, store, limits)
 
 
 def _probe_file(
-    folder: Path, limits: media.MediaLimits, clips: list[LabelledClip]
+    store: ClipStore, limits: media.MediaLimits, clips: list[LabelledClip]
 ) -> list[ProbedClip]:
-    path = folder / (clips[0].path or "")
     digest = None
     try:
-        if path.is_file():  # reading a pipe would wait for ever
-            digest = sha256_of(path)
-    except OSError:  # of which the probe gives the reason
-        pass
-    probes = media.probe_segments(path, limits, [(c.start_s, c.end_s) for c in clips])
+        with store.at_hand(store.folder / (clips[0].path or "")) as path:
+            try:
+                if path.is_file():  # reading a pipe would wait for ever
+                    digest = sha256_of(path)
+            except OSError:  # of which the probe gives the reason
+                pass
+            probes = media.probe_segments(path, limits, [(c.start_s, c.end_s) for c in clips])
+    except MediaError as error:
+        probes = [media.unusable(str(error))] * len(clips)
     return [ProbedClip(digest, probe) for probe in probes]
 
 
@@ -175,6 +196,7 @@ def add_transcripts(
         limits=limits,
         store=store,
         run=run,
+        media_url=corpus.media,
     )
     completed = []
     for clip, found in probed:
@@ -226,6 +248,7 @@ def build_manifest(
     scale = corpus.resolved_scale
     settings = {
         "layout": corpus.layout,
+        "media": corpus.media,
         "language": corpus.language,
         "scale": None if scale is None else scale.model_dump(mode="json"),
         "text_encoder": corpus.text_encoder,

@@ -110,6 +110,8 @@ class CorpusParams(StageParams):
         sidecars: where transcripts and word times of a clip lie, as a path without ending, e.g.
             `Alignments/{video_id}/{clip_id}`; None: beside the clip, under its own name.
         asr: a Whisper-type model that transcribes clips without transcript; None: none does.
+        media: URL of the folder in object storage in which the clips lie, e.g.
+            `s3://bucket/folder`; None: in the corpus folder, as tables and transcripts always do.
     """
 
     layout: Literal["mmsa", "table", "cmu", "meld", "media_only", "features"]
@@ -123,6 +125,7 @@ class CorpusParams(StageParams):
     encoding: str = "utf-8"
     sidecars: str | None = None
     asr: str | None = None
+    media: str | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -205,6 +208,23 @@ class CorpusParams(StageParams):
         except LookupError:
             raise ValueError("unknown encoding, expected e.g. utf-8, cp1252, gb18030") from None
         return encoding
+
+    @field_validator("media")
+    @classmethod
+    def _names_a_remote_folder(cls, media: str | None, info: ValidationInfo) -> str | None:
+        if media is None:
+            return None
+        if info.data.get("layout") == "features":
+            raise ValueError("layout features has no clips, expected none")
+        scheme, found, place = media.partition("://")
+        chained = "::" in media  # what fsspec takes for one URL inside another
+        if not (found and re.fullmatch("[a-z][a-z0-9+.-]*", scheme) and place) or chained:
+            raise ValueError("no URL of a folder, expected e.g. s3://bucket/folder")
+        if scheme in {"file", "local"}:
+            raise ValueError(
+                "on this machine, expected object storage (raw/<corpus> may be a link to a folder)"
+            )
+        return media.rstrip("/")
 
     @property
     def labelled(self) -> bool:

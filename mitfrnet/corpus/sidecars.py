@@ -7,7 +7,8 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-from mitfrnet.corpus.clips import ClipFiles, LabelledClip, Problems, fill_pattern
+from mitfrnet.corpus.clip_files import ClipFiles
+from mitfrnet.corpus.clips import LabelledClip, Problems, fill_pattern
 from mitfrnet.corpus.params import CorpusParams
 from mitfrnet.corpus.timed_text import KINDS, Sidecar, read_sidecar
 from mitfrnet.corpus.words import TimedWord, join_words, place_words

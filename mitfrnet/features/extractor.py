@@ -19,10 +19,11 @@ class Clip:
 
     Attributes:
         utterance_id: `<video_id>/<clip_id>`.
-        path: the media file.
+        path: the media file, on this machine.
         start_s: where the utterance starts in the file, in seconds; None: at its start.
         end_s: where it ends; None: at the end of the file.
         transcript: what is said; may be empty.
+        digest: SHA-256 of the file's bytes as the manifest has it; None: not known.
     """
 
     utterance_id: str
@@ -30,6 +31,7 @@ class Clip:
     start_s: float | None = None
     end_s: float | None = None
     transcript: str = ""
+    digest: str | None = None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import importlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import pyarrow as pa
 from filelock import FileLock, Timeout
 
 from mitfrnet.corpus.manifest import input_digest, manifest_settings
+from mitfrnet.corpus.storage import ClipStore
 from mitfrnet.errors import FeatureError, MediaError, ParamsError, printable
 from mitfrnet.features.extractor import Clip, Extractor, Features
 from mitfrnet.features.installed import (
@@ -132,8 +133,12 @@ def extract_corpus(
 
     Raises:
         FeatureError: another process works on the same folder, or a model is not there.
+        CorpusError: a clip in object storage is no longer that of the manifest.
+        StorageError: the server cannot be reached, or refuses.
     """
     settings = manifest_settings(manifest)
+    limits = MediaLimits(**settings["limits"])
+    store = ClipStore(raw, settings.get("media"), limits.max_bytes, run.timeout_seconds / 2)
     extractor = build_extractor(modality, params, settings)
     out.mkdir(parents=True, exist_ok=True)
     with _alone_in(out):
@@ -146,7 +151,7 @@ def extract_corpus(
                 folder.write(shard.index, shard.digests, shard.fresh)
 
         results = supervised_map(
-            partial(_worker, modality, params, settings),
+            partial(_worker, modality, params, settings, store),
             batches,
             workers=run.slots,
             timeout_s=run.timeout_seconds,
@@ -250,6 +255,7 @@ def _wanted(modality: str, manifest: pa.Table, raw: Path) -> Iterator[_Wanted]:
                 start_s=row["start_s"],
                 end_s=row["end_s"],
                 transcript=row["transcript"],
+                digest=row["digest"],
             ),
             input_digest=input_digest(row, modality, stored=stored),
             reason=row[f"{modality}_reason"],
@@ -264,17 +270,19 @@ def _batches(clips: list[Clip], size: int) -> list[list[Clip]]:
 
 
 def _worker(
-    modality: str, params: StageParams, settings: dict[str, Any]
+    modality: str, params: StageParams, settings: dict[str, Any], store: ClipStore
 ) -> Callable[[list[Clip]], list[Extracted]]:
     """Build the extractor in a worker process and return what is applied to each batch."""
     name = params.extractor if isinstance(params, InstalledParams) else modality
     # Those of others may hold models of any size, on a GPU perhaps.
     if name in ("acoustic", "visual") and not settings.get("stored"):
         limit_memory(MediaLimits(**settings["limits"]))
-    return partial(_extract_batch, name, build_extractor(modality, params, settings))
+    return partial(_extract_batch, name, build_extractor(modality, params, settings), store)
 
 
-def _extract_batch(name: str, extractor: Extractor, clips: list[Clip]) -> list[Extracted]:
+def _extract_batch(
+    name: str, extractor: Extractor, store: ClipStore, clips: list[Clip]
+) -> list[Extracted]:
     """Return what each clip has of the modality; `name` is that of the extractor in errors."""
     if hasattr(extractor, "extract_batch"):
         features = extractor.extract_batch(clips)
@@ -284,7 +292,8 @@ def _extract_batch(name: str, extractor: Extractor, clips: list[Clip]) -> list[E
     results: list[Extracted] = []
     for clip in clips:
         try:
-            one = extractor.extract(clip)
+            with store.at_hand(clip.path, clip.digest) as path:
+                one = extractor.extract(replace(clip, path=path))
         except MediaError as error:
             results.append((None, str(error)))
         else:

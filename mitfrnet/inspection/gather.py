@@ -2,7 +2,8 @@
 
 import difflib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -19,6 +20,7 @@ from mitfrnet.corpus.manifest import (
     manifest_settings,
     read_manifest,
 )
+from mitfrnet.corpus.storage import ClipStore
 from mitfrnet.data.tensors import Ragged, SplitTensors, read_tensors
 from mitfrnet.errors import CorpusError, FeatureError, MediaError
 from mitfrnet.features.extractor import Clip, Extractor
@@ -27,10 +29,11 @@ from mitfrnet.features.store import Row, feature_schema, to_table
 from mitfrnet.features.text import TextParams
 from mitfrnet.media import MediaLimits, Probe, probe
 from mitfrnet.modalities import MODALITIES
-from mitfrnet.params import PARAMS_FILE, StageParams, check_name, read_section
+from mitfrnet.params import PARAMS_FILE, StageParams, check_name, load_params, read_section
 from mitfrnet.predict.clips import Observed, manifest_row
 from mitfrnet.predict.recipe import LIMITS, Recipe
 from mitfrnet.predict.transcripts import Transcript
+from mitfrnet.run import RunParams
 
 _DATA, _RAW = Path("data"), Path("raw")
 
@@ -59,7 +62,8 @@ class Subject:
         name: utterance id, or the file's name.
         corpus: where it is from; None for a clip of its own.
         part: the split it is in; `test` for a clip of its own.
-        clip: its media.
+        file: the name of its file; empty: there is none.
+        clip: its media; of an utterance only at hand while it is gathered.
         limits: what reading them may cost.
         probe: what is in the file.
         duration_s: of the utterance.
@@ -74,6 +78,7 @@ class Subject:
     name: str
     corpus: str | None
     part: str
+    file: str
     clip: Clip
     limits: MediaLimits
     probe: Probe
@@ -111,8 +116,9 @@ def find(target: str, corpus: str | None, root: Path = Path()) -> tuple[str | No
     )
 
 
-def gather_utterance(corpus: str, utterance_id: str, root: Path = Path()) -> Subject:
-    """Return an utterance of a corpus as the pipeline made it.
+@contextmanager
+def gather_utterance(corpus: str, utterance_id: str, root: Path = Path()) -> Iterator[Subject]:
+    """Give an utterance of a corpus as the pipeline made it, with its clip at hand.
 
     Args:
         corpus: its name.
@@ -120,8 +126,10 @@ def gather_utterance(corpus: str, utterance_id: str, root: Path = Path()) -> Sub
         root: the folder of the project.
 
     Raises:
-        CorpusError: the corpus has no such utterance.
+        CorpusError: the corpus has no such utterance, or its clip is no longer that of the
+            manifest.
         FeatureError: a stage has not run, or its files cannot be used.
+        StorageError: its clip cannot be fetched.
     """
     folder = root / _DATA / corpus
     manifest = read_manifest(folder / "manifest.parquet")
@@ -133,23 +141,28 @@ def gather_utterance(corpus: str, utterance_id: str, root: Path = Path()) -> Sub
         raise FeatureError(f"{folder / 'tensors'}: no {utterance_id} (run the tensors stage)")
     settings = manifest_settings(manifest)
     limits = MediaLimits(**settings["limits"])
-    clip = Clip(
-        utterance_id,
-        root / _RAW / corpus / (row["path"] or ""),
-        row["start_s"],
-        row["end_s"],
-        row["transcript"],
-    )
-    return _subject(
-        name=utterance_id,
-        corpus=corpus,
-        part=part,
-        clip=clip,
-        limits=limits,
-        row=row,
-        features=features,
-        tensors=only(split, split.ids.index(utterance_id)),
-    )
+    raw, media_url = root / _RAW / corpus, settings.get("media")
+    within_s = 0.0
+    if media_url is not None and row["digest"] is not None:
+        run = load_params(RunParams, section="run", path=root / PARAMS_FILE)
+        within_s = run.timeout_seconds / 2
+    else:  # nothing to fetch; the probe gives the reason
+        media_url = None
+    path = raw / (row["path"] or "")
+    store = ClipStore(raw, media_url, limits.max_bytes, within_s)
+    with store.at_hand(path, row["digest"]) as file:
+        clip = Clip(utterance_id, file, row["start_s"], row["end_s"], row["transcript"])
+        yield _subject(
+            name=utterance_id,
+            corpus=corpus,
+            part=part,
+            file=path.name if row["path"] else "",
+            clip=clip,
+            limits=limits,
+            row=row,
+            features=features,
+            tensors=only(split, split.ids.index(utterance_id)),
+        )
 
 
 def _row_of(manifest: pa.Table, corpus: str, utterance_id: str) -> dict[str, Any]:
@@ -243,6 +256,7 @@ def gather_clip(path: Path, said: Transcript, recipe: Recipe | None) -> Subject:
         name=path.name,
         corpus=None,
         part="test",
+        file=path.name,
         clip=clip,
         limits=limits,
         row=row,
@@ -294,6 +308,7 @@ def _subject(
     name: str,
     corpus: str | None,
     part: str,
+    file: str,
     clip: Clip,
     limits: MediaLimits,
     row: dict[str, Any],
@@ -307,6 +322,7 @@ def _subject(
         name=name,
         corpus=corpus,
         part=part,
+        file=file,
         clip=clip,
         limits=limits,
         probe=probe(clip.path, limits, start_s=clip.start_s, end_s=clip.end_s),

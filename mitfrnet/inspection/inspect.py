@@ -8,7 +8,7 @@ from mitfrnet.data.tensors import SplitTensors
 from mitfrnet.errors import MitfrnetError, ParamsError
 from mitfrnet.features.visual import RECIPES, VisualParams
 from mitfrnet.files import replacing
-from mitfrnet.inspection import gather, masking, predictions
+from mitfrnet.inspection import gather, masking, predictions, tracks
 from mitfrnet.inspection.masking import ClipMasks, ShownMasks
 from mitfrnet.inspection.page import View, render_page
 from mitfrnet.inspection.playback import make_playback
@@ -99,10 +99,10 @@ def inspect_utterance(
     Raises:
         MitfrnetError: as for `inspect`.
     """
-    subject = gather.gather_utterance(corpus, utterance_id, root)
-    folder = root / "data" / corpus / "masks"
-    masks = masking.corpus_masks(subject.tensors, subject.part, folder, shown)
-    return _view(subject, masks, *predict(subject.tensors, masks))
+    with gather.gather_utterance(corpus, utterance_id, root) as subject:
+        folder = root / "data" / corpus / "masks"
+        masks = masking.corpus_masks(subject.tensors, subject.part, folder, shown)
+        return _view(subject, masks, *predict(subject.tensors, masks))
 
 
 def _view(
@@ -117,7 +117,9 @@ def _view(
         fps=None if subject.probe.video_reason else subject.probe.fps,
         duration_s=subject.duration_s,
     )
-    return View(subject, masks, predicted, remark, _stills(subject), playback)
+    return View(
+        subject, masks, predicted, remark, _stills(subject), playback, tracks.waveform(subject)
+    )
 
 
 def _stills(subject: gather.Subject) -> list[Still]:

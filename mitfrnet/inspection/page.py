@@ -42,6 +42,7 @@ class View:
         remark: on models that are left out, or why there are none.
         stills: frames with what was found of the face.
         playback: None where the clip does not fit into a page.
+        sound: its waveform; None where there is none.
     """
 
     subject: Subject
@@ -50,6 +51,7 @@ class View:
     remark: str | None
     stills: Sequence[Still]
     playback: Playback | None
+    sound: tracks.Waveform | None
 
 
 def render_page(view: View, *, report: str | None = None) -> str:
@@ -63,7 +65,7 @@ def render_page(view: View, *, report: str | None = None) -> str:
     environment = page_environment(here)
     environment.globals |= {"data_url": data_url, "percent_of": percent_of}
     subject = view.subject
-    sound = tracks.waveform(subject)
+    sound = view.sound
     maps = tracks.heat_maps(subject)
     return environment.get_template("page.html.jinja").render(
         view=view,
@@ -118,7 +120,7 @@ def summary(subject: Subject) -> str:
 def facts(subject: Subject) -> dict[str, str]:
     """Return what is in the file."""
     probe = subject.probe
-    found = {"File": subject.clip.path.name or "none"}
+    found = {"File": subject.file or "none"}
     if subject.clip.start_s is not None or subject.clip.end_s is not None:
         end = "end" if subject.clip.end_s is None else f"{subject.clip.end_s:.2f} s"
         found["Part of it"] = f"{subject.clip.start_s or 0:.2f} s to {end}"

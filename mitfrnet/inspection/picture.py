@@ -120,7 +120,7 @@ def _words(axes: Axes, view: View) -> None:
 
 def _wave(axes: Axes, view: View) -> None:
     _named(axes, NAMES["acoustic"])
-    sound = tracks.waveform(view.subject)
+    sound = view.sound
     if sound is None:
         axes.set_ylim(0, 1)
         _missing(axes, view, "acoustic")

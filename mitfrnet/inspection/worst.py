@@ -3,8 +3,9 @@
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from mitfrnet.corpus.manifest import read_manifest
+from mitfrnet.corpus.manifest import manifest_settings, read_manifest
 from mitfrnet.inspection.masking import Judged, ShownMasks
 from mitfrnet.inspection.pages import write_pages
 from mitfrnet.missing import MaskParams
@@ -42,7 +43,7 @@ def write_worst_clips(
     cells = results.select(corpus, model, group.trained)
     ids = cells[0].tested_at(group.tested)["utterance_id"].to_pylist()
     manifest = read_manifest(root / "data" / corpus / "manifest.parquet")
-    columns = manifest.select(["utterance_id", "transcript", "path"]).to_pylist()
+    columns = manifest.select(["utterance_id", "transcript", "path", "digest"]).to_pylist()
     rows = {row["utterance_id"]: row for row in columns}
     clips = [
         replace(clip, transcript=rows[clip.utterance_id]["transcript"])
@@ -52,7 +53,9 @@ def write_worst_clips(
         old.unlink()
     seen = []
     if params.pages:
-        seen = [c for c in clips if _has_media(rows[c.utterance_id]["path"], root / "raw" / corpus)]
+        raw = root / "raw" / corpus
+        remote = manifest_settings(manifest).get("media") is not None
+        seen = [c for c in clips if _has_media(rows[c.utterance_id], raw, remote=remote)]
         if len(seen) < len(clips):
             print(
                 f"warning: {corpus}: {len(clips) - len(seen)} of the {len(clips)} worst clips have "
@@ -68,5 +71,7 @@ def write_worst_clips(
     write_worst([replace(clip, page=pages.get(clip.utterance_id)) for clip in clips], out)
 
 
-def _has_media(path: str | None, raw: Path) -> bool:
-    return path is not None and (raw / path).is_file()
+def _has_media(row: dict[str, Any], raw: Path, *, remote: bool) -> bool:
+    if remote:
+        return row["digest"] is not None  # was fetched once
+    return row["path"] is not None and (raw / row["path"]).is_file()

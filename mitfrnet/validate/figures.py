@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mitfrnet.corpus.clip_files import ClipFiles
 from mitfrnet.corpus.clips import LabelledClip
 from mitfrnet.corpus.ingest import ProbedClip
 from mitfrnet.corpus.manifest import utterance_duration_s
@@ -28,16 +29,13 @@ def duration_s(clip: LabelledClip, found: ProbedClip) -> float:
     )
 
 
-def size_of(folder: Path, clips: Iterable[LabelledClip]) -> int:
+def size_of(folder: Path, clips: Iterable[LabelledClip], media_url: str | None = None) -> int:
     """Return the bytes of all media, or of the tables that stand in place of them."""
-    paths = {folder / clip.path for clip in clips if clip.path is not None}
-    total = 0
-    for path in paths or folder.glob("*.parquet"):
-        try:
-            total += path.stat().st_size
-        except OSError:  # of which the probe gives the reason
-            continue
-    return total
+    paths = {clip.path for clip in clips if clip.path is not None}
+    tables = [] if paths else [path.name for path in folder.glob("*.parquet")]
+    files = ClipFiles(folder, media_url)
+    # Of a file that cannot be read the probe gives the reason.
+    return sum(files.size(path) or 0 for path in (*paths, *tables))
 
 
 def videos_on_two_sides(clips: Iterable[LabelledClip]) -> dict[str, list[LabelledClip]]:

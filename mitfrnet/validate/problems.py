@@ -120,7 +120,7 @@ def check_clips(
     transcribed = corpus.asr is None and any(clip.transcript for clip, _ in probed)
     for clip, found in probed:
         for kind, what in (*_of_media(clip, found, limits), *_of_times(clip, found)):
-            yield Problem("warning", kind, f"{_place(folder, clip)}: {what}")
+            yield Problem("warning", kind, f"{_place(corpus.media or folder, clip)}: {what}")
         if clip.transcript and script_of(clip.transcript) is None:
             what = f"transcript {_brief(clip.transcript)} has no letters (expected what is said)"
             yield Problem("warning", "no_letters", f"{clip.where}: {what}")
@@ -130,10 +130,10 @@ def check_clips(
     yield from _duplicates(probed)
 
 
-def _place(folder: Path, clip: LabelledClip) -> str:
+def _place(folder: Path | str, clip: LabelledClip) -> str:
     """Return the line that a clip is from, and its file."""
     path = clip.path or (f"{clip.stem}.*" if clip.stem else clip.utterance_id)
-    return clip.where if clip.where == str(folder / path) else f"{clip.where}: {path}"
+    return clip.where if clip.where == f"{folder}/{path}" else f"{clip.where}: {path}"
 
 
 def _brief(text: str) -> str:

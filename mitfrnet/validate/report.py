@@ -112,7 +112,7 @@ def check_corpus(
     with found.collecting():
         clips = read_corpus(folder, corpus, ingest, found)
     clips.sort(key=_line)
-    probed = _probe(folder, clips, ingest, run)
+    probed = _probe(folder, clips, corpus, ingest, run)
     problems = [
         *check_readable(folder, probed, ingest.max_bad_fraction),
         *(Problem("error", "reading", line) for line in found.errors),
@@ -133,7 +133,7 @@ def check_corpus(
         clips=len(clips),
         videos=len({clip.video_id for clip in clips}),
         hours=seconds / 3600 if seconds else None,
-        bytes=figures.size_of(folder, clips),
+        bytes=figures.size_of(folder, clips, corpus.media),
         pictures=counts(f"{p.width}x{p.height}, {p.fps or 0:.4g} fps" for p in probes if p.width),
         sounds=counts(f"{p.audio_sample_rate_hz} Hz" for p in probes if p.audio_sample_rate_hz),
         transcripts=counts(clip.transcript_source or "none" for clip in clips),
@@ -158,7 +158,11 @@ def to_json(report: Report) -> str:
 
 
 def _probe(
-    folder: Path, clips: Sequence[LabelledClip], ingest: IngestParams, run: RunParams | None
+    folder: Path,
+    clips: Sequence[LabelledClip],
+    corpus: CorpusParams,
+    ingest: IngestParams,
+    run: RunParams | None,
 ) -> list[tuple[LabelledClip, ProbedClip]]:
     """Return what is on disk for each of the clips, in their order."""
     if run is None:
@@ -167,7 +171,12 @@ def _probe(
         found = [ProbedClip(None, lost if gone else unknown) for gone in absent]
         return list(zip(clips, found, strict=True))
     probing = probe_clips(
-        folder, clips, ingest.limits, workers=run.slots, timeout_s=run.timeout_seconds
+        folder,
+        clips,
+        ingest.limits,
+        workers=run.slots,
+        timeout_s=run.timeout_seconds,
+        media_url=corpus.media,
     )
     results = track(probing, total=len(clips), size=lambda _: 1, description="probe")
     return sorted(results, key=lambda pair: _line(pair[0]))

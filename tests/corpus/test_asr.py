@@ -62,6 +62,19 @@ def transcribed(monkeypatch):
     return ids
 
 
+def test_clips_in_object_storage_are_heard_as_those_in_a_folder(corpus, whisper, s3):
+    todo = clips(corpus, "0", "1")
+    here = run(corpus, todo, whisper, store=corpus / "here.parquet")
+    s3.upload(corpus, "clips", "mine")
+    (corpus / "0.mkv").unlink()
+    there = run(corpus, todo, whisper, media_url="s3://clips/mine")
+    assert there == here
+    assert len(there) == 2
+    s3.client.put_object(Bucket="clips", Key="mine/1.mkv", Body=b"another")
+    with pytest.raises(CorpusError, match=r"mine/1.mkv: changed or removed since"):
+        run(corpus, todo, whisper, store=corpus / "anew.parquet", media_url="s3://clips/mine")
+
+
 def test_words_have_places_and_times_and_are_kept(corpus, whisper, transcribed):
     (corpus / "transcripts.parquet").write_bytes(b"PAR1 damaged")
     found = run(corpus, clips(corpus, "0", "1"), whisper)

@@ -106,8 +106,8 @@ def crash_on(names):
     return partial(_crash_on, names)
 
 
-def _crash_on(names, modality, params, settings):
-    function = _worker(modality, params, settings)
+def _crash_on(names, *setup):
+    function = _worker(*setup)
 
     def work(clips):
         if clips[0].utterance_id in names:

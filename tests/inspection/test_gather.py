@@ -7,9 +7,16 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from mitfrnet.corpus.manifest import (
+    make_manifest,
+    manifest_settings,
+    read_manifest,
+    write_manifest,
+)
 from mitfrnet.errors import CorpusError, FeatureError, MediaError
 from mitfrnet.inspection.gather import find, gather_clip, gather_utterance
 from mitfrnet.inspection.inspect import inspect, page_name
+from mitfrnet.inspection.page import render_page
 from mitfrnet.inspection.predictions import given
 from mitfrnet.modalities import MODALITIES
 from mitfrnet.predict.recipe import LIMITS, Recipe
@@ -84,6 +91,29 @@ def test_what_is_missing_has_its_reason(tmp_path, project):
     assert subject.tokens == []
 
 
+def test_a_clip_in_object_storage_is_shown_as_one_in_a_folder(view, project, tmp_path, s3):
+    (tmp_path / "models").symlink_to(project / "models")
+    shutil.copy(project / "params.yaml", tmp_path)
+    shutil.copytree(project / "data", tmp_path / "data")
+    manifest = read_manifest(tmp_path / "data/mine/manifest.parquet")
+    settings = manifest_settings(manifest) | {"media": "s3://clips/mine"}
+    there = make_manifest(manifest.to_pylist(), settings)
+    write_manifest(there, tmp_path / "data/mine/manifest.parquet")
+    s3.upload(project / "raw/mine/Raw", "clips", "mine/Raw")
+    shown = inspect(f"mine/{TEST}", root=tmp_path)
+    assert not shown.subject.clip.path.exists()
+    assert render_page(shown) == render_page(view)
+    assert shown.subject.file == "01.mp4"
+    s3.client.put_object(Bucket="clips", Key=f"mine/Raw/{VIDEO}/01.mp4", Body=b"x")
+    with pytest.raises(CorpusError, match="changed or removed since the corpus was ingested"):
+        inspect(f"mine/{TEST}", root=tmp_path)
+
+
+def gathered(utterance_id, root):
+    with gather_utterance("mine", utterance_id, root) as subject:
+        return subject
+
+
 def test_targets_are_told_apart(project):
     assert find(f"mine/{TEST}", None, project) == ("mine", TEST)
     assert find(TEST, "mine", project) == ("mine", TEST)
@@ -95,7 +125,7 @@ def test_targets_are_told_apart(project):
 
 def test_an_unknown_utterance_names_close_ones(project):
     with pytest.raises(CorpusError, match=r"mine: no utterance 'quiet/1'.*quiet/01"):
-        gather_utterance("mine", "quiet/1", project)
+        gathered("quiet/1", project)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +141,7 @@ def test_a_stage_that_has_not_run_is_named(project, tmp_path, absent, told):
     path = tmp_path / "data/mine" / absent
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     with pytest.raises(FeatureError, match=told):
-        gather_utterance("mine", "quiet/01", tmp_path)
+        gathered("quiet/01", tmp_path)
 
 
 def test_without_a_model_the_view_says_so(project, tmp_path):

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mitfrnet.corpus.clip_files import ClipFiles
 from mitfrnet.corpus.clips import (
-    ClipFiles,
     LabelledClip,
     Problems,
     identifier,
@@ -148,7 +148,7 @@ class _Reader:
         self._split_of = _split_of(published.folds)
         self._folder, self._published, self._scale = folder, published, corpus.scale
         self._encoding, self._problems = corpus.encoding, problems
-        self._files = ClipFiles(folder)
+        self._files, self._beside = ClipFiles(folder, corpus.media), ClipFiles(folder)
         self._noted: dict[str, list[str]] = {}
 
     def report(self, path: Path) -> None:
@@ -259,7 +259,7 @@ class _Reader:
         """Return the lines of a video's transcript; none if it cannot be read."""
         name = f"{self._published.transcripts}/{video_id}{self._published.ending}"
         with self._problems.collecting():
-            if self._files.at(name, str(self._folder)) is None:
+            if self._beside.at(name, str(self._folder)) is None:
                 return []
             path = self._folder / name
             check_file(path, "a transcript", _MAX_TRANSCRIPT_BYTES)

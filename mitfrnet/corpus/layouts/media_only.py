@@ -3,10 +3,10 @@
 import os
 from pathlib import Path
 
+from mitfrnet.corpus.clip_files import ClipFiles
 from mitfrnet.corpus.clips import (
     MEDIA_ENDINGS,
     SIDECARS,
-    ClipFiles,
     LabelledClip,
     Problems,
     identifier,
@@ -15,21 +15,24 @@ from mitfrnet.corpus.clips import (
     unique,
 )
 from mitfrnet.corpus.params import CorpusParams
+from mitfrnet.corpus.storage import RemoteFolder
 from mitfrnet.errors import CorpusError
 
 
 def read_media_only(folder: Path, corpus: CorpusParams, problems: Problems) -> list[LabelledClip]:
-    """Return every clip under `folder`, all of them in the test split.
+    """Return every clip under `folder`, or in object storage; all of them in the test split.
 
     The ids are those of `ids_of_path`. Hidden files and linked folders are left out.
 
     Raises:
         CorpusError: there is no clip.
     """
-    files = ClipFiles(folder)
+    files = ClipFiles(folder, corpus.media)
     clips = []
-    for path in _files_in(folder, problems):
-        where = str(folder / path)
+    base = folder if corpus.media is None else corpus.media
+    paths = _files_in(folder, problems) if corpus.media is None else _files_at(corpus.media)
+    for path in paths:
+        where = f"{base}/{path}"
         ending = os.path.splitext(path)[1].lower()
         if ending in SIDECARS:
             continue
@@ -49,8 +52,14 @@ def read_media_only(folder: Path, corpus: CorpusParams, problems: Problems) -> l
                 )
             )
     if not clips and not problems.errors:
-        raise CorpusError(f"{folder}: no clips (expected media files in it or in its folders)")
+        raise CorpusError(f"{base}: no clips (expected media files in it or in its folders)")
     return unique(clips, problems)
+
+
+def _files_at(media: str) -> list[str]:
+    """Return the paths of the files below a folder in object storage, relative to it, in order."""
+    paths = RemoteFolder(media).walk()
+    return [path for path in paths if not any(n.startswith(".") for n in path.split("/"))]
 
 
 def _files_in(folder: Path, problems: Problems) -> list[str]:

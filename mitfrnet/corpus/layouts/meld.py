@@ -11,8 +11,8 @@ positive. Known defects, none of which stops a run: `dia110_utt7` of dev has no 
 
 from pathlib import Path
 
+from mitfrnet.corpus.clip_files import ClipFiles
 from mitfrnet.corpus.clips import (
-    ClipFiles,
     LabelledClip,
     Problems,
     identifier,
@@ -59,11 +59,11 @@ def read_meld(folder: Path, corpus: CorpusParams, problems: Problems) -> list[La
     assert scale is not None  # the layout has labels
     assert corpus.label is not None  # the block is checked
     column = _LABELS[corpus.label]
-    files = ClipFiles(folder)
+    tables, files = ClipFiles(folder), ClipFiles(folder, corpus.media)
     clips = []
     for published, split in _SPLITS.items():
         rows = read_table(
-            _table(folder, files, published),
+            _table(folder, tables, published),
             problems,
             required=["Utterance", "Dialogue_ID", "Utterance_ID", column],
             encoding=corpus.encoding,

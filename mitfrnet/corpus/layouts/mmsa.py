@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from mitfrnet.corpus.clip_files import ClipFiles
 from mitfrnet.corpus.clips import (
-    ClipFiles,
     LabelledClip,
     Problems,
     identifier,
@@ -29,7 +29,7 @@ def read_mmsa(folder: Path, corpus: CorpusParams, problems: Problems) -> list[La
     """
     scale = corpus.resolved_scale
     assert scale is not None  # the layout has labels
-    files = ClipFiles(folder)
+    files = ClipFiles(folder, corpus.media)
     clips = []
     rows = read_table(
         files.table("label.csv"),

@@ -6,8 +6,8 @@ from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
+from mitfrnet.corpus.clip_files import ClipFiles
 from mitfrnet.corpus.clips import (
-    ClipFiles,
     LabelledClip,
     Problems,
     fill_pattern,
@@ -62,7 +62,7 @@ class _RowReader:
     """Makes clips of rows."""
 
     def __init__(self, folder: Path, corpus: CorpusParams, table: TableParams) -> None:
-        self.files = ClipFiles(folder)
+        self.files = ClipFiles(folder, corpus.media)
         self._folder = folder
         self._scale = corpus.resolved_scale
         self._pattern = table.path or ""
@@ -135,7 +135,7 @@ class _RowReader:
     ) -> tuple[str | None, str | None]:
         """Return the file of a row, None if there is none, and its path without ending."""
         if self._columns.path is not None:
-            written = row[self._columns.path].strip()
+            written = self.files.inside(row[self._columns.path].strip(), where)
         else:
             named = {name: row[column] for name, column in self._named.items()}
             written = fill_pattern(self._pattern, row | named | ids, "table.path", where)
