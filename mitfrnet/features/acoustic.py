@@ -30,7 +30,7 @@ _PITCH_CLASSES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B
 _CQT_SPAN_S = 3.2
 # Sound is analysed in blocks of this length, with so much before and after: more than half of
 # that span, and what halving the rate blurs.
-_BLOCK_S = 60.0
+_BLOCK_S = 30.0
 _MARGIN_S = 4.0
 
 
@@ -152,7 +152,7 @@ def extract_acoustic(waveform: Waveform, params: AcousticParams) -> NDArray[np.f
 def acoustic_of_pieces(pieces: Iterable[Waveform], params: AcousticParams) -> NDArray[np.float32]:
     """Return what `extract_acoustic` returns for the pieces joined, without joining them.
 
-    At most a minute and some seconds of sound are in memory at a time. Sound longer than that is
+    Less than a minute of sound is in memory at a time. Sound longer than that is
     analysed in blocks that overlap by more than any window; the numbers are those of the whole
     up to rounding.
 

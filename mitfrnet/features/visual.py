@@ -57,8 +57,9 @@ MODEL_VARIABLE = "MITFRNET_FACE_LANDMARKER"
 
 _NUM_LANDMARKS = 478
 _TRACKING_CONFIDENCE = 0.5  # MediaPipe's default
-# Faces of a long clip, at 23 kB each, are turned into their columns now and then.
-_FACES_AT_ONCE = 256
+# Faces become rows now and then: many small arrays that are kept between large frames keep the
+# memory of those frames from being used again.
+_FACES_AT_ONCE = 8
 
 # Where points that no expression moves lie in MediaPipe's average face, by landmark, in cm; x to
 # the image's right, y up, z towards the camera. Rounded from canonical_face_model.obj (MediaPipe,
