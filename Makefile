@@ -3,6 +3,7 @@ PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.10 python3 pytho
 	$(shell $(p) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' 2>/dev/null \
 	&& echo $(p))))
 VENV := .venv
+CONSTRAINTS := constraints.txt
 # Stages call `python`, which must be the one of the environment.
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
@@ -12,18 +13,23 @@ JOBS ?= 2
 # DVC's status for a stage that failed, xargs would stop before the other cells.
 CELL := for stage in train evaluate; do dvc --wait-for-lock repro -s "$$stage$$1" || exit 1; done
 
-.PHONY: help install repro study test parity check clean
+# What MediaPipe 1.x needs, and the tests of all that decodes clips and finds faces.
+MODEL := $(abspath $(or $(MITFRNET_FACE_LANDMARKER),../shared/models/face_landmarker.task))
+LATEST := tests/features tests/test_alignment.py tests/test_media.py \
+	tests/inspection/test_stills.py tests/pipeline/test_real_clips.py
+
+.PHONY: help install repro study test latest parity check clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-10s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(VENV)/.installed ## make .venv with the pinned versions
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+$(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.10, 3.11 or 3.12 found (set PYTHON=...)" >&2; exit 1; }
 	@test -x $(VENV)/bin/pip || $(PYTHON) -m venv --clear $(VENV)
 	@echo "Installing into $(VENV): a few minutes, and several GB with PyTorch's CUDA build"
-	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	$(VENV)/bin/python -m pip install --quiet -c $(CONSTRAINTS) -e '.[dev]'
 	@$(VENV)/bin/python -c 'import cv2' || { echo "error: OpenCV lacks a system library (on \
 	Debian and Ubuntu: apt-get install libgl1 libglib2.0-0)" >&2; exit 1; }
 	@touch $@
@@ -43,6 +49,16 @@ study: install ## as repro, with JOBS=2 cells of the grid side by side
 
 test: install ## run the tests
 	@$(RUN) python -m pytest
+
+latest: ## run the extractors' tests with MediaPipe 1.x and NumPy 2, in .venv-latest
+	@if test -f "$(MODEL)"; then \
+		$(MAKE) --no-print-directory install VENV=.venv-latest CONSTRAINTS=constraints-latest.txt \
+		&& PATH="$(CURDIR)/.venv-latest/bin:$$PATH" MITFRNET_FACE_LANDMARKER="$(MODEL)" \
+		python -m pytest $(LATEST); \
+	else \
+		echo "make latest: skipped, there is no model at $(MODEL)" \
+		"(MITFRNET_FACE_LANDMARKER names another place)"; \
+	fi
 
 parity: install ## compare the models with MMSA's implementation, which it installs
 	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e '.[dev,parity]'

@@ -25,7 +25,7 @@ def write_clip(path, times=(), sound=None, sound_from=0.0, codec="mpeg4", size=(
             layout = "mono" if len(sound) == 1 else "stereo"
             audio = out.add_stream("pcm_s16le", rate=RATE, layout=layout)
         for i, time in enumerate(times):
-            grey = np.full((size[1], size[0], 3), 10 * (i + 1), np.uint8)
+            grey = np.full((size[1], size[0], 3), 10 * (i + 1) % 256, np.uint8)
             frame = av.VideoFrame.from_ndarray(grey, format="rgb24")
             frame.pts, frame.time_base = round(1000 * time), Fraction(1, 1000)
             out.mux(video.encode(frame))

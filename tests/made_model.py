@@ -6,7 +6,7 @@ from mitfrnet.data.utterances import Scaling
 from mitfrnet.features.acoustic import AcousticExtractor, AcousticParams
 from mitfrnet.features.store import description_of, feature_schema, to_table
 from mitfrnet.features.text import TextExtractor, TextParams
-from mitfrnet.features.visual import VisualExtractor, VisualParams
+from mitfrnet.features.visual import VisualExtractor
 from mitfrnet.metrics import SCALES
 from mitfrnet.models import registry
 from mitfrnet.models.text_encoder import TextEncoder
@@ -14,6 +14,7 @@ from mitfrnet.params import load_params
 from mitfrnet.predict.recipe import LIMITS
 from mitfrnet.trained import Network, TrainedModel, task_of
 from mitfrnet.training import load_model_params
+from tests.faces import shipped_params
 
 
 def text_extractor(encoder="embedded"):
@@ -29,7 +30,7 @@ def make_model(*, encoder="embedded", fine_tuned=False, scale=None, seed=1):
         "acoustic": AcousticExtractor(
             load_params(AcousticParams, section="extract.acoustic"), LIMITS
         ),
-        "visual": VisualExtractor(load_params(VisualParams, section="extract.visual"), LIMITS),
+        "visual": VisualExtractor(shipped_params(), LIMITS),
     }
     dims = {m: len(e.feature_names) for m, e in extractors.items()}
     scale = scale or SCALES["mosi"].model_dump(mode="json")

@@ -66,7 +66,7 @@ def test_a_step_on_the_border_belongs_to_the_word_that_starts_there():
     """Also where float32 puts the centre at .35 a little before .35."""
     assert aligned([1, 2, 3, 4], (0, 0.25), (0.25, 0.75), (0.75, 1)) == [None, 1, 2]
     assert aligned([0, 1, 2, 3], (0.25, 0.35), (0.35, 0.45), step_s=0.1) == [2, 3]
-    assert np.float32(0.35) < 0.35
+    assert float(np.float32(0.35)) < 0.35
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ Left and right are the person's own: the right eye is on the left of the image.
 
 import hashlib
 import http.client
+import importlib.util
 import itertools
 import math
 import os
@@ -19,7 +20,7 @@ import tempfile
 import threading
 import urllib.request
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -159,7 +160,7 @@ class VisualExtractor:
 
     Raises:
         FeatureError: backend `face_landmarker`, and its model is neither here nor can be
-            fetched, or is another one.
+            fetched, or is another one; or backend `face_mesh`, which MediaPipe 1.x lacks.
     """
 
     version = VERSION
@@ -169,7 +170,7 @@ class VisualExtractor:
         self.params = params
         self.limits = limits
         self.feature_names, self.units = _columns(params.groups)
-        self._model = find_model() if params.backend == "face_landmarker" else None
+        self._model = _needed_model(params)
         self._detector: _Detector | None = None
         # The limits are no part: they say which clips are read, not what is read from them.
         self.identity: dict[str, Any] = {
@@ -187,6 +188,7 @@ class VisualExtractor:
         """Return the face features; step k starts at k / fps seconds.
 
         Raises:
+            FeatureError: MediaPipe lacks a library of the system.
             MediaError: the clip has no picture; the message is a reason of `mitfrnet.media`.
         """
         frames = iter_frames(
@@ -262,7 +264,7 @@ class _Detector(Protocol):
 
 
 class _FaceMesh:
-    """MediaPipe's older interface, in versions up to 0.10.2x; its models are in the wheel."""
+    """MediaPipe's older interface, which 1.x lacks; its models are in the wheel."""
 
     def __init__(self, params: VisualParams) -> None:
         from mediapipe.python.solutions.face_mesh import FaceMesh
@@ -306,7 +308,17 @@ class _FaceLandmarker:
         )
 
     def start_clip(self) -> None:
-        self.landmarker = self.vision.FaceLandmarker.create_from_options(self.options)
+        with ExitStack() as clip:
+            clip.enter_context(_without_reports())
+            try:
+                landmarker = self.vision.FaceLandmarker.create_from_options(self.options)
+            except OSError as error:  # 1.x loads its library here
+                raise FeatureError(
+                    f"MediaPipe {installed_version('mediapipe')} lacks a system library ({error}); "
+                    "on Debian and Ubuntu: apt-get install libegl1 libgles2"
+                ) from error
+            self.landmarker = clip.enter_context(landmarker)
+            self.clip = clip.pop_all()
 
     def find(self, frame: Frame, time: float) -> _Face | None:
         image = self.mediapipe.Image(image_format=self.mediapipe.ImageFormat.SRGB, data=frame)
@@ -319,11 +331,59 @@ class _FaceLandmarker:
         return _Face(result.face_landmarks[0], frame, scores)
 
     def end_clip(self) -> None:
-        self.landmarker.close()
+        self.clip.close()
+
+
+def has_face_mesh() -> bool:
+    """Return whether the installed MediaPipe has backend `face_mesh`; no module is loaded."""
+    found = importlib.util.find_spec("mediapipe")
+    folders = (found and found.submodule_search_locations) or []
+    return any(Path(folder, "python", "solutions").is_dir() for folder in folders)
+
+
+def _needed_model(params: VisualParams) -> Path | None:
+    """Return the path of the backend's model; None: it is part of the library.
+
+    Raises:
+        FeatureError: the backend or its model is not there.
+    """
+    if params.backend == "face_landmarker":
+        return find_model()
+    if not has_face_mesh():
+        raise FeatureError(
+            "extract.visual.backend is face_mesh, which MediaPipe "
+            f"{installed_version('mediapipe')} lacks (expected: face_landmarker, or MediaPipe "
+            "0.10.21, see constraints.txt)"
+        )
+    return None
 
 
 def _load_detector(params: VisualParams, model: Path | None) -> _Detector:
     return _FaceMesh(params) if model is None else _FaceLandmarker(params, model)
+
+
+# A proxy at which nobody answers, and none of the exceptions that a user may have set.
+_NO_REPORTS = {"https_proxy": "http://127.0.0.1:9", "no_proxy": "localhost"}
+
+
+@contextmanager
+def _without_reports() -> Iterator[None]:
+    """Keep MediaPipe 1.x from telling its makers what it is used for, and how much.
+
+    It does so after each minute and at the end of each clip, has no setting for it, and waits
+    ten seconds a clip where the network drops packets. Its library looks for a proxy in the
+    environment. Only C code sees what `os.putenv` puts there: Python's connections keep theirs.
+    """
+    try:
+        for name, value in _NO_REPORTS.items():
+            os.putenv(name, value)
+        yield
+    finally:
+        for name in _NO_REPORTS:
+            if name in os.environ:
+                os.putenv(name, os.environ[name])
+            else:
+                os.unsetenv(name)
 
 
 _stderr_lock = threading.Lock()
@@ -403,10 +463,11 @@ def _fetch_model(path: Path) -> None:
             part.write(content)
         os.replace(part.name, path)
     except (OSError, http.client.HTTPException) as error:
+        other = ", or set extract.visual.backend to face_mesh, which needs no download"
         raise FeatureError(
             f"{path}: no face landmarker there, and it cannot be fetched ({error}); put "
-            f"{MODEL_URL} there, or its path into {MODEL_VARIABLE}, or set "
-            "extract.visual.backend to face_mesh, which needs no download"
+            f"{MODEL_URL} there, or its path into {MODEL_VARIABLE}"
+            f"{other if has_face_mesh() else ''}"
         ) from error
 
 
@@ -605,12 +666,12 @@ def faces_in(
         params: which detector, and how sure it must be.
 
     Raises:
-        FeatureError: the detector's model is not there.
+        FeatureError: the detector or its model is not there.
         MediaError: the clip has no picture.
     """
     frames = iter(frames)
     first = next(frames)
-    model = find_model() if params.backend == "face_landmarker" else None
+    model = _needed_model(params)
     with _quiet_stderr():
         detector = _load_detector(params, model)
         detector.start_clip()

@@ -8,11 +8,16 @@ import yaml
 from mitfrnet.features.acoustic import RECIPES as ACOUSTIC
 from mitfrnet.features.run import build_extractor, extractor_params
 from mitfrnet.features.visual import RECIPES as VISUAL
+from tests.faces import needs_face_mesh
 from tests.pipeline.running import ROOT
 
 TEXT = (ROOT / "docs" / "extractors.md").read_text(encoding="utf-8")
 RECIPES = {"acoustic": ACOUSTIC, "visual": VISUAL}
 NAMES = [(modality, name) for modality, recipes in RECIPES.items() for name in recipes]
+BUILT = [
+    pytest.param(modality, name, marks=needs_face_mesh if modality == "visual" else ())
+    for modality, name in NAMES
+]
 LIMITS = {"max_duration_s": 60, "max_pixels": 10**6, "max_bytes": 10**8, "max_streams": 8}
 
 
@@ -42,30 +47,38 @@ def test_every_recipe_is_documented_with_its_settings():
     assert documented_settings() == code
 
 
-def test_what_comes_of_each_recipe():
-    """Columns as built; steps a second from the settings that decide them."""
+def listed_recipes():
+    """Return columns and steps a second that the first table gives, by modality and name."""
     (listed,) = tables("recipe")
-    rows = {tuple(word.strip("`") for word in row[1::-1]): row[2:] for row in listed[1:]}
-    assert set(rows) == set(NAMES)
-    for (modality, name), (columns, rate) in rows.items():
-        params = extractor_params(modality, name, where="here")
-        assert params is RECIPES[modality][name]
-        extractor = build_extractor(modality, params, {"limits": LIMITS})
-        assert len(extractor.feature_names) == int(columns)
-        steps = params.fps if modality == "visual" else params.sample_rate_hz / params.hop_length
-        assert float(rate) == pytest.approx(steps, abs=0.005)
+    return {tuple(word.strip("`") for word in row[1::-1]): row[2:] for row in listed[1:]}
 
 
-def test_the_settings_of_a_recipe_give_its_features():
+def test_every_recipe_is_listed():
+    assert set(listed_recipes()) == set(NAMES)
+
+
+@pytest.mark.parametrize(("modality", "name"), BUILT)
+def test_what_comes_of_a_recipe(modality, name):
+    """Columns as built; steps a second from the settings that decide them."""
+    columns, rate = listed_recipes()[modality, name]
+    params = extractor_params(modality, name, where="here")
+    assert params is RECIPES[modality][name]
+    extractor = build_extractor(modality, params, {"limits": LIMITS})
+    assert len(extractor.feature_names) == int(columns)
+    steps = params.fps if modality == "visual" else params.sample_rate_hz / params.hop_length
+    assert float(rate) == pytest.approx(steps, abs=0.005)
+
+
+@pytest.mark.parametrize(("modality", "name"), BUILT)
+def test_the_settings_of_a_recipe_give_its_features(modality, name):
     """So that a recipe can be written out, and one value of it changed."""
-    for modality, name in NAMES:
-        written = documented_settings()[name]
-        by_name, one_by_one = (
-            build_extractor(modality, extractor_params(modality, s, where=""), {"limits": LIMITS})
-            for s in (name, written)
-        )
-        assert by_name.identity == one_by_one.identity
-        assert by_name.feature_names == one_by_one.feature_names
+    written = documented_settings()[name]
+    by_name, one_by_one = (
+        build_extractor(modality, extractor_params(modality, s, where=""), {"limits": LIMITS})
+        for s in (name, written)
+    )
+    assert by_name.identity == one_by_one.identity
+    assert by_name.feature_names == one_by_one.feature_names
 
 
 def test_the_first_example_is_right():

@@ -2,8 +2,11 @@ import csv
 import hashlib
 import http.server
 import os
+import socket
+import subprocess
 import threading
 from fractions import Fraction
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,25 +17,28 @@ import pytest
 from mitfrnet.errors import FeatureError, MediaError, ParamsError
 from mitfrnet.features import visual
 from mitfrnet.features.extractor import Clip
-from mitfrnet.features.visual import RECIPES, VisualExtractor, VisualParams, find_model
+from mitfrnet.features.visual import (
+    RECIPES,
+    VisualExtractor,
+    VisualParams,
+    find_model,
+    has_face_mesh,
+)
 from mitfrnet.media import MediaLimits, iter_frames
 from mitfrnet.params import parse_params
+from tests.faces import BACKEND, MODEL, needs_face_mesh, needs_mediapipe_1, needs_model
 
 LIMITS = MediaLimits(max_duration_s=60, max_pixels=4_000_000, max_bytes=10**8, max_streams=8)
 VALUES = {
     "fps": 10,
-    "backend": "face_mesh",
+    "backend": BACKEND,
     "groups": ["head_pose", "gaze", "eye_mouth", "landmarks"],
     "min_detection_confidence": 0.5,
     "max_side": 640,
 }
 SHARED = Path(__file__).parents[3] / "shared"
 CLIPS = SHARED / "clips"
-MODEL = SHARED / "models" / "face_landmarker.task"
 needs_clips = pytest.mark.skipif(not CLIPS.exists(), reason="no ../shared/clips beside the repo")
-needs_model = pytest.mark.skipif(
-    not MODEL.exists(), reason="no ../shared/models/face_landmarker.task beside the repo"
-)
 
 
 def make(monkeypatch=None, **changes):
@@ -180,7 +186,7 @@ def test_columns():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"groups": ["blendshapes"]}, "only face_landmarker"),
+        ({"backend": "face_mesh", "groups": ["blendshapes"]}, "only face_landmarker"),
         ({"groups": ["gaze", "gaze"]}, "each may stand there once"),
         ({"groups": ["landmarks", "landmarks_full"]}, "choose one"),
         ({"groups": []}, "at least 1"),
@@ -215,9 +221,40 @@ def test_offline_without_a_model(tmp_path, monkeypatch):
         make(backend="face_landmarker")
     message = str(error.value)
     assert "\n" not in message
-    for remedy in (visual.MODEL_URL, visual.MODEL_VARIABLE, "face_mesh"):
+    for remedy in (visual.MODEL_URL, visual.MODEL_VARIABLE):
         assert remedy in message
-    make(backend="face_mesh")  # needs no model
+    assert ("face_mesh" in message) == has_face_mesh()
+
+
+@needs_face_mesh
+def test_face_mesh_needs_no_model(tmp_path, monkeypatch):
+    monkeypatch.delenv(visual.MODEL_VARIABLE, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(visual, "MODEL_URL", "http://127.0.0.1:9/face_landmarker.task")
+    assert make(backend="face_mesh").identity["model"] is None
+
+
+def test_mediapipe_without_face_mesh_is_told_at_once(monkeypatch):
+    """Of `has_face_mesh` only the answer is made up, and under MediaPipe 1.x not even that."""
+    monkeypatch.setattr(visual, "has_face_mesh", lambda: False)
+    with pytest.raises(FeatureError, match=r"^extract\.visual\.backend is face_mesh") as error:
+        make(backend="face_mesh")
+    message = str(error.value)
+    assert "\n" not in message
+    assert version("mediapipe") in message
+    assert "face_landmarker" in message
+    params = VisualParams(**{**VALUES, "backend": "face_mesh"})
+    with pytest.raises(FeatureError, match=r"^extract\.visual\.backend is face_mesh"):
+        next(visual.faces_in(iter([(0.0, None)]), params))
+
+
+def test_face_mesh_is_there_if_it_can_be_imported():
+    try:
+        import mediapipe.python.solutions.face_mesh  # noqa: F401
+    except ImportError:
+        assert not has_face_mesh()
+    else:
+        assert has_face_mesh()
 
 
 @needs_model
@@ -255,7 +292,6 @@ def test_identity_knows_the_model_not_its_place(tmp_path, monkeypatch):
     monkeypatch.setenv(visual.MODEL_VARIABLE, str(copy))
     assert make(backend="face_landmarker").identity == first
     assert first["model"] == visual.MODEL_SHA256
-    assert make(backend="face_mesh").identity["model"] is None
     assert make(fps=5).identity != make(fps=10).identity
 
 
@@ -300,6 +336,46 @@ def test_stderr_comes_back(tmp_path, capfd):
     assert capfd.readouterr().err == "heard"
 
 
+@needs_model
+def test_the_environment_is_as_it_was(tmp_path, monkeypatch):
+    """As C code and processes that are started later see it; one is set, one is not."""
+    monkeypatch.setenv("https_proxy", "http://proxy.test")
+    monkeypatch.delenv("no_proxy", raising=False)
+    clip = Clip("v/1", write_grey_clip(tmp_path / "x.mkv", frames=1))
+    make(monkeypatch, backend="face_landmarker").extract(clip)
+    seen = subprocess.run(["env"], capture_output=True, text=True, check=True).stdout.splitlines()
+    assert [line for line in seen if "_proxy" in line and line.islower()] == [
+        "https_proxy=http://proxy.test"
+    ]
+
+
+@needs_model
+@needs_mediapipe_1
+def test_mediapipe_reports_to_nobody(tmp_path, monkeypatch):
+    """It would at the end of each clip, through the user's proxy, which listens here."""
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        proxy.settimeout(1)
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        clip = Clip("v/1", write_grey_clip(tmp_path / "x.mkv"))
+        make(monkeypatch, backend="face_landmarker").extract(clip)
+        with pytest.raises(TimeoutError):
+            proxy.accept()
+
+
+@needs_model
+def test_a_system_library_that_is_absent_is_named(tmp_path, monkeypatch):
+    """What `ctypes` says of MediaPipe 1.x where there is no OpenGL ES."""
+    from mediapipe.tasks.python.vision import FaceLandmarker
+
+    def absent(options):
+        raise OSError("libGLESv2.so.2: cannot open shared object file: No such file or directory")
+
+    monkeypatch.setattr(FaceLandmarker, "create_from_options", absent)
+    clip = Clip("v/1", write_grey_clip(tmp_path / "x.mkv", frames=1))
+    with pytest.raises(FeatureError, match=r"libGLESv2.*apt-get install libegl1 libgles2$"):
+        make(monkeypatch, backend="face_landmarker").extract(clip)
+
+
 def real_clips():
     if not CLIPS.exists():
         return []
@@ -313,15 +389,15 @@ def real_clip(name):
 
 
 @pytest.fixture(scope="module")
-def face_mesh():
+def extractor():
     return make()
 
 
 @needs_clips
 @pytest.mark.slow
 @pytest.mark.parametrize("row", real_clips())
-def test_faces_of_real_clips(face_mesh, capfd, row):
-    features = face_mesh.extract(real_clip(f"{row['video_id']}/{row['clip_id']}"))
+def test_faces_of_real_clips(extractor, capfd, row):
+    features = extractor.extract(real_clip(f"{row['video_id']}/{row['clip_id']}"))
     assert features.detected.mean() == pytest.approx(float(row["face_fraction"]), abs=0.1)
     assert np.isfinite(features.values[features.detected]).all()
     assert np.isnan(features.values[~features.detected]).all()
@@ -351,6 +427,7 @@ def test_names_of_all_groups_differ():
 
 
 @needs_clips
+@needs_face_mesh
 @pytest.mark.slow
 def test_recipe_mmsa_fet_gives_what_its_source_does_but_keeps_frames_without_a_face():
     """Their calls of MediaPipe, on the same frames of a clip whose face leaves the picture."""
@@ -373,7 +450,9 @@ def test_recipe_mmsa_fet_gives_what_its_source_does_but_keeps_frames_without_a_f
 @needs_clips
 @needs_model
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["face_mesh", "face_landmarker"])
+@pytest.mark.parametrize(
+    "backend", [pytest.param("face_mesh", marks=needs_face_mesh), "face_landmarker"]
+)
 def test_clips_before_do_not_matter(monkeypatch, backend):
     """A fresh extractor per clip, and one for both clips in either order: the same bytes."""
     clips = [real_clip("grid_s1/bbaf2n"), real_clip("edge/face_then_none")]
@@ -383,11 +462,15 @@ def test_clips_before_do_not_matter(monkeypatch, backend):
     assert [shared.extract(c).values.tobytes() for c in clips[::-1]] == alone[::-1]
 
 
+def agreement(a, b):
+    return np.corrcoef(a, b)[0, 1]
+
+
 @needs_clips
 @needs_model
 @pytest.mark.slow
 def test_landmarker_agrees_with_its_own_scores(monkeypatch):
-    """A man who smiles: our geometry follows MediaPipe's blendshapes, and face_mesh follows it."""
+    """A man who smiles: our geometry follows MediaPipe's blendshapes."""
     clip = real_clip("edge/no_audio_stream")
     groups = [*VALUES["groups"], "blendshapes"]
     extractor = make(monkeypatch, backend="face_landmarker", groups=groups)
@@ -395,19 +478,28 @@ def test_landmarker_agrees_with_its_own_scores(monkeypatch):
     assert features.detected.all()
     column = dict(zip(extractor.feature_names, features.values.T, strict=True))
 
-    def agreement(a, b):
-        return np.corrcoef(a, b)[0, 1]
-
     assert agreement(column["mouth_corner_left"], column["blendshape_mouthSmileLeft"]) > 0.9
     assert agreement(column["mouth_opening"], column["blendshape_jawOpen"]) > 0.9
     assert agreement(column["eye_openness_left"], column["blendshape_eyeBlinkLeft"]) < -0.9
     up = column["blendshape_eyeLookUpLeft"] - column["blendshape_eyeLookDownLeft"]
     assert agreement(column["gaze_left_y"], up) > 0.9
 
-    mesh = make()
-    other = dict(zip(mesh.feature_names, mesh.extract(clip).values.T, strict=True))
-    assert agreement(column["mouth_corner_left"], other["mouth_corner_left"]) > 0.9
-    np.testing.assert_allclose(other["head_yaw"], column["head_yaw"], atol=0.1)
+
+@needs_clips
+@needs_face_mesh
+@needs_model
+@pytest.mark.slow
+def test_face_mesh_agrees_with_the_landmarker(monkeypatch):
+    """On the same man."""
+    clip = real_clip("edge/no_audio_stream")
+    columns = []
+    for backend in ("face_mesh", "face_landmarker"):
+        extractor = make(monkeypatch, backend=backend)
+        values = extractor.extract(clip).values
+        columns.append(dict(zip(extractor.feature_names, values.T, strict=True)))
+    mesh, landmarker = columns
+    assert agreement(landmarker["mouth_corner_left"], mesh["mouth_corner_left"]) > 0.9
+    np.testing.assert_allclose(mesh["head_yaw"], landmarker["head_yaw"], atol=0.1)
 
 
 @needs_model

@@ -3,12 +3,12 @@ import numpy as np
 import pytest
 
 from mitfrnet.features.extractor import Clip
-from mitfrnet.features.visual import VisualParams, faces_in
+from mitfrnet.features.visual import faces_in
 from mitfrnet.inspection.stills import COUNT, make_stills
 from mitfrnet.media import iter_frames
-from mitfrnet.params import load_params
 from mitfrnet.predict.recipe import LIMITS
 from tests.clips import write_clip
+from tests.faces import shipped_params
 from tests.pipeline.running import ROOT
 
 CLIP = ROOT / "raw/sample/Raw/speaker01_a/0005.mp4"  # 2.6 s of a drawn face
@@ -16,7 +16,7 @@ CLIP = ROOT / "raw/sample/Raw/speaker01_a/0005.mp4"  # 2.6 s of a drawn face
 
 @pytest.fixture(scope="module")
 def params():
-    return load_params(VisualParams, section="extract.visual", path=ROOT / "params.yaml")
+    return shipped_params()
 
 
 @pytest.mark.slow

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import yaml
 
+from tests.faces import BACKEND
+
 ROOT = Path(__file__).parents[2]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 
@@ -64,8 +66,9 @@ def sections(process):
 
 
 def write_params(folder, **changes):
-    """Write the shipped params.yaml, with values at dotted keys replaced."""
+    """Write the shipped params.yaml, with a backend that is here, and values at dotted keys."""
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["extract"]["visual"]["backend"] = BACKEND
     for key, value in changes.items():
         *path, last = key.split("__")
         section = params
