@@ -80,7 +80,7 @@ class MediaLimits(StageParams):
     max_memory_mb: int = Field(default=4096, gt=0)  # of a worker process that reads the file
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # there may be a million
 class Probe:
     """What is in a file, measured from its packets; its header may lie.
 

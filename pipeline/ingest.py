@@ -1,10 +1,12 @@
 """Stage `ingest`: read a corpus as published, probe its clips, write the manifest."""
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 
 from mitfrnet.corpus.ingest import (
     IngestParams,
+    Probed,
     add_transcripts,
     build_manifest,
     check_bad_fraction,
@@ -45,14 +47,21 @@ def main(argv: list[str] | None = None) -> None:
         media_url=corpus.media,
     )
     probed = list(track(probing, total=len(clips), size=lambda _: 1, description="probe"))
+    del clips, probing
     check_bad_fraction(probed, params.max_bad_fraction, args.raw)
     probed = add_transcripts(
         args.raw, probed, corpus, params.limits, store=args.transcripts, run=run
     )
     stored = stored_descriptions(args.raw) if corpus.layout == "features" else None
-    manifest = build_manifest(probed, corpus, params, stored)
+    manifest = build_manifest(_taken_from(probed), corpus, params, stored)
     write_manifest(manifest, args.out)
     write_json(summarise(manifest), args.quality)
+
+
+def _taken_from(probed: list[Probed]) -> Iterator[Probed]:
+    """Yield the clips and drop them from the list: a million of them take a gigabyte."""
+    while probed:
+        yield probed.pop()
 
 
 if __name__ == "__main__":

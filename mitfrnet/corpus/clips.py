@@ -33,7 +33,7 @@ MEDIA_ENDINGS = frozenset(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # there may be a million
 class LabelledClip:
     """One utterance as a corpus describes it.
 

@@ -1,14 +1,17 @@
 """From a corpus as published to its manifest: read the table, probe the clips, sum up."""
 
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -19,6 +22,7 @@ from mitfrnet.corpus.layouts import LAYOUTS
 from mitfrnet.corpus.manifest import (
     PROBE_FIELDS,
     make_manifest,
+    manifest_rows,
     manifest_settings,
     utterance_duration_s,
 )
@@ -42,12 +46,15 @@ class IngestParams(StageParams):
     limits: media.MediaLimits
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # there may be a million
 class ProbedClip:
     """What was found on disk for one labelled clip."""
 
     digest: str | None
     probe: media.Probe
+
+
+Probed = tuple[LabelledClip, ProbedClip]
 
 
 def read_corpus(
@@ -79,7 +86,8 @@ def read_corpus(
     if all(c.split is None for c in clips):
         groups = [c.split_group for c in clips]
         splits = assign_splits(groups, [c.label for c in clips], ingest.split)
-        clips = [c.with_split(split) for c, split in zip(clips, splits, strict=True)]
+        for i, split in enumerate(splits):
+            clips[i] = clips[i].with_split(split)
     counts = Counter(c.split for c in clips)
     empty = [split for split in SPLITS if not counts[split]]
     if corpus.labelled and empty and not found.errors:
@@ -101,7 +109,7 @@ def probe_clips(
     workers: int,
     timeout_s: float,
     media_url: str | None = None,
-) -> Iterator[tuple[LabelledClip, ProbedClip]]:
+) -> Iterator[Probed]:
     """Yield each clip with its digest and what its streams hold, as they are probed.
 
     Clips that are segments of one video are probed together. One that is too large to be fetched
@@ -119,24 +127,37 @@ def probe_clips(
         StorageError: the server cannot be reached, or refuses.
     """
     store = ClipStore(folder, media_url, limits.max_bytes, timeout_s / 2)
-    by_path: dict[str, list[LabelledClip]] = {}
     for clip in clips:
         if clip.digest is not None:
             yield clip, ProbedClip(clip.digest, media.unprobed())
         elif clip.path is None:
             yield clip, ProbedClip(None, media.unusable("no_file"))
-        else:
-            by_path.setdefault(clip.path, []).append(clip)
+    on_disk = [clip for clip in clips if clip.digest is None and clip.path is not None]
+    on_disk.sort(key=_path)
+    by_path = [list(together) for _, together in groupby(on_disk, key=_path)]
     probing = supervised_map(
         partial(_prober, store, limits),
-        list(by_path.values()),
+        by_path,
         workers=workers,
         timeout_s=timeout_s,
     )
     for together, results in probing:
         if isinstance(results, WorkerFailure):
             results = [ProbedClip(None, media.unusable(results.reason))] * len(together)
-        yield from zip(together, results, strict=True)
+        yield from zip(together, map(_with_shared_names, results), strict=True)
+
+
+def _path(clip: LabelledClip) -> str:
+    return clip.path or ""
+
+
+def _with_shared_names(found: ProbedClip) -> ProbedClip:
+    """Return the same with names that all clips share: each comes out of a worker as a copy."""
+    shared: dict[str, Any] = {}
+    for name in ("video_codec", "audio_codec", "container", "video_reason", "audio_reason"):
+        text = getattr(found.probe, name)
+        shared[name] = None if text is None else sys.intern(text)
+    return replace(found, probe=replace(found.probe, **shared))
 
 
 def _prober(store: ClipStore, limits: media.MediaLimits) -> "partial[list[ProbedClip]]":
@@ -163,13 +184,13 @@ def _probe_file(
 
 def add_transcripts(
     folder: Path,
-    probed: Sequence[tuple[LabelledClip, ProbedClip]],
+    probed: Sequence[Probed],
     corpus: CorpusParams,
     limits: media.MediaLimits,
     *,
     store: Path,
     run: RunParams,
-) -> list[tuple[LabelledClip, ProbedClip]]:
+) -> list[Probed]:
     """Return the clips, those with sound and without transcript as the corpus's model hears them.
 
     Args:
@@ -198,6 +219,8 @@ def add_transcripts(
         run=run,
         media_url=corpus.media,
     )
+    if not heard:
+        return list(probed)
     completed = []
     for clip, found in probed:
         said = heard.get(clip.utterance_id)
@@ -208,7 +231,7 @@ def add_transcripts(
 
 
 def build_manifest(
-    probed: Iterable[tuple[LabelledClip, ProbedClip]],
+    probed: Iterable[Probed],
     corpus: CorpusParams,
     ingest: IngestParams,
     stored: dict[str, Any] | None = None,
@@ -221,30 +244,7 @@ def build_manifest(
         ingest: limits and the share of unreadable clips.
         stored: of layout `features`, what describes each modality's.
     """
-    rows = []
-    for clip, found in sorted(probed, key=lambda pair: pair[0].utterance_id):
-        rows.append(
-            {
-                "utterance_id": clip.utterance_id,
-                "video_id": clip.video_id,
-                "clip_id": clip.clip_id,
-                "split": clip.split,
-                "path": clip.path,
-                "digest": found.digest,
-                "start_s": clip.start_s,
-                "end_s": clip.end_s,
-                "transcript": clip.transcript,
-                "transcript_source": clip.transcript_source,
-                "words": None if clip.words is None else [asdict(word) for word in clip.words],
-                "label": clip.label,
-                **{f"label_{m}": clip.modality_labels.get(m) for m in MODALITIES},
-                **{name: getattr(found.probe, name) for name in PROBE_FIELDS},
-                # Of a stored utterance only its features say it.
-                "text_reason": None if clip.transcript or clip.digest else "empty_transcript",
-                "acoustic_reason": found.probe.audio_reason,
-                "visual_reason": found.probe.video_reason,
-            }
-        )
+    left = sorted(probed, key=lambda pair: pair[0].utterance_id, reverse=True)
     scale = corpus.resolved_scale
     settings = {
         "layout": corpus.layout,
@@ -256,23 +256,47 @@ def build_manifest(
         "limits": ingest.limits.model_dump(),
         "max_bad_fraction": ingest.max_bad_fraction,
     }
-    return make_manifest(rows, settings)
+    # Taken off the list, so that of a million clips no more is there twice than need be.
+    return make_manifest((_manifest_row(*left.pop()) for _ in range(len(left))), settings)
 
 
-def check_bad_fraction(
-    probed: Sequence[tuple[LabelledClip, ProbedClip]], max_bad_fraction: float, folder: Path
-) -> None:
+def _manifest_row(clip: LabelledClip, found: ProbedClip) -> dict[str, Any]:
+    return {
+        "utterance_id": clip.utterance_id,
+        "video_id": clip.video_id,
+        "clip_id": clip.clip_id,
+        "split": clip.split,
+        "path": clip.path,
+        "digest": found.digest,
+        "start_s": clip.start_s,
+        "end_s": clip.end_s,
+        "transcript": clip.transcript,
+        "transcript_source": clip.transcript_source,
+        "words": None if clip.words is None else [asdict(word) for word in clip.words],
+        "label": clip.label,
+        **{f"label_{m}": clip.modality_labels.get(m) for m in MODALITIES},
+        **{name: getattr(found.probe, name) for name in PROBE_FIELDS},
+        # Of a stored utterance only its features say it.
+        "text_reason": None if clip.transcript or clip.digest else "empty_transcript",
+        "acoustic_reason": found.probe.audio_reason,
+        "visual_reason": found.probe.video_reason,
+    }
+
+
+def check_bad_fraction(probed: Sequence[Probed], max_bad_fraction: float, folder: Path) -> None:
     """Stop where too many clips have neither usable sound nor a usable picture.
 
     Raises:
         CorpusError: lists those clips with their reasons.
     """
-    bad = [
-        f"{clip.path or clip.utterance_id}: {found.probe.video_reason}"
-        for clip, found in sorted(probed, key=lambda pair: pair[0].utterance_id)
+    lost = [
+        (clip, found.probe.video_reason)
+        for clip, found in probed
         if found.probe.video_reason and found.probe.audio_reason
     ]
-    if len(bad) > max_bad_fraction * len(probed):
+    if len(lost) > max_bad_fraction * len(probed):
+        lost.sort(key=lambda pair: pair[0].utterance_id)
+        bad = [f"{clip.path or clip.utterance_id}: {reason}" for clip, reason in lost]
         shown = "; ".join(bad[:20]) + (f"; and {len(bad) - 20} more" if len(bad) > 20 else "")
         raise CorpusError(
             f"{folder}: {len(bad)} of {len(probed)} clips cannot be read, more than "
@@ -283,24 +307,25 @@ def check_bad_fraction(
 def summarise(manifest: pa.Table) -> dict[str, Any]:
     """Return what `quality.json` holds: counts, hours, and what is naturally missing and why."""
     scale = manifest_settings(manifest)["scale"]
-    video_splits = set(zip(*(manifest[c].to_pylist() for c in ("video_id", "split")), strict=True))
-    videos = Counter(video for video, _ in video_splits)
+    times = manifest.select(["start_s", "end_s", "duration_s"])
+    sides = manifest.group_by("video_id").aggregate([("split", "count_distinct")])
     return {
         "clips": len(manifest),
-        "videos": len(videos),
-        "videos_on_two_sides": sum(n > 1 for n in videos.values()),
-        "hours": sum(map(utterance_duration_s, manifest.to_pylist())) / 3600,
-        "splits": {s: manifest["split"].to_pylist().count(s) for s in SPLITS},
+        "videos": len(sides),
+        "videos_on_two_sides": pc.sum(pc.greater(sides["split_count_distinct"], 1)).as_py() or 0,
+        "hours": sum(map(utterance_duration_s, manifest_rows(times))) / 3600,
+        "splits": {split: _counts(manifest["split"]).get(split, 0) for split in SPLITS},
         "label": scale and _label_counts(manifest["label"].to_numpy(), parse_scale(scale)),
-        "transcripts": _counts(manifest["transcript_source"].to_pylist()),
+        "transcripts": _counts(manifest["transcript_source"]),
         "with_word_times": len(manifest) - manifest["words"].null_count,
-        "naturally_missing": {m: _counts(manifest[f"{m}_reason"].to_pylist()) for m in MODALITIES},
+        "naturally_missing": {m: _counts(manifest[f"{m}_reason"]) for m in MODALITIES},
     }
 
 
-def _counts(values: Iterable[str | None]) -> dict[str, int]:
-    """Return how often each value occurs, `None` left out."""
-    return dict(sorted(Counter(value for value in values if value is not None).items()))
+def _counts(values: pa.ChunkedArray) -> dict[str, int]:
+    """Return how often each value occurs, null left out."""
+    counted = pc.value_counts(values.drop_null()).to_pylist()
+    return dict(sorted((pair["values"], pair["counts"]) for pair in counted))
 
 
 def _label_counts(labels: NDArray[np.float64], scale: LabelScale) -> dict[str, Any]:

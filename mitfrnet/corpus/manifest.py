@@ -1,7 +1,9 @@
 """The manifest: one row per labelled clip, with what is on disk and what is naturally missing."""
 
 import hashlib
+import itertools
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,9 @@ from mitfrnet.files import replacing
 from mitfrnet.modalities import MODALITIES
 
 METADATA_KEY = b"mitfrnet"
+
+# Rows that are Python objects at one time, where they take ten times the room that Arrow needs.
+_ROWS_TOGETHER = 8192
 
 PROBE_FIELDS = {
     "duration_s": pa.float64(),
@@ -61,10 +66,20 @@ SCHEMA = pa.schema(
 )
 
 
-def make_manifest(rows: list[dict[str, Any]], settings: dict[str, Any]) -> pa.Table:
+def make_manifest(rows: Iterable[dict[str, Any]], settings: dict[str, Any]) -> pa.Table:
     """Return the manifest of `rows`, with the corpus's `settings` in its metadata."""
-    metadata = {METADATA_KEY: json.dumps(settings, sort_keys=True)}
-    return pa.Table.from_pylist(rows, schema=SCHEMA.with_metadata(metadata))
+    schema = SCHEMA.with_metadata({METADATA_KEY: json.dumps(settings, sort_keys=True)})
+    left = iter(rows)
+    batches = []
+    while together := list(itertools.islice(left, _ROWS_TOGETHER)):
+        batches.append(pa.RecordBatch.from_pylist(together, schema=schema))
+    return pa.Table.from_batches(batches, schema=schema)
+
+
+def manifest_rows(manifest: pa.Table) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a manifest, of which only a few are Python objects at a time."""
+    for batch in manifest.to_batches(max_chunksize=_ROWS_TOGETHER):
+        yield from batch.to_pylist()
 
 
 def input_digest(row: dict[str, Any], modality: str, *, stored: bool = False) -> str:

@@ -31,8 +31,8 @@ def read_table(
     optional: Sequence[str] = (),
     ids: Sequence[str] = (),
     encoding: str = "utf-8",
-) -> list[Row]:
-    """Return the rows of a table with the place of each, e.g. `raw/mine/label.csv:12`.
+) -> Iterator[Row]:
+    """Yield the rows of a table with the place of each, e.g. `raw/mine/label.csv:12`.
 
     Values are text: numbers and dates as the table writes them; null and NaN are empty. The place
     is the line on which a row starts, in Parquet the number of the row, counted from 1. A row
@@ -54,22 +54,21 @@ def read_table(
         raise CorpusError(f"{path}: unknown kind of table (expected {', '.join(_READERS)})")
     check_file(path, "the table of labels", _MAX_BYTES)
     columns = _Columns(path, list(dict.fromkeys(required)), list(optional), frozenset(ids))
-    rows: list[Row] = []
-    broken = 0
+    number = 0
     try:
-        for where, values in reader(path, columns, encoding):
-            if len(rows) + broken == _MAX_ROWS:
+        for number, (where, values) in enumerate(reader(path, columns, encoding), start=1):
+            if number > _MAX_ROWS:
                 raise CorpusError(f"{path}: more than {_MAX_ROWS:,} rows (expected one per clip)")
             try:
-                rows.append((where, columns.texts(where, values)))
+                row = columns.texts(where, values)
             except CorpusError as error:
-                broken += 1
                 problems.errors.append(str(error))
+            else:
+                yield where, row
     except OSError as error:
         raise CorpusError(f"{path}: {error.strerror} (expected the table of labels)") from error
-    if not rows and not broken:
+    if not number:
         raise CorpusError(f"{path}: no rows (expected one per clip)")
-    return rows
 
 
 def check_file(path: Path, expected: str, max_bytes: int) -> None:

@@ -19,7 +19,7 @@ _WIDE = re.compile(rf"[{_CJK}\u3000-\u303f\uff00-\uffef]")
 _MAX_EXACT_UNITS = 500
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # there may be many millions, as of the next
 class TimedWord:
     """A word as an aligner or a subtitle file gives it; seconds from the start of its file."""
 
@@ -28,7 +28,7 @@ class TimedWord:
     end_s: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Word:
     """A word's place in the transcript, and its time in seconds from the utterance's start."""
 

@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 
 from mitfrnet.errors import FeatureError
 from mitfrnet.files import replacing
-from mitfrnet.missing import Steps
+from mitfrnet.missing import Rows, Steps
 from mitfrnet.modalities import MODALITIES, SPLITS
 
 METADATA_KEY = "mitfrnet"
@@ -38,9 +38,9 @@ class Ragged:
     time_s: NDArray[np.float32]
     offsets: NDArray[np.int64]
 
-    def rows(self, array: NDArray[Any]) -> list[NDArray[Any]]:
+    def rows(self, array: NDArray[Any]) -> Rows[Any]:
         """Return `array`, of which the first axis is steps, cut into utterances."""
-        return np.split(array, self.offsets[1:])[:-1]  # what follows the last is empty
+        return Rows(array, self.offsets)
 
 
 @dataclass(frozen=True)
@@ -119,12 +119,12 @@ def read_steps(folder: Path) -> dict[str, Steps]:
     steps = {}
     for split in SPLITS:
         with _opened(folder / f"{split}.safetensors", "numpy") as (file, metadata):
-            ends = {m: file.get_tensor(f"{m}.offsets")[1:] for m in MODALITIES}
+            offsets = {m: file.get_tensor(f"{m}.offsets") for m in MODALITIES}
             detected, times = (
-                {m: np.split(file.get_tensor(f"{m}.{part}"), ends[m])[:-1] for m in MODALITIES}
+                {m: Rows(file.get_tensor(f"{m}.{part}"), offsets[m]) for m in MODALITIES}
                 for part in ("detected", "time_s")
             )
-            special = np.split(file.get_tensor("text.special"), ends["text"])[:-1]
+            special = Rows(file.get_tensor("text.special"), offsets["text"])
             steps[split] = Steps(metadata["ids"], detected, special, times)
     return steps
 

@@ -19,7 +19,7 @@ from mitfrnet.data.batches import Batch, Utterance
 from mitfrnet.data.tensors import SplitTensors
 from mitfrnet.errors import FeatureError
 from mitfrnet.files import replacing
-from mitfrnet.missing import Bools
+from mitfrnet.missing import Bools, Rows
 from mitfrnet.modalities import MODALITIES
 from mitfrnet.models.text_encoder import (
     TextEncoder,
@@ -36,7 +36,7 @@ _KEPT_TOGETHER = 4096  # transcripts in one file, which is made in memory
 _SUMMED_TOGETHER = 1 << 16  # steps
 _SCALED: tuple[str, ...] = ("acoustic", "visual")
 
-Observed = Mapping[str, list[Bools]]
+Observed = Mapping[str, Sequence[Bools]]
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def fit_scaling(train: SplitTensors, observed: Observed) -> Scaling:
     unscored = []
     for modality in _SCALED:
         values = train.modalities[modality].values
-        kept = _joined(observed[modality])
+        kept = Rows.of(observed[modality]).flat
         if kept.sum() < _MIN_STEPS:
             unscored.append(modality)
             centre, deviation = np.zeros(values.shape[1]), np.ones(values.shape[1])
@@ -123,10 +123,6 @@ def no_scaling(dims: Mapping[str, int]) -> Scaling:
     )
 
 
-def _joined(rows: Sequence[NDArray[np.bool_]]) -> NDArray[np.bool_]:
-    return np.concatenate([np.empty(0, dtype=bool), *rows])
-
-
 def masked_token_ids(split: SplitTensors, observed: Observed) -> list[Tensor]:
     """Return the token ids of each utterance, hidden ones replaced by the unknown token."""
     rows = split.modalities["text"].rows(_masked_ids(split, observed))
@@ -135,7 +131,7 @@ def masked_token_ids(split: SplitTensors, observed: Observed) -> list[Tensor]:
 
 def _masked_ids(split: SplitTensors, observed: Observed) -> NDArray[np.int64]:
     unknown = split.metadata["features"]["text"]["identity"]["unknown_id"]
-    return np.where(_joined(observed["text"]), split.token_ids, unknown).astype(np.int64)
+    return np.where(Rows.of(observed["text"]).flat, split.token_ids, unknown).astype(np.int64)
 
 
 def load_encoder(identity: Mapping[str, Any]) -> TextEncoder:
@@ -255,7 +251,7 @@ class MaskedUtterances(Sequence[Utterance]):
             m: _Features(
                 torch.from_numpy(r.values).to(device),
                 torch.from_numpy(r.detected).to(device),
-                torch.from_numpy(_joined(observed[m])).to(device),
+                torch.from_numpy(Rows.of(observed[m]).flat).to(device),
                 starts=r.offsets[:-1],
                 steps=np.where(_shown(observed[m], whole=whole), np.diff(r.offsets), 0),
                 scaling=(scaling.mean[m].to(device), scaling.scale[m].to(device))

@@ -8,8 +8,9 @@ import importlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
+from functools import cached_property, partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -45,15 +46,6 @@ Extracted = tuple[Features | None, str | None]
 
 # Longer than a stage needs to notice that its DVC is gone.
 _LOCK_WAIT_S = 10
-
-
-@dataclass(frozen=True)
-class _Wanted:
-    """An utterance as the manifest describes it."""
-
-    clip: Clip
-    input_digest: str
-    reason: str | None
 
 
 def extractor_params(modality: str, section: Any, *, where: str) -> StageParams:
@@ -143,12 +135,21 @@ def extract_corpus(
     out.mkdir(parents=True, exist_ok=True)
     with _alone_in(out):
         folder = ShardFolder(out, feature_schema(extractor), shard_count(len(manifest)))
-        shards = _plan(modality, manifest, raw, folder, extractor_digest(extractor))
+        valid_digest = extractor_digest(extractor)
+        stored = settings.get("stored") is not None
+        shards: dict[int, _Shard] = {}  # those that wait for clips
         batches: list[list[Clip]] = []
-        for shard in shards:
-            batches += _batches(shard.clips_to_do, getattr(extractor, "batch_size", 1))
-            if not shard.waiting and not folder.is_current(shard.index, shard.digests):
-                folder.write(shard.index, shard.digests, shard.fresh)
+        for index, rows in enumerate(_rows_of_shards(manifest, modality, folder.shards)):
+            shard = _Shard(modality, rows, valid_digest, stored=stored)
+            if folder.is_current(index, shard.digests):
+                continue
+            clips = shard.clips_to_do(raw, folder.outdated(index, shard.digests))
+            if clips:
+                shards[index] = shard
+                batches += _batches(clips, getattr(extractor, "batch_size", 1))
+            else:
+                folder.write(index, shard.digests, shard.fresh)
+            del shard.digests  # made again when its first clip is done
 
         results = supervised_map(
             partial(_worker, modality, params, settings, store),
@@ -161,13 +162,14 @@ def extract_corpus(
         for batch, result in track(
             results, total=total, size=lambda r: len(r[0]), description=f"extract {modality}"
         ):
-            shard = shards[shard_of(batch[0].utterance_id, len(shards))]  # the same for all
+            index = shard_of(batch[0].utterance_id, folder.shards)  # the same for all
+            shard = shards[index]
             shard.add(batch, result)
             if isinstance(result, WorkerFailure):
                 failed += [f"{clip.utterance_id}: {result.reason}" for clip in batch]
             if not shard.waiting:
-                folder.write(shard.index, shard.digests, shard.fresh)
-                shard.fresh.clear()
+                folder.write(index, shard.digests, shard.fresh)
+                del shards[index]
         folder.remove_others()
     _report_failures(modality, failed, len(manifest), settings["max_bad_fraction"])
     return total
@@ -189,19 +191,53 @@ def _report_failures(modality: str, failed: list[str], clips: int, max_bad_fract
     )
 
 
-@dataclass
 class _Shard:
-    """What one shard shall hold, which rows of it are new, and which are still waited for."""
+    """What one shard shall hold, which rows of it are new, and how many are still waited for.
 
-    index: int
-    wanted: dict[str, _Wanted]
-    digests: Digests
-    fresh: list[Row]
-    waiting: set[str]
+    Args:
+        modality: which one.
+        rows: of the manifest, those of this shard.
+        valid_digest: of the extractor.
+        stored: whether the corpus is one of features.
+    """
 
-    @property
-    def clips_to_do(self) -> list[Clip]:
-        return [self.wanted[utterance_id].clip for utterance_id in sorted(self.waiting)]
+    def __init__(self, modality: str, rows: pa.Table, valid_digest: str, *, stored: bool) -> None:
+        self._modality, self._rows = modality, rows
+        self._valid_digest, self._stored = valid_digest, stored
+        self.fresh: list[Row] = []
+        self.waiting = 0
+
+    @cached_property
+    def digests(self) -> Digests:
+        """Return what each utterance's row must carry."""
+        return {
+            row["utterance_id"]: (
+                input_digest(row, self._modality, stored=self._stored),
+                self._valid_digest,
+            )
+            for row in self._rows.to_pylist()
+        }
+
+    def clips_to_do(self, raw: Path, outdated: set[str]) -> list[Clip]:
+        """Return the clips that have to be extracted, by utterance id, and wait for them.
+
+        Args:
+            raw: the corpus folder.
+            outdated: utterances without a valid row; those that are naturally missing get theirs.
+        """
+        clips = []
+        for row in sorted(self._rows.to_pylist(), key=lambda row: row["utterance_id"]):
+            utterance_id, reason = row["utterance_id"], row[f"{self._modality}_reason"]
+            if utterance_id in outdated and reason:
+                self.fresh.append(Row(utterance_id, None, reason, *self.digests[utterance_id]))
+            elif utterance_id in outdated:
+                path = raw / (row["path"] or "")
+                times = row["start_s"], row["end_s"]
+                clips.append(
+                    Clip(utterance_id, path, *times, row["transcript"], digest=row["digest"])
+                )
+        self.waiting = len(clips)
+        return clips
 
     def add(self, batch: list[Clip], result: list[Extracted] | WorkerFailure) -> None:
         """Take in the results of a batch; a failure makes rows that the next run tries again."""
@@ -212,25 +248,18 @@ class _Shard:
             else:
                 row = Row(clip.utterance_id, *result[i], input_digest, valid)
             self.fresh.append(row)
-            self.waiting.discard(clip.utterance_id)
+            self.waiting -= 1
 
 
-def _plan(
-    modality: str, manifest: pa.Table, raw: Path, folder: ShardFolder, valid_digest: str
-) -> list[_Shard]:
-    """Return all shards, with what each of them lacks."""
-    members: list[dict[str, _Wanted]] = [{} for _ in range(shard_count(len(manifest)))]
-    for wanted in _wanted(modality, manifest, raw):
-        utterance_id = wanted.clip.utterance_id
-        members[shard_of(utterance_id, len(members))][utterance_id] = wanted
-    shards = []
-    for index, here in enumerate(members):
-        digests = {u: (w.input_digest, valid_digest) for u, w in here.items()}
-        outdated = folder.outdated(index, digests)
-        missing = {u for u in outdated if here[u].reason}
-        rows = [Row(u, None, here[u].reason, *digests[u]) for u in missing]
-        shards.append(_Shard(index, here, digests, rows, outdated - missing))
-    return shards
+def _rows_of_shards(manifest: pa.Table, modality: str, shards: int) -> Iterator[pa.Table]:
+    """Yield the rows of the manifest that are of each shard."""
+    of = [shard_of(utterance_id.as_py(), shards) for utterance_id in manifest["utterance_id"]]
+    order = np.argsort(of, kind="stable")
+    ends = np.searchsorted(np.sort(of), np.arange(shards), side="right")
+    columns = ["utterance_id", "path", "digest", "start_s", "end_s", "transcript"]
+    ordered = manifest.select([*columns, f"{modality}_reason"]).take(order)
+    for start, end in pairwise([0, *ends.tolist()]):
+        yield ordered.slice(start, end - start)
 
 
 @contextmanager
@@ -243,23 +272,6 @@ def _alone_in(folder: Path) -> Iterator[None]:
         raise FeatureError(f"{folder}: another process extracts into it (wait for it)") from None
     with held:
         yield
-
-
-def _wanted(modality: str, manifest: pa.Table, raw: Path) -> Iterator[_Wanted]:
-    stored = manifest_settings(manifest).get("stored") is not None
-    for row in manifest.to_pylist():
-        yield _Wanted(
-            clip=Clip(
-                utterance_id=row["utterance_id"],
-                path=raw / (row["path"] or ""),
-                start_s=row["start_s"],
-                end_s=row["end_s"],
-                transcript=row["transcript"],
-                digest=row["digest"],
-            ),
-            input_digest=input_digest(row, modality, stored=stored),
-            reason=row[f"{modality}_reason"],
-        )
 
 
 def _batches(clips: list[Clip], size: int) -> list[list[Clip]]:

@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -144,22 +145,32 @@ class ShardFolder:
     """The shards of one modality, brought up to date one by one."""
 
     def __init__(self, folder: Path, schema: pa.Schema, shards: int) -> None:
-        self._folder, self._schema, self._shards = folder, schema, shards
+        self._folder, self._schema = folder, schema
+        self.shards = shards
 
     def _path(self, shard: int) -> Path:
-        return self._folder / f"{shard:05d}-of-{self._shards:05d}.parquet"
+        return self._folder / f"{shard:05d}-of-{self.shards:05d}.parquet"
+
+    @cached_property
+    def _earlier(self) -> dict[int, dict[int, Path]]:
+        """Return the files of other numbers of shards, by that number and their place in it."""
+        found: dict[int, dict[int, Path]] = {}
+        for path in self._folder.glob("*-of-*.parquet"):
+            index, count = (int(part) for part in path.stem.split("-of-"))
+            if count != self.shards:
+                found.setdefault(count, {})[index] = path
+        return found
 
     def _may_hold(self, shard: int) -> list[Path]:
         """Return the files that may hold rows of `shard`, also from when there were fewer.
 
         Counts are powers of two, so an utterance of shard k stands in shard k mod n of n.
         """
-        paths = []
-        for path in sorted(self._folder.glob("*-of-*.parquet")):
-            index, count = (int(part) for part in path.stem.split("-of-"))
-            if shard % count == index % self._shards % count or index % self._shards == shard:
-                paths.append(path)
-        return paths
+        paths = [self._path(shard)] if self._path(shard).exists() else []
+        for count, files in self._earlier.items():
+            places = range(shard, count, self.shards) if count > self.shards else [shard % count]
+            paths += [files[place] for place in places if place in files]
+        return sorted(paths)
 
     def _read(self, path: Path, columns: list[str] | None = None) -> pa.Table | None:
         """Return a shard; None where it is damaged or of other settings, so of no use."""
@@ -221,7 +232,7 @@ class ShardFolder:
 
     def remove_others(self) -> None:
         """Remove all that is not a shard of the present number."""
-        ours = {self._path(shard) for shard in range(self._shards)}
+        ours = {self._path(shard) for shard in range(self.shards)}
         for path in set(self._folder.iterdir()) - ours:
             path.unlink()
 

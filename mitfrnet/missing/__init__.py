@@ -21,6 +21,7 @@ from mitfrnet.missing.patterns import (
     draw_rates,
     legacy_masks,
 )
+from mitfrnet.missing.rows import Rows
 
 __all__ = [
     "PROTOCOLS",
@@ -32,6 +33,7 @@ __all__ = [
     "Pattern",
     "Protocol",
     "Rates",
+    "Rows",
     "Steps",
     "check_rate",
     "draw_masks",

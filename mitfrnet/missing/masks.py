@@ -1,14 +1,16 @@
 """The masks of a corpus: drawn, measured, written and read."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from mitfrnet.errors import FeatureError, ParamsError
 from mitfrnet.files import replacing
@@ -16,14 +18,19 @@ from mitfrnet.missing.conditions import Condition, MaskParams, parse_condition
 from mitfrnet.missing.patterns import (
     WHOLE_PATTERNS,
     Bools,
-    Floats,
     Rates,
     draw_masks,
     draw_rates,
 )
+from mitfrnet.missing.rows import Rows
 from mitfrnet.modalities import MODALITIES
 
 METADATA_KEY = b"mitfrnet"
+
+# Utterances that are drawn or decoded together: their masks then take more than a byte a step.
+_TOGETHER = 4096
+# Rows of Parquet that are coded at one time: a step then takes several bytes, and one bit later.
+_ROW_GROUP = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -35,22 +42,30 @@ class Steps:
         detected: per modality and utterance, (steps,); no step where it is naturally missing.
         special: special tokens of the text, (steps,) per utterance; never hidden alone.
         times: centre of each step in seconds, per modality and utterance, (steps,).
+
+    Lists of arrays are taken too, and laid end to end.
     """
 
     ids: list[str]
-    detected: dict[str, list[Bools]]
-    special: list[Bools]
-    times: dict[str, list[Floats]]
+    detected: dict[str, Rows[np.bool_]]
+    special: Rows[np.bool_]
+    times: dict[str, Rows[Any]]
 
-    def maskable(self, modality: str) -> list[Bools]:
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "detected", {m: Rows.of(r) for m, r in self.detected.items()})
+        object.__setattr__(self, "special", Rows.of(self.special))
+        object.__setattr__(self, "times", {m: Rows.of(r) for m, r in self.times.items()})
+
+    def maskable(self, modality: str) -> Rows[np.bool_]:
         """Return the steps that may be hidden: detected and not special, (steps,) each."""
+        detected = self.detected[modality]
         if modality != "text":
-            return self.detected[modality]
-        return [d & ~s for d, s in zip(self.detected["text"], self.special, strict=True)]
+            return detected
+        return Rows(detected.flat & ~self.special.flat, detected.offsets)
 
-    def present(self) -> dict[str, list[bool]]:
-        """Return per modality whether each utterance has any detected step of it."""
-        return {m: [bool(d.any()) for d in self.detected[m]] for m in MODALITIES}
+    def present(self) -> dict[str, NDArray[np.bool_]]:
+        """Return per modality whether each utterance has any detected step, (utterances,)."""
+        return {m: self.detected[m].any() for m in MODALITIES}
 
 
 def reachable_rate(steps: Steps) -> float:
@@ -71,7 +86,7 @@ def mask_steps(
     split: str,
     params: MaskParams,
     epoch: int | None = None,
-) -> dict[str, list[Bools]]:
+) -> dict[str, Rows[np.bool_]]:
     """Return the observed steps of one split: detected and kept, (steps,) per utterance.
 
     Where a modality is wholly hidden, so are its special tokens: no step is observed.
@@ -102,30 +117,38 @@ def mask_steps(
     if params.pattern == "legacy":
         seeds = params.legacy_seeds.model_dump()
     present = steps.present()
-    observed: dict[str, list[Bools]] = {}
+    # The draws of `legacy` depend on all utterances.
+    together = len(steps.ids) if params.pattern == "legacy" else _TOGETHER
+    observed: dict[str, Rows[np.bool_]] = {}
     for modality in MODALITIES:
-        detected = steps.detected[modality]
-        kept = draw_masks(
-            [len(d) for d in detected],
-            steps.ids,
-            rate=effective[modality],
-            seed=seeds[modality],
-            split=split,
-            modality=modality,
-            pattern=params.pattern,
-            maskable=steps.maskable(modality),
-            epoch=epoch,
-            times=steps.times[modality],
-            cell_seconds=params.cell_seconds,
-            modalities=params.modalities,
-            present=present,
-        )
-        observed[modality] = [d & k for d, k in zip(detected, kept, strict=True)]
+        detected, maskable = steps.detected[modality], steps.maskable(modality)
+        rates = np.broadcast_to(effective[modality], (len(steps.ids),))
+        kept = np.empty_like(detected.flat)
+        for first in range(0, len(steps.ids), max(1, together)):
+            part = slice(first, first + together)
+            drawn = draw_masks(
+                detected.lengths[part].tolist(),
+                steps.ids[part],
+                rate=rates[part],
+                seed=seeds[modality],
+                split=split,
+                modality=modality,
+                pattern=params.pattern,
+                maskable=maskable[part],
+                epoch=epoch,
+                times=steps.times[modality][part],
+                cell_seconds=params.cell_seconds,
+                modalities=params.modalities,
+                present={m: there[part].tolist() for m, there in present.items()},
+            )
+            ends = detected.offsets[first : first + together + 1]
+            np.concatenate(drawn, out=kept[ends[0] : ends[-1]])
+        observed[modality] = Rows(detected.flat & kept, detected.offsets)
     return observed
 
 
 def realised_rates(
-    steps: Steps, observed: Mapping[str, list[Bools]], *, rate: Rates, params: MaskParams
+    steps: Steps, observed: Mapping[str, Sequence[Bools]], *, rate: Rates, params: MaskParams
 ) -> dict[str, Any]:
     """Return what a mask really hides, per modality.
 
@@ -138,22 +161,20 @@ def realised_rates(
     rates: dict[str, Any] = {}
     effective = params.effective(rate)
     for modality in MODALITIES:
-        detected, kept = steps.detected[modality], observed[modality]
-        pairs = list(zip(steps.maskable(modality), kept, strict=True))
-        maskable = sum(int(m.sum()) for m, _ in pairs)
-        valid = sum(map(len, detected))
-        hidden = sum(int((m & ~k).sum()) for m, k in pairs)
-        missing = sum(int((~k).sum()) for k in kept)
+        detected, kept = steps.detected[modality], Rows.of(observed[modality])
+        may_hide = steps.maskable(modality).flat
+        maskable, valid = int(may_hide.sum()), len(may_hide)
+        hidden = int((may_hide & ~kept.flat).sum())
+        missing = valid - int(kept.flat.sum())
         asked = effective[modality]
         rates[modality] = {
             "asked": float(asked.mean()) if asked.size else None,
             "hidden_of_maskable": hidden / maskable if maskable else None,
             "missing_of_valid": missing / valid if valid else None,
-            "clips_without": sum(not len(d) for d in detected),
+            "clips_without": int((detected.lengths == 0).sum()),
         }
         if params.pattern in WHOLE_PATTERNS:
-            lost = [d.any() and not k.any() for d, k in zip(detected, kept, strict=True)]
-            rates[modality]["clips_hidden"] = int(sum(lost))
+            rates[modality]["clips_hidden"] = int((detected.any() & ~kept.any()).sum())
     return rates
 
 
@@ -168,7 +189,7 @@ class Masks:
             those whose masks are drawn where they are used.
     """
 
-    observed: dict[str, dict[str, list[Bools]]]
+    observed: Mapping[str, Mapping[str, Sequence[Bools]]]
     metadata: dict[str, Any]
 
 
@@ -203,12 +224,15 @@ def mask_corpus(
 
 def write_masks(masks: Masks, splits: Mapping[str, Steps], path: Path) -> None:
     """Write one row per utterance: its id, split, and the observed steps of each modality."""
-    columns: dict[str, list[Any]] = {
+    columns: dict[str, Any] = {
         "utterance_id": [u for steps in splits.values() for u in steps.ids],
         "split": [name for name, steps in splits.items() for _ in steps.ids],
     }
     for modality in MODALITIES:
-        columns[modality] = [o for name in splits for o in masks.observed[name][modality]]
+        rows = [Rows.of(masks.observed[name][modality]) for name in splits]
+        columns[modality] = pa.concat_arrays(
+            [pa.ListArray.from_arrays(r.offsets.astype(np.int32), r.flat) for r in rows]
+        )
     schema = pa.schema(
         [
             pa.field("utterance_id", pa.string(), nullable=False),
@@ -218,7 +242,8 @@ def write_masks(masks: Masks, splits: Mapping[str, Steps], path: Path) -> None:
         metadata={METADATA_KEY: json.dumps(masks.metadata, sort_keys=True)},
     )
     with replacing(path) as temporary:
-        pq.write_table(pa.table(columns, schema=schema), temporary, compression="zstd")
+        table = pa.table(columns, schema=schema)
+        pq.write_table(table, temporary, compression="zstd", row_group_size=_ROW_GROUP)
 
 
 def read_masks(path: Path, splits: Mapping[str, Steps]) -> Masks:
@@ -228,25 +253,37 @@ def read_masks(path: Path, splits: Mapping[str, Steps]) -> Masks:
         FeatureError: the file is absent, or not drawn for these utterances and lengths.
     """
     try:
-        table = pq.read_table(path)
-        metadata = json.loads(table.schema.metadata[METADATA_KEY])
+        with pq.ParquetFile(path) as file:
+            metadata = json.loads(file.schema_arrow.metadata[METADATA_KEY])
+            table = pa.Table.from_batches(file.iter_batches(_TOGETHER), file.schema_arrow)
     except (OSError, pa.ArrowInvalid, KeyError, TypeError) as error:
         raise FeatureError(f"{path}: no masks ({error}); run the mask stage") from error
-    rows = {row["utterance_id"]: row for row in table.to_pylist()}
-    observed: dict[str, dict[str, list[Bools]]] = {}
+    observed: dict[str, dict[str, Rows[np.bool_]]] = {}
     for split, steps in splits.items():
-        observed[split] = {m: [] for m in MODALITIES}
-        for i, utterance_id in enumerate(steps.ids):
-            row = rows.get(utterance_id)
+        places = pc.index_in(pa.array(steps.ids, pa.string()), table["utterance_id"])
+        rows = _rows_at(table, places.drop_null().to_numpy())
+        lists = {m: rows[m].combine_chunks() for m in MODALITIES}
+        if places.null_count == 0:
+            ours = pc.equal(rows["split"], split).to_numpy()
             for modality in MODALITIES:
-                kept = np.asarray(row[modality] if row else [], dtype=bool)
-                if (
-                    row is None
-                    or row["split"] != split
-                    or len(kept) != len(steps.detected[modality][i])
-                ):
-                    raise FeatureError(
-                        f"{path}: {utterance_id}: drawn for other tensors (run the mask stage)"
-                    )
-                observed[split][modality].append(kept)
+                lengths = pc.list_value_length(lists[modality]).to_numpy(zero_copy_only=False)
+                ours &= lengths == steps.detected[modality].lengths
+        else:
+            ours = places.is_valid().to_numpy(zero_copy_only=False)
+        if not ours.all():
+            raise FeatureError(
+                f"{path}: {steps.ids[int(ours.argmin())]}: drawn for other tensors "
+                "(run the mask stage)"
+            )
+        observed[split] = {
+            m: Rows(lists[m].flatten().to_numpy(zero_copy_only=False), steps.detected[m].offsets)
+            for m in MODALITIES
+        }
     return Masks(observed, metadata)
+
+
+def _rows_at(table: pa.Table, places: NDArray[np.int32]) -> pa.Table:
+    """Return some rows of a table, without a copy if they follow one another, as in our files."""
+    if len(places) and (np.diff(places) == 1).all():
+        return table.slice(places[0], len(places))
+    return table.take(places)

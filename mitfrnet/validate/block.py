@@ -70,9 +70,9 @@ def guess_block(folder: Path) -> str:
 def _guess_table(path: Path) -> str:
     """Return file, path and columns of a table, as if its columns were called like ours."""
     try:
-        found = list(read_table(path, Problems(), required=[], optional=_COLUMNS)[0][1])
-    except (CorpusError, IndexError):  # it is said what is wrong when the block is there
-        found = []
+        _, found = next(read_table(path, Problems(), required=[], optional=_COLUMNS))
+    except (CorpusError, StopIteration):  # it is said what is wrong when the block is there
+        found = {}
     columns = ["video_id", "clip_id", "label", *(name for name in _COLUMNS if name in found)]
     pattern = "" if "path" in found else 'path: "{video_id}/{clip_id}.*", '
     named = ", ".join(f"{name}: {name}" for name in columns)

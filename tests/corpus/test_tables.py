@@ -18,7 +18,7 @@ def read(folder, name, content=None, required=("id", "text"), **settings):
     if content is not None:
         (folder / name).write_bytes(content)
     problems = Problems()
-    rows = read_table(folder / name, problems, required=required, **settings)
+    rows = list(read_table(folder / name, problems, required=required, **settings))
     return [(place_in(where), row) for where, row in rows], problems.errors
 
 
@@ -213,5 +213,5 @@ def test_a_long_text_repeated_by_a_dictionary_is_not_spread_out(tmp_path):
     pq.write_table(pa.table({"id": text}), path, compression="zstd")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(CorpusError, match="id has a text of 4,194,304 bytes"):
-        read_table(path, Problems(), required=["id"])
+        list(read_table(path, Problems(), required=["id"]))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -121,16 +123,28 @@ def test_a_damaged_shard_is_extracted_again_but_never_read(tmp_path):
         read_features(tmp_path)
 
 
-def test_rows_are_kept_when_a_corpus_outgrows_its_shards(tmp_path):
-    fill(tmp_path, shards=2)
+@pytest.mark.parametrize(("before", "after"), [(2, 8), (8, 2)])
+def test_rows_are_kept_when_a_corpus_outgrows_its_shards_or_shrinks(tmp_path, before, after):
+    fill(tmp_path, shards=before)
+    store = ShardFolder(tmp_path, SCHEMA, after)
+    for shard in range(after):
+        here = digests([u for u in IDS if shard_of(u, after) == shard])
+        assert store.outdated(shard, here) == set()
+        store.write(shard, here, [])
+    store.remove_others()
+    assert len(list(tmp_path.iterdir())) == after
+    assert len(read_features(tmp_path)) == len(IDS)
+
+
+def test_the_folder_is_listed_once_however_many_shards_it_has(tmp_path, monkeypatch):
+    fill(tmp_path, shards=8)
+    listed, glob = [], Path.glob
+    monkeypatch.setattr(Path, "glob", lambda *args: listed.append(args) or glob(*args))
     store = ShardFolder(tmp_path, SCHEMA, 8)
     for shard in range(8):
         here = digests([u for u in IDS if shard_of(u, 8) == shard])
         assert store.outdated(shard, here) == set()
-        store.write(shard, here, [])
-    store.remove_others()
-    assert len(list(tmp_path.iterdir())) == 8
-    assert len(read_features(tmp_path)) == len(IDS)
+    assert len(listed) == 1
 
 
 def test_shards_of_different_settings_are_not_mixed(tmp_path):

@@ -245,6 +245,19 @@ def test_masks_come_back_as_written_and_the_file_is_the_same_again(tmp_path, pat
     ]  # fmt: skip
 
 
+def test_rows_in_another_order_are_found_by_their_ids(tmp_path):
+    splits = {name: make_split(seed=i).steps for i, name in enumerate(("train", "test"))}
+    splits["test"] = replace(splits["test"], ids=[f"t/{i}" for i in range(12)])
+    masks = mask_corpus(splits, rate=0.5, params=PARAMS)
+    write_masks(masks, splits, tmp_path / "masks")
+    table = pq.read_table(tmp_path / "masks")
+    pq.write_table(table.take([*range(1, len(table), 2), *range(0, len(table), 2)]),
+                   tmp_path / "other")  # fmt: skip
+    found = read_masks(tmp_path / "other", splits)
+    for split in splits:
+        assert same(found.observed[split], masks.observed[split])
+
+
 def test_masks_of_other_tensors_are_refused(tmp_path):
     splits = {"train": small_steps()}
     write_masks(mask_corpus(splits, rate=0.5, params=PARAMS), splits, tmp_path / "masks")
