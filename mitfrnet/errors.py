@@ -1,5 +1,6 @@
 """Errors that a user can act on."""
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -34,7 +35,26 @@ class TrainingError(MitfrnetError):
     """A model could not be trained."""
 
 
+class OutputError(MitfrnetError):
+    """A file cannot be written."""
+
+
 DEBUG_VARIABLE = "MITFRNET_DEBUG"
+
+# What the system may say of any file, and what a user can do about it.
+_REMEDIES = {
+    errno.ENOSPC: "make room there and run again; what is finished is kept",
+    errno.EDQUOT: "make room there and run again; what is finished is kept",
+    errno.EROFS: "it must be writable",
+    errno.EACCES: "give this user the right to it",
+    errno.EPERM: "give this user the right to it",
+}
+
+
+def system_words(number: int) -> str:
+    """Return what the system says where its error has this `errno`, and what would be right."""
+    remedy = f" ({_REMEDIES[number]})" if number in _REMEDIES else ""
+    return os.strerror(number) + remedy
 
 
 def printable(text: str) -> str:
@@ -46,7 +66,8 @@ def printable(text: str) -> str:
 def reporting_errors() -> Iterator[None]:
     """Make a `MitfrnetError` one line on stderr and exit status 1.
 
-    Where the environment variable `MITFRNET_DEBUG` is set, it keeps its traceback.
+    The same goes for a full disk and for a file that this user may not use. Where the environment
+    variable `MITFRNET_DEBUG` is set, errors keep their traceback.
     """
     try:
         yield
@@ -54,6 +75,12 @@ def reporting_errors() -> Iterator[None]:
         if os.environ.get(DEBUG_VARIABLE):
             raise
         print(f"error: {printable(str(error))}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in _REMEDIES or os.environ.get(DEBUG_VARIABLE):
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{system_words(error.errno)}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -2,24 +2,43 @@
 
 import hashlib
 import json
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
+from mitfrnet.errors import OutputError, system_words
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`, which takes its place when the block ends well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Give a temporary path beside `path`, which takes its place when the block ends well.
+
+    Raises:
+        OutputError: there is no room, or no right to write.
+    """
     # Random, since processes of several machines, or containers, may have one number.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OutputError(f"{path}: cannot be written: {system_words(error.errno)}") from error
+    except SafetensorError as error:  # which tells what the system said in words alone
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise
+        raise OutputError(f"{path}: cannot be written: {system_words(int(number[1]))}") from error
 
 
 def write_json(values: Any, path: Path) -> None:

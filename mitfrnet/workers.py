@@ -4,18 +4,20 @@ Process pools of the standard library and joblib are lost when one worker aborts
 of untrusted media do abort; here every slot owns one process and starts another when it dies.
 """
 
+import ctypes
 import os
 import queue
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import connection, get_context, parent_process, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, Generic, TypeVar
@@ -31,12 +33,19 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 Item = TypeVar("Item")
 
+_CRASHED = "worker_crashed"
+_PR_SET_PDEATHSIG = 1  # of Linux: the signal this process gets when the thread that made it ends
+
 
 @dataclass(frozen=True)
 class WorkerFailure:
-    """Why a task has no result: `worker_crashed`, `timed_out` or `out_of_memory`."""
+    """Why a task has no result: `worker_crashed` (twice), `timed_out` or `out_of_memory`."""
 
     reason: str
+
+
+class _NotStarted(WorkerFailure):
+    """What befell a worker before its first task, and is no fault of the task."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +59,11 @@ def supervised_map(
     *,
     workers: int,
     timeout_s: float,
-) -> Iterator[tuple[Task, Result | WorkerFailure]]:
+) -> Generator[tuple[Task, Result | WorkerFailure], None, None]:
     """Yield each task with its result, in the order in which they finish.
+
+    A task whose worker crashed is tried once more, in a new one: the system or a person may have
+    killed it, through no fault of the task.
 
     Args:
         setup: picklable; called once in every worker, returns the function applied to tasks.
@@ -74,6 +86,8 @@ def supervised_map(
         _Slot(setup, waiting, done, core=cores[(first + i) % len(cores)], timeout_s=timeout_s)
         for i in range(min(workers, len(tasks)))
     ]
+    if hasattr(signal, "pthread_sigmask"):
+        resource_tracker.ensure_running()  # a thread that starts it no longer blocks SIGINT
     with _one_thread_each():
         for slot in slots:
             slot.start()
@@ -125,24 +139,27 @@ class _Slot(threading.Thread, Generic[Task, Result]):
         self._core, self._timeout_s = core, timeout_s
         self._process: BaseProcess | None = None
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._link: Connection | None = None
         self._stopping = threading.Event()
 
     def run(self) -> None:
-        link: Connection | None = None
+        if hasattr(signal, "pthread_sigmask"):  # workers take it over, and leave ctrl-C to us
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         while not self._stopping.is_set():
             try:
                 task = self._waiting.get_nowait()
             except queue.Empty:
                 break
-            result: Any = None
-            if link is None:
-                link = self._start_worker()
-                result = self._wait_until_ready(link)
-            if result is None:
-                result = self._ask(link, task)
-            if isinstance(result, WorkerFailure):
-                self._kill()
-                link = None
+            try:
+                result = self._attempt(task)
+                crashed = isinstance(result, WorkerFailure) and result.reason == _CRASHED
+                if crashed and not self._stopping.is_set():
+                    result = self._attempt(task)
+            except Exception as error:  # or whoever waits for the result would wait for ever
+                result = _TaskError(error)
+            if isinstance(result, _NotStarted):
+                message = f"a worker process did not start: {result.reason}"
+                result = _TaskError(RuntimeError(message))
             if not self._stopping.is_set():
                 self._done.put((task, result))
         self._kill()
@@ -152,6 +169,21 @@ class _Slot(threading.Thread, Generic[Task, Result]):
         self._stopping.set()
         self._kill()
         self.join()
+
+    def _attempt(self, task: Task) -> Any:
+        """Return the result of a task, from a new worker where there is none."""
+        result: Any = None
+        if self._link is None:
+            self._link = self._start_worker()
+            result = self._ask(self._link)
+            if isinstance(result, WorkerFailure):
+                result = _NotStarted(result.reason)
+        if result is None:
+            result = self._ask(self._link, task)
+        if isinstance(result, WorkerFailure):
+            self._kill()
+            self._link = None
+        return result
 
     def _start_worker(self) -> Connection:
         ours, theirs = get_context("spawn").Pipe()
@@ -167,13 +199,6 @@ class _Slot(threading.Thread, Generic[Task, Result]):
             self._kill()
         return ours
 
-    def _wait_until_ready(self, link: Connection) -> _TaskError | None:
-        """Wait for `setup`: what goes wrong there is no fault of the task."""
-        answer = self._ask(link)
-        if isinstance(answer, WorkerFailure):
-            return _TaskError(RuntimeError(f"a worker process did not start: {answer.reason}"))
-        return answer
-
     def _ask(self, link: Connection, *tasks: Task) -> Any:
         """Return the answer to a task, or to nothing: that of `setup`."""
         try:
@@ -183,7 +208,7 @@ class _Slot(threading.Thread, Generic[Task, Result]):
                 return link.recv()
             return WorkerFailure("timed_out")
         except (EOFError, OSError):
-            return WorkerFailure("worker_crashed")
+            return WorkerFailure(_CRASHED)
 
     def _kill(self) -> None:
         process = self._process
@@ -202,6 +227,10 @@ def _work(
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {core})
     threading.Thread(target=_leave_with_parent, args=(temporary,), daemon=True).start()
+    if sys.platform == "linux":
+        # A decoder that hangs may hold Python's lock, and no thread of ours runs; the kernel does.
+        # It leaves the folder for temporary files behind.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of ctrl-C the parent hears too, and ends us
     function = _answer(setup)
     link.send(function if isinstance(function, _TaskError | WorkerFailure) else None)
@@ -234,7 +263,7 @@ def _leave_with_parent(temporary: str) -> None:
 
 def track(
     results: Iterable[Item], *, total: int, size: Callable[[Item], int], description: str
-) -> Iterator[Item]:
+) -> Generator[Item, None, None]:
     """Yield `results` with a progress bar on stderr: done, rate, time left.
 
     Args:

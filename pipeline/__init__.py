@@ -1,9 +1,17 @@
 """The stages of `dvc.yaml`, one script each, and how all of them behave as processes."""
 
 import os
+import signal
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+# Before the imports that take seconds: a stage has begun nothing yet, and ctrl-C just ends it.
+if sys.argv[0] == "-m" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import psutil
 
@@ -18,9 +26,30 @@ _WATCH_INTERVAL_S = 0.05
 
 
 def run_stage(main: Callable[[], None]) -> None:
-    """Run `main`; a `MitfrnetError` becomes one line on stderr and exit status 1."""
-    with reporting_errors():
+    """Run `main`; an error that a user can act on is one line on stderr and exit status 1.
+
+    Ctrl-C and SIGTERM, with which clusters end a job, leave nothing half-written.
+    """
+    with reporting_errors(), _interruptible():
         main()
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Make both signals exceptions within the block; before and after, they end the process."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: leave}
+    taken = [number for number in handlers if signal.getsignal(number) == signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, handlers[number])
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _leave_with_dvc() -> None:

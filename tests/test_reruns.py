@@ -12,12 +12,10 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from tests.pipeline.running import ROOT, write_params
+from tests.pipeline.running import commit, copy_code, write_params
 from tests.pipeline.test_stages import copy_of_sample
 
 pytestmark = pytest.mark.slow
-
-PROJECT = ["dvc.yaml", ".dvc/config", ".dvcignore", ".gitignore", "pipeline", "mitfrnet"]
 
 
 def command(folder, *words, **options):
@@ -46,15 +44,10 @@ def features(folder):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("project")
-    for name in PROJECT:
-        (folder / name).parent.mkdir(exist_ok=True)
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        copy(ROOT / name, folder / name)
+    copy_code(folder)
     copy_of_sample(folder / "raw" / "sample")
     write_params(folder, train__max_epochs=1)
-    author = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
-    for words in (["init", "-q"], ["add", "-A"], [*author, "commit", "-q", "-m", "project"]):
-        subprocess.run(["git", *words], cwd=folder, check=True)
+    commit(folder)
     ran, _ = repro(folder)
     assert ran == [
         "ingest@sample", "extract@sample-text", "extract@sample-acoustic", "extract@sample-visual",

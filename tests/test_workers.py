@@ -1,5 +1,6 @@
 """The functions that workers run stand at the top, where a spawned process finds them."""
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -12,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-import torch
 
 from mitfrnet.media import MediaLimits, limit_memory
 from mitfrnet.workers import RunParams, WorkerFailure, available_cores, supervised_map
@@ -39,6 +39,8 @@ def misbehave():
 
 def report_process(device):
     """`device` is unpickled, and so torch is imported, before this is called."""
+    import torch  # here, or every worker of these tests would spend seconds on it
+
     return lambda _: (os.getpid(), os.sched_getaffinity(0), torch.get_num_threads())
 
 
@@ -58,6 +60,50 @@ def grow(limits):
 
 def die_at_start():
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_at_first(folder, moments):
+    """Die the first time that one of the moments comes: the start, or a task."""
+
+    def pass_moment(name):
+        if name in moments and not (folder / name).exists():
+            (folder / name).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    pass_moment("start")
+    return lambda task: pass_moment(task) or task.upper()
+
+
+def count_tries(folder):
+    def work(task):
+        with (Path(folder) / task).open("a") as file:
+            file.write("x")
+        if task == "crash":
+            os.abort()
+        time.sleep(600)
+
+    return work
+
+
+class Unreadable:
+    """Pickled well, but no reader can make anything of it."""
+
+    def __reduce__(self):
+        return int, ("no number",)
+
+
+def answer_unreadably():
+    return lambda _: Unreadable()
+
+
+def hang_in_c(folder):
+    """Hold Python's lock for ever, so that no thread of the worker can do anything."""
+
+    def work(task):
+        (Path(folder) / str(os.getpid())).touch()
+        ctypes.PyDLL(None).sleep(600)
+
+    return work
 
 
 def run(setup, tasks, workers=2, timeout_s=60):
@@ -85,6 +131,8 @@ def test_every_task_has_its_result(workers):
 
 
 def test_each_worker_has_one_core_and_one_thread():
+    import torch
+
     before = os.environ.get("OMP_NUM_THREADS")
     results = run(partial(report_process, torch.device("cpu")), range(8)).values()
     assert {len(cores) for _, cores, _ in results} == {1}
@@ -94,7 +142,7 @@ def test_each_worker_has_one_core_and_one_thread():
 
 
 def test_a_crash_and_a_hang_cost_one_task_each():
-    results = run(misbehave, ["a", "crash", "b", "hang", "c"], timeout_s=4)
+    results = run(misbehave, ["a", "crash", "b", "hang", "c"], timeout_s=10)
     assert results == {
         "a": "A",
         "b": "B",
@@ -104,20 +152,40 @@ def test_a_crash_and_a_hang_cost_one_task_each():
     }
 
 
+@pytest.mark.parametrize("moments", [["start"], ["a", "b"]])
+def test_whoever_kills_a_worker_once_costs_no_task(tmp_path, moments):
+    setup = partial(die_at_first, tmp_path, moments)
+    assert run(setup, ["a", "b"], workers=1) == {"a": "A", "b": "B"}
+    assert sorted(p.name for p in tmp_path.iterdir()) == moments
+
+
+def test_a_task_is_tried_twice_where_it_crashes_and_once_where_it_hangs(tmp_path):
+    results = run(partial(count_tries, tmp_path), ["crash", "hang"], workers=1, timeout_s=10)
+    assert results == {"crash": WorkerFailure("worker_crashed"), "hang": WorkerFailure("timed_out")}
+    assert (tmp_path / "crash").read_text() == "xx"
+    assert (tmp_path / "hang").read_text() == "x"
+
+
+def test_a_result_that_cannot_be_read_is_an_error_and_no_wait_for_ever():
+    with pytest.raises(ValueError, match="no number"):
+        run(answer_unreadably, ["a"])
+
+
 def test_an_error_rises_and_no_worker_stays():
     with pytest.raises(RuntimeError, match="ValueError: no good"):
         run(misbehave, ["a", "raise", "b"], workers=1)
     assert not [c for c in psutil.Process().children() if "spawn_main" in " ".join(c.cmdline())]
 
 
-def test_workers_leave_when_their_parent_is_killed(tmp_path):
+@pytest.mark.parametrize("work", ["sleep_marked", "hang_in_c"])
+def test_workers_leave_when_their_parent_is_killed(tmp_path, work):
     """The parent is killed in the middle of a task: its worker must not live on."""
     code = (
         "from functools import partial\n"
         "from mitfrnet.workers import supervised_map\n"
-        "from tests.test_workers import sleep_marked\n"
+        f"from tests.test_workers import {work}\n"
         "if __name__ == '__main__':\n"
-        f"    setup = partial(sleep_marked, {str(tmp_path)!r})\n"
+        f"    setup = partial({work}, {str(tmp_path)!r})\n"
         "    list(supervised_map(setup, [1], workers=1, timeout_s=600))\n"
     )
     script = tmp_path / "parent.py"
@@ -131,9 +199,6 @@ def test_workers_leave_when_their_parent_is_killed(tmp_path):
     parent.kill()
     parent.wait()
     wait_for(lambda: not psutil.pid_exists(int(worker.name)))
-    temporary = Path(worker.read_text())
-    assert temporary.name.startswith("mitfrnet-")
-    assert not temporary.exists()
 
 
 def wait_for(condition, seconds=30):

@@ -7,7 +7,7 @@ is done, so a killed run loses at most the shards in hand.
 import importlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
 from itertools import pairwise
@@ -151,7 +151,7 @@ def extract_corpus(
                 folder.write(index, shard.digests, shard.fresh)
             del shard.digests  # made again when its first clip is done
 
-        results = supervised_map(
+        mapped = supervised_map(
             partial(_worker, modality, params, settings, store),
             batches,
             workers=run.slots,
@@ -159,17 +159,18 @@ def extract_corpus(
         )
         total = sum(map(len, batches))
         failed: list[str] = []
-        for batch, result in track(
-            results, total=total, size=lambda r: len(r[0]), description=f"extract {modality}"
-        ):
-            index = shard_of(batch[0].utterance_id, folder.shards)  # the same for all
-            shard = shards[index]
-            shard.add(batch, result)
-            if isinstance(result, WorkerFailure):
-                failed += [f"{clip.utterance_id}: {result.reason}" for clip in batch]
-            if not shard.waiting:
-                folder.write(index, shard.digests, shard.fresh)
-                del shards[index]
+        with closing(mapped):  # workers end before the folder's lock is given back
+            for batch, result in track(
+                mapped, total=total, size=lambda r: len(r[0]), description=f"extract {modality}"
+            ):
+                index = shard_of(batch[0].utterance_id, folder.shards)  # the same for all
+                shard = shards[index]
+                shard.add(batch, result)
+                if isinstance(result, WorkerFailure):
+                    failed += [f"{clip.utterance_id}: {result.reason}" for clip in batch]
+                if not shard.waiting:
+                    folder.write(index, shard.digests, shard.fresh)
+                    del shards[index]
         folder.remove_others()
     _report_failures(modality, failed, len(manifest), settings["max_bad_fraction"])
     return total

@@ -6,7 +6,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from mitfrnet.errors import FeatureError, MitfrnetError
+from mitfrnet.errors import MitfrnetError
 from mitfrnet.files import replacing
 from mitfrnet.metrics import ClassScale, parse_scale
 from mitfrnet.modalities import MODALITIES
@@ -31,7 +31,7 @@ def write_predictions(records: list[dict[str, Any]], path: Path) -> None:
     """Write predictions as a Parquet table, one row per clip.
 
     Raises:
-        FeatureError: nothing can be written there.
+        OutputError: nothing can be written there.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -51,11 +51,8 @@ def write_predictions(records: list[dict[str, Any]], path: Path) -> None:
             ("error", pa.string()),
         ]
     )
-    try:
-        with replacing(path) as temporary:
-            pq.write_table(pa.Table.from_pylist(records, schema), temporary, compression="zstd")
-    except OSError as error:
-        raise FeatureError(f"{path}: cannot be written ({error.strerror or error})") from error
+    with replacing(path) as temporary:
+        pq.write_table(pa.Table.from_pylist(records, schema), temporary, compression="zstd")
 
 
 def render(scored: Sequence[tuple[Path, Prediction | MitfrnetError]], scale: Any) -> Any:

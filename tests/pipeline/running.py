@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ from tests.faces import BACKEND
 
 ROOT = Path(__file__).parents[2]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+
+CODE = ["dvc.yaml", ".dvc/config", ".dvcignore", ".gitignore", "pipeline", "mitfrnet"]
 
 # Tells on stderr which section of params.yaml a stage reads; -X importtime tells what it imports.
 SPY = """
@@ -76,3 +79,18 @@ def write_params(folder, **changes):
             section = section[part]
         section[last] = value
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
+
+
+def copy_code(folder):
+    """Copy what makes a folder a project of DVC's: the stages, and the code they run."""
+    for name in CODE:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, folder / name)
+
+
+def commit(folder):
+    """Put the folder under git, without which DVC does not run."""
+    author = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
+    for words in (["init", "-q"], ["add", "-A"], [*author, "commit", "-q", "-m", "project"]):
+        subprocess.run(["git", *words], cwd=folder, check=True)

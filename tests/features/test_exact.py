@@ -1,0 +1,118 @@
+"""The same bytes of all three modalities, whoever works, in whatever order, and wherever."""
+
+import os
+import random
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from mitfrnet.corpus.manifest import read_manifest
+from mitfrnet.features import run
+from mitfrnet.features.run import extract_corpus, extractor_params
+from mitfrnet.modalities import MODALITIES
+from mitfrnet.workers import RunParams, supervised_map
+from tests.pipeline.running import ROOT, command_of, run_stage, write_params
+
+CLIPS = ROOT.parent / "shared" / "clips"
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not CLIPS.exists(), reason="no ../shared/clips beside the repository"),
+]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """The real clips, ingested."""
+    folder = tmp_path_factory.mktemp("exact")
+    (folder / "raw").mkdir()
+    (folder / "raw" / "sample").symlink_to(CLIPS)
+    write_params(folder)
+    process = run_stage(folder, "ingest", corpus="sample")
+    assert process.returncode == 0, process.stderr
+    return folder
+
+
+@pytest.fixture(scope="module", params=MODALITIES)
+def extracted(request, corpus):
+    """A modality, and the folder it was extracted into by two workers."""
+    out = corpus / "two" / request.param
+    extract(corpus, request.param, out, workers=2)
+    return request.param, out
+
+
+def extract(corpus, modality, out, workers):
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())["extract"][modality]
+    manifest = read_manifest(corpus / "data" / "sample" / "manifest.parquet")
+    done = extract_corpus(
+        modality,
+        manifest,
+        corpus / "raw" / "sample",
+        out,
+        extractor_params(modality, params, where=""),
+        RunParams(workers=workers, timeout_seconds=280),
+    )
+    assert done > 6
+
+
+def contents(folder):
+    return {p.name: p.read_bytes() for p in folder.iterdir()}
+
+
+@pytest.mark.parametrize(("workers", "seed"), [(1, 1), (8, 2)])
+def test_neither_workers_nor_order_change_a_byte(
+    corpus, extracted, tmp_path, monkeypatch, workers, seed
+):
+    modality, out = extracted
+    orders = []
+
+    def shuffled(setup, tasks, **options):
+        again = random.Random(seed).sample(tasks, len(tasks))
+        orders.append((tasks, again))
+        return supervised_map(setup, again, **options)
+
+    monkeypatch.setattr(run, "supervised_map", shuffled)
+    extract(corpus, modality, tmp_path / "out", workers)
+    ((before, after),) = orders
+    assert before != after
+    assert contents(tmp_path / "out") == contents(out)
+
+
+def test_neither_time_nor_machine_nor_place_is_in_a_shard(corpus, extracted, tmp_path):
+    """Extracted again, later, elsewhere, by another user, of another host: the same bytes.
+
+    The host has another name where the system lets users give it one. What is packed in a shard
+    is looked through as well.
+    """
+    modality, out = extracted
+    folder = tmp_path / "somewhere" / "else"
+    (folder / "data" / "sample").mkdir(parents=True)
+    (folder / "raw").mkdir()
+    shutil.copytree(CLIPS, folder / "raw" / "sample")
+    shutil.copy(corpus / "data/sample/manifest.parquet", folder / "data/sample")
+    write_params(folder)
+    words = [sys.executable, "-m", *command_of("extract", corpus="sample", modality=modality)]
+    other = ["unshare", "--user", "--map-root-user", "--uts", "sh", "-c"]
+    other += ['hostname elsewhere && exec "$@"', "sh"]
+    if shutil.which("unshare") and not subprocess.run([*other, "true"], check=False).returncode:
+        words = [*other, *words]
+    user = {"USER": "somebody", "LOGNAME": "somebody", "HOME": str(tmp_path), "TZ": "Asia/Tokyo"}
+    env = {**os.environ, "PYTHONPATH": str(ROOT), **user}
+    subprocess.run(words, cwd=folder, env=env, check=True)
+    assert contents(folder / "data/sample/features" / modality) == contents(out)
+
+    for path in out.iterdir():
+        file = pq.ParquetFile(path)
+        packed = [str(file.metadata.metadata), file.metadata.created_by]
+        for column in ("utterance_id", "status", "reason", "input_digest", "extractor_digest"):
+            packed += [str(value) for value in file.read([column])[column].to_pylist()]
+        for told in (str(ROOT), str(corpus), str(CLIPS), str(Path.home()), socket.gethostname()):
+            word = rf"(?<!\w){re.escape(told)}(?!\w)"
+            assert not [text for text in packed if re.search(word, text)], told

@@ -1,0 +1,74 @@
+"""All or nothing: a file is there as a whole, or as it was before."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from safetensors.numpy import save_file
+
+from mitfrnet.errors import OutputError
+from mitfrnet.files import replacing
+
+FULL = Path("/dev/full")  # of which every write says that there is no room
+
+needs_full = pytest.mark.skipif(not FULL.exists(), reason="no /dev/full on this system")
+
+
+def replaced(path, *writes):
+    with replacing(path) as temporary:
+        for write in writes:
+            write(temporary)
+
+
+def test_a_block_that_fails_leaves_what_was_there(tmp_path):
+    path = tmp_path / "x"
+    path.write_text("old")
+    with pytest.raises(ZeroDivisionError):
+        replaced(path, lambda p: p.write_text("half"), lambda _: 1 / 0)
+    assert [p.name for p in tmp_path.iterdir()] == ["x"]
+    assert path.read_text() == "old"
+
+
+@needs_full
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: path.write_text("new"),
+        lambda path: pq.write_table(pa.table({"a": [1, 2]}), path),
+    ],
+    ids=["text", "parquet"],
+)
+def test_a_full_disk_is_named_with_the_file(tmp_path, write):
+    path = tmp_path / "x"
+    path.write_text("old")
+    with pytest.raises(OutputError) as error:
+        replaced(path, lambda p: p.symlink_to(FULL), write)
+    assert str(error.value) == (
+        f"{path}: cannot be written: No space left on device (make room there and run again; what "
+        "is finished is kept)"
+    )
+    assert [p.name for p in tmp_path.iterdir()] == ["x"]
+    assert path.read_text() == "old"
+
+
+def test_what_safetensors_says_of_the_system_is_understood(tmp_path):
+    """Its errors are none of Python's; here it is given a folder that is not there."""
+    path = tmp_path / "x"
+    with pytest.raises(OutputError, match=rf"^{path}: cannot be written: No such file"):
+        replaced(path, lambda p: save_file({"a": np.zeros(1)}, p / "absent"))
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match=r"/file/x: cannot be written: "):
+        replaced(tmp_path / "file" / "x", lambda p: p.write_text(""))
+
+
+def test_an_error_that_is_not_of_the_system_is_left_alone(tmp_path):
+    def fail(path):
+        raise OSError("odd")
+
+    with pytest.raises(OSError, match=r"^odd$"):
+        replaced(tmp_path / "x", fail)
