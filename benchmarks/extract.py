@@ -67,8 +67,8 @@ def repeated_manifest(raw: Path, times: int) -> pa.Table:
     """Return the manifest of the corpus, each clip so often under other ids."""
     corpus = CorpusParams(layout="mmsa", language="en", scale="mosi")
     ingest = load_params(IngestParams, section="ingest")
-    probed = probe_clips(raw, read_corpus(raw, corpus, ingest), ingest.limits, workers=2,
-                         timeout_s=60)  # fmt: skip
+    run = RunParams(workers=2, timeout_seconds=60)
+    probed = probe_clips(raw, read_corpus(raw, corpus, ingest), ingest.limits, run)
     once = build_manifest(probed, corpus, ingest)
     column = once.schema.get_field_index("utterance_id")
     tables = []

@@ -237,10 +237,7 @@ def read_measured(
     corpus = CorpusParams(layout="mmsa", language="en", scale="mosi")
     clips = ingest.read_corpus(folder / "raw", corpus, params)
     with patch.object(ingest, "_prober", partial(_setup, "probe", log)):
-        probing = ingest.probe_clips(
-            folder / "raw", clips, params.limits, workers=run.slots, timeout_s=timeout_s
-        )
-        probed = list(probing)
+        probed = list(ingest.probe_clips(folder / "raw", clips, params.limits, run))
     manifest = ingest.build_manifest(probed, corpus, params)
     rows = {"manifest": manifest.to_pylist()}
     for modality in MODALITIES:

@@ -39,6 +39,10 @@ class OutputError(MitfrnetError):
     """A file cannot be written."""
 
 
+class ClusterError(MitfrnetError):
+    """The cluster of `run.scheduler` is not there, or a machine of it is of no use."""
+
+
 DEBUG_VARIABLE = "MITFRNET_DEBUG"
 
 # What the system may say of any file, and what a user can do about it.

@@ -2,13 +2,17 @@
 
 Process pools of the standard library and joblib are lost when one worker aborts, and decoders
 of untrusted media do abort; here every slot owns one process and starts another when it dies.
+`cluster.py` feeds the same processes on other machines.
 """
 
 import ctypes
+import errno
+import itertools
 import os
 import queue
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -49,8 +53,16 @@ class _NotStarted(WorkerFailure):
 
 
 @dataclass(frozen=True)
-class _TaskError:
+class TaskError:
+    """What the work on a task raised, or its `setup`: that is no fault of the process."""
+
     error: Exception
+
+
+_CLAIM = "mitfrnet-core"
+
+# Changed for the moment in which a process starts, so one at a time.
+_environment = threading.Lock()
 
 
 def supervised_map(
@@ -80,26 +92,23 @@ def supervised_map(
     for task in tasks:
         waiting.put(task)
     done: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    cores = available_cores()
-    first = os.getpid()  # so that two stages with one worker each do not share a core
     slots = [
-        _Slot(setup, waiting, done, core=cores[(first + i) % len(cores)], timeout_s=timeout_s)
-        for i in range(min(workers, len(tasks)))
+        _Slot(WorkerProcess(setup, timeout_s=timeout_s), waiting, done)
+        for _ in range(min(workers, len(tasks)))
     ]
     if hasattr(signal, "pthread_sigmask"):
         resource_tracker.ensure_running()  # a thread that starts it no longer blocks SIGINT
-    with _one_thread_each():
+    for slot in slots:
+        slot.start()
+    try:
+        for _ in tasks:
+            task, result = done.get()
+            if isinstance(result, TaskError):
+                raise result.error
+            yield task, result
+    finally:
         for slot in slots:
-            slot.start()
-        try:
-            for _ in tasks:
-                task, result = done.get()
-                if isinstance(result, _TaskError):
-                    raise result.error
-                yield task, result
-        finally:
-            for slot in slots:
-                slot.stop()
+            slot.stop()
 
 
 @contextmanager
@@ -122,59 +131,84 @@ def _one_thread_each() -> Iterator[None]:
                 os.environ[name] = value
 
 
-class _Slot(threading.Thread, Generic[Task, Result]):
-    """One thread that feeds one worker process, and replaces it when it dies."""
+class _Slot(threading.Thread):
+    """One thread that feeds one worker process."""
 
     def __init__(
         self,
-        setup: Callable[[], Callable[[Task], Result]],
-        waiting: "queue.SimpleQueue[Task]",
+        process: "WorkerProcess[Any, Any]",
+        waiting: "queue.SimpleQueue[Any]",
         done: "queue.SimpleQueue[Any]",
-        *,
-        core: int,
-        timeout_s: float,
     ) -> None:
         super().__init__(daemon=True)
-        self._setup, self._waiting, self._done = setup, waiting, done
-        self._core, self._timeout_s = core, timeout_s
+        self._process, self._waiting, self._done = process, waiting, done
+
+    def run(self) -> None:
+        if hasattr(signal, "pthread_sigmask"):  # workers take it over, and leave ctrl-C to us
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        while not self._process.stopped:
+            try:
+                task = self._waiting.get_nowait()
+            except queue.Empty:
+                break
+            result = self._process.answer(task)
+            if not self._process.stopped:
+                self._done.put((task, result))
+        self._process.stop()
+
+    def stop(self) -> None:
+        """End the worker process and wait for the thread."""
+        self._process.stop()
+        self.join()
+
+
+class WorkerProcess(Generic[Task, Result]):
+    """Answers tasks one by one in a process of its own, and replaces that when it dies or hangs.
+
+    Args:
+        setup: as for `supervised_map`; called in the process, before its first task.
+        timeout_s: likewise.
+    """
+
+    def __init__(self, setup: Callable[[], Callable[[Task], Result]], *, timeout_s: float) -> None:
+        self._setup, self._timeout_s = setup, timeout_s
         self._process: BaseProcess | None = None
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._link: Connection | None = None
         self._stopping = threading.Event()
 
-    def run(self) -> None:
-        if hasattr(signal, "pthread_sigmask"):  # workers take it over, and leave ctrl-C to us
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        while not self._stopping.is_set():
-            try:
-                task = self._waiting.get_nowait()
-            except queue.Empty:
-                break
-            try:
+    @property
+    def stopped(self) -> bool:
+        """Return whether `stop` was called; an answer given since then says nothing."""
+        return self._stopping.is_set()
+
+    def answer(self, task: Task) -> Result | WorkerFailure | TaskError:
+        """Return what the function makes of `task`; the first call starts the process.
+
+        A task whose process crashed is tried once more, in a new one: the system or a person may
+        have killed it, through no fault of the task.
+        """
+        try:
+            result = self._attempt(task)
+            crashed = isinstance(result, WorkerFailure) and result.reason == _CRASHED
+            if crashed and not self.stopped:
                 result = self._attempt(task)
-                crashed = isinstance(result, WorkerFailure) and result.reason == _CRASHED
-                if crashed and not self._stopping.is_set():
-                    result = self._attempt(task)
-            except Exception as error:  # or whoever waits for the result would wait for ever
-                result = _TaskError(error)
-            if isinstance(result, _NotStarted):
-                message = f"a worker process did not start: {result.reason}"
-                result = _TaskError(RuntimeError(message))
-            if not self._stopping.is_set():
-                self._done.put((task, result))
-        self._kill()
+        except Exception as error:  # or whoever waits for the result would wait for ever
+            return TaskError(error)
+        if isinstance(result, _NotStarted):
+            return TaskError(RuntimeError(f"a worker process did not start: {result.reason}"))
+        return result
 
     def stop(self) -> None:
-        """End the worker process and wait for the thread."""
+        """End the process, from any thread; who waits for an answer gets one."""
         self._stopping.set()
         self._kill()
-        self.join()
 
     def _attempt(self, task: Task) -> Any:
-        """Return the result of a task, from a new worker where there is none."""
+        """Return the result of a task, from a new process where there is none."""
         result: Any = None
         if self._link is None:
-            self._link = self._start_worker()
+            self._link = self._start()
             result = self._ask(self._link)
             if isinstance(result, WorkerFailure):
                 result = _NotStarted(result.reason)
@@ -185,15 +219,18 @@ class _Slot(threading.Thread, Generic[Task, Result]):
             self._link = None
         return result
 
-    def _start_worker(self) -> Connection:
+    def _start(self) -> Connection:
         ours, theirs = get_context("spawn").Pipe()
         # Its own, so that what a killed process leaves there goes too.
         temporary = tempfile.TemporaryDirectory(prefix="mitfrnet-", ignore_cleanup_errors=True)
         self._temporary = temporary
         self._process = get_context("spawn").Process(
-            target=_work, args=(self._setup, theirs, self._core, temporary.name), daemon=True
+            target=_work,
+            args=(self._setup, theirs, available_cores(), temporary.name),
+            daemon=True,
         )
-        self._process.start()
+        with _environment, _one_thread_each():
+            self._process.start()
         theirs.close()
         if self._stopping.is_set():  # `stop` may have come before there was a process to end
             self._kill()
@@ -220,12 +257,14 @@ class _Slot(threading.Thread, Generic[Task, Result]):
 
 
 def _work(
-    setup: Callable[[], Callable[[Any], Any]], link: Connection, core: int, temporary: str
+    setup: Callable[[], Callable[[Any], Any]],
+    link: Connection,
+    cores: Sequence[int],
+    temporary: str,
 ) -> None:
     """Serve tasks from `link` until it closes; runs in the worker process."""
     os.environ["TMPDIR"] = tempfile.tempdir = temporary
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {core})
+    claim = pin_to_core(cores)
     threading.Thread(target=_leave_with_parent, args=(temporary,), daemon=True).start()
     if sys.platform == "linux":
         # A decoder that hangs may hold Python's lock, and no thread of ours runs; the kernel does.
@@ -233,24 +272,60 @@ def _work(
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of ctrl-C the parent hears too, and ends us
     function = _answer(setup)
-    link.send(function if isinstance(function, _TaskError | WorkerFailure) else None)
+    link.send(function if isinstance(function, TaskError | WorkerFailure) else None)
     while True:
         try:
             task = link.recv()
         except EOFError:
+            if claim is not None:
+                claim.close()
             return
         link.send(_answer(partial(function, task)))
+
+
+def pin_to_core(cores: Sequence[int]) -> socket.socket | None:
+    """Move this process to that of `cores` on which fewest worker processes run, for good.
+
+    Whose they are does not matter: two stages, or two Dask workers of one machine, know nothing
+    of each other. A core is claimed by a name among Linux's abstract sockets, which goes with the
+    process that holds it, however that ends.
+
+    Returns:
+        The claim, which must be kept; None where the system has no such names.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        return None
+    try:
+        claim, core = _claim_core(cores)
+    except OSError:
+        claim, core = None, cores[os.getpid() % len(cores)]
+    os.sched_setaffinity(0, {core})
+    return claim
+
+
+def _claim_core(cores: Sequence[int]) -> tuple[socket.socket, int]:
+    claim = socket.socket(socket.AF_UNIX)
+    for turn in itertools.count():
+        for core in cores:
+            try:
+                claim.bind(f"\0{_CLAIM}-{core}-{turn}")
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+            else:
+                return claim, core
+    raise AssertionError("turns have no end")
 
 
 def _answer(work: Callable[[], Any]) -> Any:
     try:
         return work()
     except MitfrnetError as error:
-        return _TaskError(error)
+        return TaskError(error)
     except MemoryError:  # the task asks for too much, and who knows what state it left
         return WorkerFailure("out_of_memory")
     except Exception:
-        return _TaskError(RuntimeError(f"in a worker process:\n{traceback.format_exc()}"))
+        return TaskError(RuntimeError(f"in a worker process:\n{traceback.format_exc()}"))
 
 
 def _leave_with_parent(temporary: str) -> None:

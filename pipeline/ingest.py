@@ -38,14 +38,7 @@ def main(argv: list[str] | None = None) -> None:
     params = load_params(IngestParams, section="ingest")
     run = load_params(RunParams, section="run")
     clips = read_corpus(args.raw, corpus, params)
-    probing = probe_clips(
-        args.raw,
-        clips,
-        params.limits,
-        workers=run.slots,
-        timeout_s=run.timeout_seconds,
-        media_url=corpus.media,
-    )
+    probing = probe_clips(args.raw, clips, params.limits, run, media_url=corpus.media)
     probed = list(track(probing, total=len(clips), size=lambda _: 1, description="probe"))
     del clips, probing
     check_bad_fraction(probed, params.max_bad_fraction, args.raw)

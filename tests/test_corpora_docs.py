@@ -12,6 +12,7 @@ import yaml
 from mitfrnet.corpus.ingest import IngestParams, build_manifest, probe_clips, read_corpus
 from mitfrnet.corpus.params import CorpusParams
 from mitfrnet.params import load_params, parse_params
+from mitfrnet.workers import RunParams
 from tests.clips import tone, write_clip
 
 ROOT = Path(__file__).parents[1]
@@ -68,7 +69,7 @@ def test_the_interviews_are_read_as_the_page_says(tmp_path):
 
     corpus = corpus_named("interviews")
     clips = read_corpus(folder, corpus, INGEST)
-    probed = probe_clips(folder, clips, INGEST.limits, workers=1, timeout_s=60)
+    probed = probe_clips(folder, clips, INGEST.limits, RunParams(workers=1, timeout_seconds=60))
     rows = {r["utterance_id"]: r for r in build_manifest(probed, corpus, INGEST).to_pylist()}
     assert set(rows) == {"anna/1", "anna/2", "bela/1", "cora/1"}
     assert rows["bela/1"]["transcript"] == "Never again."

@@ -158,7 +158,8 @@ ORDER = [
     {"pipeline", "cli"}, {"inspection"}, {"doctor", "predict", "presets", "validate"},
     {"training", "evaluation"}, {"trained"}, {"mmsa"}, {"assembly", "alignment"}, {"data"},
     {"features"}, {"corpus"},
-    {"model_card"}, {"report", "missing", "media", "models", "workers"}, {"significance"},
+    {"model_card"}, {"report", "missing", "media", "models"},
+    {"cluster"}, {"cluster_worker"}, {"workers"}, {"significance"},
     {"model_folder", "run"},
     {"architectures", "params", "metrics", "modalities", "errors", "files"},
 ]  # fmt: skip

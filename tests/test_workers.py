@@ -14,7 +14,9 @@ import numpy as np
 import psutil
 import pytest
 
+from mitfrnet.errors import ParamsError
 from mitfrnet.media import MediaLimits, limit_memory
+from mitfrnet.params import parse_params
 from mitfrnet.workers import RunParams, WorkerFailure, available_cores, supervised_map
 
 ROOT = Path(__file__).parents[1]
@@ -210,6 +212,40 @@ def wait_for(condition, seconds=30):
     raise AssertionError("it did not happen in time")
 
 
+def test_the_least_used_core_is_taken_until_its_process_ends():
+    """The names are those of this test alone, since other processes may extract meanwhile."""
+    code = (
+        "import os\n"
+        "from mitfrnet import workers\n"
+        f"workers._CLAIM = 'test-{os.getpid()}'\n"
+        "cores = workers.available_cores()\n"
+        "def taken():\n"
+        "    claim = workers.pin_to_core(cores)\n"
+        "    (core,) = os.sched_getaffinity(0)\n"
+        "    return claim, core\n"
+        "claims = [taken() for _ in cores + cores]\n"
+        "assert [core for _, core in claims] == cores + cores\n"
+        "claims[-2][0].close()\n"
+        "assert taken()[1] == claims[-2][1]\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_zero_workers_means_one_per_core():
     assert RunParams(workers=0, timeout_seconds=1).slots == len(available_cores())
     assert RunParams(workers=3, timeout_seconds=1).slots == 3
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"backend": "dask"}, "run.scheduler: is needed for backend dask, expected the address"),
+        ({"scheduler": "10.0.0.1:8786"}, "such as tcp://10.0.0.1:8786 (found: '10.0.0.1:8786')"),
+        ({"backend": "ray"}, "run.backend: Input should be 'local' or 'dask' (found: 'ray')"),
+    ],
+)
+def test_a_scheduler_has_an_address(values, message):
+    values = {"workers": 0, "timeout_seconds": 1} | values
+    with pytest.raises(ParamsError) as error:
+        parse_params(RunParams, values, where="run")
+    assert message in str(error.value)

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mitfrnet.cluster import spread_map
 from mitfrnet.corpus.clips import LabelledClip
 from mitfrnet.corpus.manifest import WORD
 from mitfrnet.corpus.storage import ClipStore
@@ -24,7 +25,7 @@ from mitfrnet.corpus.words import TimedWord, Word, place_words, spread
 from mitfrnet.errors import CorpusError, MediaError
 from mitfrnet.files import replacing, sha256_of
 from mitfrnet.media import MediaLimits, read_waveform
-from mitfrnet.workers import RunParams, WorkerFailure, supervised_map, track
+from mitfrnet.workers import RunParams, WorkerFailure, track
 
 VERSION = "1"
 
@@ -100,16 +101,18 @@ def transcribe(
         if (row["input_digest"], row["asr_digest"]) == wanted.get(row["utterance_id"], ())[1:]
     }
     to_do = [replace(clip, digest=file) for clip, file in clips if clip.utterance_id not in rows]
+    folder = folder.absolute()  # workers may run elsewhere
     files = ClipStore(folder, media_url, limits.max_bytes, run.timeout_seconds / 2)
     import torch
 
     # On a GPU the processes would only share it.
     workers = 1 if torch.cuda.is_available() else run.slots
-    results = supervised_map(
+    results = spread_map(
         partial(_transcriber, model, language, files, limits),
         to_do,
-        workers=workers,
-        timeout_s=run.timeout_seconds,
+        run,
+        local_workers=workers,
+        files=[folder / (clip.path or "") for clip in to_do],
     )
     if to_do:
         results = track(results, total=len(to_do), size=lambda _: 1, description="transcribe")

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from mitfrnet import media
+from mitfrnet.cluster import spread_map
 from mitfrnet.corpus.asr import transcribe
 from mitfrnet.corpus.clips import LabelledClip, Problems
 from mitfrnet.corpus.layouts import LAYOUTS
@@ -35,7 +36,7 @@ from mitfrnet.files import sha256_of
 from mitfrnet.metrics import ClassScale, LabelScale, parse_scale
 from mitfrnet.modalities import MODALITIES, SPLITS
 from mitfrnet.params import StageParams
-from mitfrnet.workers import RunParams, WorkerFailure, supervised_map
+from mitfrnet.workers import RunParams, WorkerFailure
 
 
 class IngestParams(StageParams):
@@ -105,9 +106,8 @@ def probe_clips(
     folder: Path,
     clips: Sequence[LabelledClip],
     limits: media.MediaLimits,
+    run: RunParams,
     *,
-    workers: int,
-    timeout_s: float,
     media_url: str | None = None,
 ) -> Iterator[Probed]:
     """Yield each clip with its digest and what its streams hold, as they are probed.
@@ -119,14 +119,15 @@ def probe_clips(
         folder: the corpus.
         clips: as its layout gives them.
         limits: what a clip may cost.
-        workers: number of processes.
-        timeout_s: that one file may take, half of it to be fetched.
+        run: where and by how many workers; one file may take `timeout_seconds`, half of it to be
+            fetched.
         media_url: where clips lie in object storage; None: in `folder`.
 
     Raises:
         StorageError: the server cannot be reached, or refuses.
     """
-    store = ClipStore(folder, media_url, limits.max_bytes, timeout_s / 2)
+    folder = folder.absolute()  # workers may run elsewhere
+    store = ClipStore(folder, media_url, limits.max_bytes, run.timeout_seconds / 2)
     for clip in clips:
         if clip.digest is not None:
             yield clip, ProbedClip(clip.digest, media.unprobed())
@@ -135,11 +136,11 @@ def probe_clips(
     on_disk = [clip for clip in clips if clip.digest is None and clip.path is not None]
     on_disk.sort(key=_path)
     by_path = [list(together) for _, together in groupby(on_disk, key=_path)]
-    probing = supervised_map(
+    probing = spread_map(
         partial(_prober, store, limits),
         by_path,
-        workers=workers,
-        timeout_s=timeout_s,
+        run,
+        files=[folder / _path(together[0]) for together in by_path],
     )
     for together, results in probing:
         if isinstance(results, WorkerFailure):

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 from filelock import FileLock, Timeout
 
+from mitfrnet.cluster import spread_map
 from mitfrnet.corpus.manifest import input_digest, manifest_settings
 from mitfrnet.corpus.storage import ClipStore
 from mitfrnet.errors import FeatureError, MediaError, ParamsError, printable
@@ -39,7 +40,7 @@ from mitfrnet.features.store import (
 )
 from mitfrnet.media import MediaLimits, limit_memory
 from mitfrnet.params import StageParams, parse_params
-from mitfrnet.workers import RunParams, WorkerFailure, supervised_map, track
+from mitfrnet.workers import RunParams, WorkerFailure, track
 
 # Features, and the reason why the modality is missing; where no face is ever found, both.
 Extracted = tuple[Features | None, str | None]
@@ -121,13 +122,15 @@ def extract_corpus(
         raw: the corpus folder.
         out: the folder of shards; rows in it that still hold are kept.
         params: of the extractor.
-        run: workers and timeout.
+        run: where, by how many workers, and their timeout.
 
     Raises:
         FeatureError: another process works on the same folder, or a model is not there.
+        ClusterError: the cluster that `run` names cannot be used.
         CorpusError: a clip in object storage is no longer that of the manifest.
         StorageError: the server cannot be reached, or refuses.
     """
+    raw = raw.absolute()  # workers may run elsewhere
     settings = manifest_settings(manifest)
     limits = MediaLimits(**settings["limits"])
     store = ClipStore(raw, settings.get("media"), limits.max_bytes, run.timeout_seconds / 2)
@@ -151,11 +154,12 @@ def extract_corpus(
                 folder.write(index, shard.digests, shard.fresh)
             del shard.digests  # made again when its first clip is done
 
-        mapped = supervised_map(
-            partial(_worker, modality, params, settings, store),
+        reads_media = modality != "text" or stored
+        mapped = spread_map(
+            partial(_worker, modality, params, settings, store, extractor.identity),
             batches,
-            workers=run.slots,
-            timeout_s=run.timeout_seconds,
+            run,
+            files=[batch[0].path for batch in batches] if reads_media else (),
         )
         total = sum(map(len, batches))
         failed: list[str] = []
@@ -283,14 +287,29 @@ def _batches(clips: list[Clip], size: int) -> list[list[Clip]]:
 
 
 def _worker(
-    modality: str, params: StageParams, settings: dict[str, Any], store: ClipStore
+    modality: str,
+    params: StageParams,
+    settings: dict[str, Any],
+    store: ClipStore,
+    identity: dict[str, Any] | None = None,
 ) -> Callable[[list[Clip]], list[Extracted]]:
-    """Build the extractor in a worker process and return what is applied to each batch."""
+    """Build the extractor in a worker process and return what is applied to each batch.
+
+    Raises:
+        FeatureError: it is another than the stage's, which has this identity.
+    """
     name = params.extractor if isinstance(params, InstalledParams) else modality
     # Those of others may hold models of any size, on a GPU perhaps.
     if name in ("acoustic", "visual") and not settings.get("stored"):
         limit_memory(MediaLimits(**settings["limits"]))
-    return partial(_extract_batch, name, build_extractor(modality, params, settings), store)
+    extractor = build_extractor(modality, params, settings)
+    if identity is not None and extractor.identity != identity:
+        differ = [key for key, value in identity.items() if extractor.identity.get(key) != value]
+        raise FeatureError(
+            f"extractor {name!r} differs from that of the stage in {', '.join(differ)} (expected "
+            "the same models and packages on every machine)"
+        )
+    return partial(_extract_batch, name, extractor, store)
 
 
 def _extract_batch(

@@ -170,14 +170,7 @@ def _probe(
         absent = [clip.path is None and clip.digest is None for clip in clips]
         found = [ProbedClip(None, lost if gone else unknown) for gone in absent]
         return list(zip(clips, found, strict=True))
-    probing = probe_clips(
-        folder,
-        clips,
-        ingest.limits,
-        workers=run.slots,
-        timeout_s=run.timeout_seconds,
-        media_url=corpus.media,
-    )
+    probing = probe_clips(folder, clips, ingest.limits, run, media_url=corpus.media)
     results = track(probing, total=len(clips), size=lambda _: 1, description="probe")
     return sorted(results, key=lambda pair: _line(pair[0]))
 

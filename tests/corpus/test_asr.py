@@ -53,12 +53,12 @@ def transcribed(monkeypatch):
     """Return a list that grows by the ids of the clips that are given to worker processes."""
     ids = []
 
-    def counted(setup, tasks, **options):
+    def counted(setup, tasks, *args, **options):
         ids.extend(clip.clip_id for clip in tasks)
-        return map_in_processes(setup, tasks, **options)
+        return map_in_processes(setup, tasks, *args, **options)
 
-    map_in_processes = asr.supervised_map
-    monkeypatch.setattr(asr, "supervised_map", counted)
+    map_in_processes = asr.spread_map
+    monkeypatch.setattr(asr, "spread_map", counted)
     return ids
 
 

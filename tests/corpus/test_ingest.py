@@ -14,6 +14,7 @@ from mitfrnet.corpus.manifest import manifest_settings, read_manifest, write_man
 from mitfrnet.errors import CorpusError, FeatureError, ParamsError
 from mitfrnet.metrics import parse_scale
 from mitfrnet.params import parse_params
+from mitfrnet.workers import RunParams
 from tests.clips import write_corpus, write_small_corpus
 from tests.corpus.layouts.reading import INGEST
 
@@ -30,7 +31,9 @@ STARS = CorpusParams(
 
 def probed_clips(folder, workers=1, corpus=CORPUS):
     clips = read_corpus(folder, corpus, INGEST)
-    return list(probe_clips(folder, clips, INGEST.limits, workers=workers, timeout_s=60))
+    return list(
+        probe_clips(folder, clips, INGEST.limits, RunParams(workers=workers, timeout_seconds=60))
+    )
 
 
 def ingest(folder, workers=1, corpus=CORPUS):

@@ -43,8 +43,8 @@ def raw(s3, tmp_path):
 
 def probed(raw, corpus=REMOTE, workers=1):
     clips = read_corpus(raw, corpus, INGEST)
-    how = {"workers": workers, "timeout_s": 60, "media_url": corpus.media}
-    return list(probe_clips(raw, clips, INGEST.limits, **how))
+    run = RunParams(workers=workers, timeout_seconds=60)
+    return list(probe_clips(raw, clips, INGEST.limits, run, media_url=corpus.media))
 
 
 def probed_here(raw, clips, limits=INGEST.limits, max_seconds=30):
@@ -113,8 +113,9 @@ def test_a_folder_that_is_not_there_is_named(raw, media):
 def test_a_server_that_is_down_is_no_fault_of_the_clips(raw, s3):
     clips = read_corpus(raw, REMOTE, INGEST)
     s3.stop()
+    run = RunParams(workers=2, timeout_seconds=60)
     with pytest.raises(StorageError, match=r"^s3://clips/mine/Raw/v\d/01.mkv: cannot be read: Co"):
-        list(probe_clips(raw, clips, INGEST.limits, workers=2, timeout_s=60, media_url=MEDIA))
+        list(probe_clips(raw, clips, INGEST.limits, run, media_url=MEDIA))
     with pytest.raises(StorageError, match=r"^s3://clips/mine: cannot be read: Could not connect"):
         read_corpus(raw, REMOTE, INGEST)
 

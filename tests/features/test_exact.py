@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from mitfrnet import cluster
 from mitfrnet.corpus.manifest import read_manifest
-from mitfrnet.features import run
 from mitfrnet.features.run import extract_corpus, extractor_params
 from mitfrnet.modalities import MODALITIES
 from mitfrnet.workers import RunParams, supervised_map
@@ -78,7 +78,7 @@ def test_neither_workers_nor_order_change_a_byte(
         orders.append((tasks, again))
         return supervised_map(setup, again, **options)
 
-    monkeypatch.setattr(run, "supervised_map", shuffled)
+    monkeypatch.setattr(cluster, "supervised_map", shuffled)
     extract(corpus, modality, tmp_path / "out", workers)
     ((before, after),) = orders
     assert before != after

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from mitfrnet.corpus.manifest import make_manifest
+from mitfrnet.corpus.storage import ClipStore
 from mitfrnet.errors import FeatureError, ParamsError
 from mitfrnet.features.extractor import Clip
 from mitfrnet.features.run import _worker, build_extractor, extract_corpus, extractor_params
@@ -128,10 +129,13 @@ def built(section):
     return build_extractor("acoustic", chosen(section), SETTINGS)
 
 
+HERE = ClipStore(Path(), None, max_bytes=10**8, max_seconds=60)
+
+
 def extracted(section, clip=None):
     """Return features and reason of one clip as a worker process extracts it."""
     params, settings = pickle.loads(pickle.dumps((chosen(section), SETTINGS)))
-    return _worker("acoustic", params, settings)([clip or Clip("v/1", Path("unread"))])[0]
+    return _worker("acoustic", params, settings, HERE)([clip or Clip("v/1", Path("unread"))])[0]
 
 
 def example():

@@ -32,8 +32,9 @@ def raw(s3, tmp_path):
 
 def manifest_of(raw, corpus=REMOTE):
     clips = read_corpus(raw, corpus, INGEST)
-    how = {"workers": 1, "timeout_s": 60, "media_url": corpus.media}
-    return build_manifest(probe_clips(raw, clips, INGEST.limits, **how), corpus, INGEST)
+    run = RunParams(workers=1, timeout_seconds=60)
+    probed = probe_clips(raw, clips, INGEST.limits, run, media_url=corpus.media)
+    return build_manifest(probed, corpus, INGEST)
 
 
 def extract(manifest, raw, out, modality="acoustic", params=PARAMS, workers=1):

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from mitfrnet.corpus.ingest import build_manifest, probe_clips, read_corpus
-from mitfrnet.corpus.manifest import write_manifest
+from mitfrnet.corpus.manifest import manifest_settings, write_manifest
+from mitfrnet.corpus.storage import ClipStore
 from mitfrnet.errors import FeatureError
 from mitfrnet.features.acoustic import AcousticParams
-from mitfrnet.features.run import _worker, extract_corpus
+from mitfrnet.features.run import _worker, build_extractor, extract_corpus
 from mitfrnet.features.store import read_features
 from mitfrnet.workers import RunParams
 from tests.clips import write_small_corpus
@@ -30,7 +31,7 @@ PARAMS = AcousticParams(
 
 def manifest_of(folder):
     clips = read_corpus(folder, CORPUS, INGEST)
-    probed = probe_clips(folder, clips, INGEST.limits, workers=1, timeout_s=60)
+    probed = probe_clips(folder, clips, INGEST.limits, RunParams(workers=1, timeout_seconds=60))
     return build_manifest(probed, CORPUS, INGEST)
 
 
@@ -91,6 +92,17 @@ def test_other_settings_extract_all(reference, tmp_path):
     shutil.copytree(reference / "out", tmp_path / "out")
     params = PARAMS.model_copy(update={"hop_length": 256})
     assert extract(reference / "raw", tmp_path / "out", params=params) == len(MODES)
+
+
+def test_a_worker_with_another_model_is_stopped(reference):
+    """As a machine would be where the same name stands for other weights."""
+    settings = manifest_settings(manifest_of(reference / "raw"))
+    identity = build_extractor("acoustic", PARAMS, settings).identity
+    store = ClipStore(reference / "raw", None, max_bytes=10**8, max_seconds=60)
+    _worker("acoustic", PARAMS, settings, store, identity)
+    other = identity | {"libraries": {"av": "1.0"}}
+    with pytest.raises(FeatureError, match="'acoustic' differs from that of the stage in librar"):
+        _worker("acoustic", PARAMS, settings, store, other)
 
 
 def test_a_folder_in_use_is_not_touched(reference, tmp_path, monkeypatch):

@@ -48,7 +48,7 @@ def through_the_pipeline(folder, name="again"):
     )
     ingest = parse_params(IngestParams, INGEST, where="ingest")
     clips = read_features_layout(raw, corpus, Problems())
-    probed = probe_clips(raw, clips, ingest.limits, workers=1, timeout_s=60)
+    probed = probe_clips(raw, clips, ingest.limits, RunParams(workers=1, timeout_seconds=60))
     manifest = build_manifest(probed, corpus, ingest, stored=stored_descriptions(raw))
     features = {}
     text = TextParams(encoders={"en": "embedded"}, max_tokens=8, batch_size=1, device="cpu")
