@@ -337,7 +337,12 @@ def _leave_with_parent(temporary: str) -> None:
 
 
 def track(
-    results: Iterable[Item], *, total: int, size: Callable[[Item], int], description: str
+    results: Iterable[Item],
+    *,
+    total: int,
+    size: Callable[[Item], int],
+    description: str,
+    detail: Callable[[], str] = str,
 ) -> Generator[Item, None, None]:
     """Yield `results` with a progress bar on stderr: done, rate, time left.
 
@@ -346,6 +351,7 @@ def track(
         total: sum of all sizes.
         size: how much of the total one result is.
         description: stands before the bar.
+        detail: returns what stands behind it, asked after each result.
     """
     columns = (
         TextColumn("{task.description}"),
@@ -353,11 +359,12 @@ def track(
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[detail]}"),
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        bar = progress.add_task(description, total=total, rate="")
+        bar = progress.add_task(description, total=total, rate="", detail="")
         for result in results:
             yield result
             progress.advance(bar, size(result))
             speed = progress.tasks[0].speed
-            progress.update(bar, rate=f"{speed:.1f}/s" if speed else "")
+            progress.update(bar, rate=f"{speed:.1f}/s" if speed else "", detail=detail())

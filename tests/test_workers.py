@@ -195,9 +195,7 @@ def test_workers_leave_when_their_parent_is_killed(tmp_path, work):
     parent = subprocess.Popen(
         [sys.executable, str(script)], env={**os.environ, "PYTHONPATH": str(ROOT)}
     )
-    worker = wait_for(
-        lambda: next((p for p in tmp_path.iterdir() if p.name.isdigit() and p.read_text()), None)
-    )
+    worker = wait_for(lambda: next((p for p in tmp_path.iterdir() if p.name.isdigit()), None))
     parent.kill()
     parent.wait()
     wait_for(lambda: not psutil.pid_exists(int(worker.name)))

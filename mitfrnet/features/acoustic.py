@@ -28,6 +28,7 @@ _PITCH_CLASSES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B
 # The longest filter of the constant-Q transform (C1, 36 bins an octave) lasts 1.6 s; librosa
 # rounds it up to a power of two of samples, so to less than twice that.
 _CQT_SPAN_S = 3.2
+_RANGE_DB = 80.0  # below a clip's peak, nothing is told apart
 # Sound is analysed in blocks of this length, with so much before and after: more than half of
 # that span, and what halving the rate blurs.
 _BLOCK_S = 30.0
@@ -166,7 +167,7 @@ def acoustic_of_pieces(pieces: Iterable[Waveform], params: AcousticParams) -> ND
     import librosa  # slow to import, and not needed to read `AcousticParams`
 
     filters = _filters(params)
-    crossings, mel, chroma = [], [], []
+    crossings, decibels, chroma = [], [], []
     for block in _blocks(pieces, params):
         window = _extended(block.waveform, params.n_fft)
         crossings.append(
@@ -176,7 +177,7 @@ def acoustic_of_pieces(pieces: Iterable[Waveform], params: AcousticParams) -> ND
         )
         spectrum = librosa.stft(window, n_fft=params.n_fft, hop_length=params.hop_length)
         power = np.einsum("ft,mf->mt", np.abs(spectrum) ** 2, filters.mel, optimize=True)
-        mel.append(power[:, block.steps])
+        decibels.append(librosa.power_to_db(power[:, block.steps], top_db=None))
         magnitudes = filters.constant_q.magnitudes(
             _extended(block.waveform, int(_CQT_SPAN_S * params.sample_rate_hz))
         )
@@ -185,12 +186,13 @@ def acoustic_of_pieces(pieces: Iterable[Waveform], params: AcousticParams) -> ND
                 C=magnitudes, bins_per_octave=BINS_PER_OCTAVE, n_chroma=params.n_chroma
             )[:, block.steps]
         )
-    if not mel:
+    if not decibels:
         raise MediaError("segment_outside")
-    # The floor of the decibels is set by the peak of the whole clip.
-    decibels = librosa.power_to_db(np.concatenate(mel, axis=1))
-    mfcc = librosa.feature.mfcc(S=decibels, n_mfcc=params.n_mfcc)
-    columns = [np.concatenate(crossings, axis=1), mfcc, np.concatenate(chroma, axis=1)]
+    floor = max(block.max() for block in decibels) - _RANGE_DB  # of the whole clip
+    mfcc = [
+        librosa.feature.mfcc(S=np.maximum(block, floor), n_mfcc=params.n_mfcc) for block in decibels
+    ]
+    columns = [np.concatenate(blocks, axis=1) for blocks in (crossings, mfcc, chroma)]
     return np.ascontiguousarray(np.vstack(columns).T, dtype=np.float32)
 
 

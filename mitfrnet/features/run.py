@@ -8,7 +8,7 @@ import importlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import Path
@@ -19,7 +19,7 @@ import pyarrow as pa
 from filelock import FileLock, Timeout
 
 from mitfrnet.cluster import spread_map
-from mitfrnet.corpus.manifest import input_digest, manifest_settings
+from mitfrnet.corpus.manifest import input_digest, manifest_settings, utterance_duration_s
 from mitfrnet.corpus.storage import ClipStore
 from mitfrnet.errors import FeatureError, MediaError, ParamsError, printable
 from mitfrnet.features.extractor import Clip, Extractor, Features
@@ -142,6 +142,7 @@ def extract_corpus(
         stored = settings.get("stored") is not None
         shards: dict[int, _Shard] = {}  # those that wait for clips
         batches: list[list[Clip]] = []
+        progress = _Progress()
         for index, rows in enumerate(_rows_of_shards(manifest, modality, folder.shards)):
             shard = _Shard(modality, rows, valid_digest, stored=stored)
             if folder.is_current(index, shard.digests):
@@ -149,6 +150,7 @@ def extract_corpus(
             clips = shard.clips_to_do(raw, folder.outdated(index, shard.digests))
             if clips:
                 shards[index] = shard
+                progress.seconds += sum(shard.seconds.values())
                 batches += _batches(clips, getattr(extractor, "batch_size", 1))
             else:
                 folder.write(index, shard.digests, shard.fresh)
@@ -162,21 +164,25 @@ def extract_corpus(
             files=[batch[0].path for batch in batches] if reads_media else (),
         )
         total = sum(map(len, batches))
-        failed: list[str] = []
         with closing(mapped):  # workers end before the folder's lock is given back
             for batch, result in track(
-                mapped, total=total, size=lambda r: len(r[0]), description=f"extract {modality}"
+                mapped,
+                total=total,
+                size=lambda r: len(r[0]),
+                description=f"extract {modality}",
+                detail=lambda: str(progress),
             ):
                 index = shard_of(batch[0].utterance_id, folder.shards)  # the same for all
                 shard = shards[index]
                 shard.add(batch, result)
+                progress.done += sum(shard.seconds[clip.utterance_id] for clip in batch)
                 if isinstance(result, WorkerFailure):
-                    failed += [f"{clip.utterance_id}: {result.reason}" for clip in batch]
+                    progress.failed += [f"{clip.utterance_id}: {result.reason}" for clip in batch]
                 if not shard.waiting:
                     folder.write(index, shard.digests, shard.fresh)
                     del shards[index]
         folder.remove_others()
-    _report_failures(modality, failed, len(manifest), settings["max_bad_fraction"])
+    _report_failures(modality, progress.failed, len(manifest), settings["max_bad_fraction"])
     return total
 
 
@@ -196,6 +202,19 @@ def _report_failures(modality: str, failed: list[str], clips: int, max_bad_fract
     )
 
 
+@dataclass
+class _Progress:
+    """How much of the corpus is done, in seconds of it, and which clips failed with what."""
+
+    seconds: float = 0.0
+    done: float = 0.0
+    failed: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        hours = f"{self.done / 3600:.2f} of {self.seconds / 3600:.2f} hours"
+        return hours + (f", {len(self.failed)} failed" if self.failed else "")
+
+
 class _Shard:
     """What one shard shall hold, which rows of it are new, and how many are still waited for.
 
@@ -210,6 +229,7 @@ class _Shard:
         self._modality, self._rows = modality, rows
         self._valid_digest, self._stored = valid_digest, stored
         self.fresh: list[Row] = []
+        self.seconds: dict[str, float] = {}  # of what is waited for, by utterance id
         self.waiting = 0
 
     @cached_property
@@ -236,6 +256,7 @@ class _Shard:
             if utterance_id in outdated and reason:
                 self.fresh.append(Row(utterance_id, None, reason, *self.digests[utterance_id]))
             elif utterance_id in outdated:
+                self.seconds[utterance_id] = utterance_duration_s(row)
                 path = raw / (row["path"] or "")
                 times = row["start_s"], row["end_s"]
                 clips.append(
@@ -261,7 +282,7 @@ def _rows_of_shards(manifest: pa.Table, modality: str, shards: int) -> Iterator[
     of = [shard_of(utterance_id.as_py(), shards) for utterance_id in manifest["utterance_id"]]
     order = np.argsort(of, kind="stable")
     ends = np.searchsorted(np.sort(of), np.arange(shards), side="right")
-    columns = ["utterance_id", "path", "digest", "start_s", "end_s", "transcript"]
+    columns = ["utterance_id", "path", "digest", "start_s", "end_s", "duration_s", "transcript"]
     ordered = manifest.select([*columns, f"{modality}_reason"]).take(order)
     for start, end in pairwise([0, *ends.tolist()]):
         yield ordered.slice(start, end - start)

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from mitfrnet.corpus.ingest import build_manifest, probe_clips, read_corpus
-from mitfrnet.corpus.manifest import manifest_settings, write_manifest
+from mitfrnet.corpus.manifest import manifest_settings, utterance_duration_s, write_manifest
 from mitfrnet.corpus.storage import ClipStore
 from mitfrnet.errors import FeatureError
 from mitfrnet.features.acoustic import AcousticParams
-from mitfrnet.features.run import _worker, build_extractor, extract_corpus
+from mitfrnet.features.run import _Progress, _worker, build_extractor, extract_corpus
 from mitfrnet.features.store import read_features
-from mitfrnet.workers import RunParams
+from mitfrnet.workers import RunParams, track
 from tests.clips import write_small_corpus
 from tests.corpus.test_ingest import CORPUS, INGEST
 
@@ -86,6 +86,31 @@ def test_only_a_replaced_clip_is_extracted(reference, tmp_path):
     rows = {r["utterance_id"]: r["reason"] for r in read_features(tmp_path / "out").to_pylist()}
     assert {u for u, reason in rows.items() if reason} == {"v3/01"}
     assert rows["v3/01"] == "not_media"
+
+
+def test_progress_tells_hours_and_failures():
+    progress = _Progress(seconds=7200.0, done=1800.0)
+    assert str(progress) == "0.50 of 2.00 hours"
+    progress.failed.append("v3/01: timed_out")
+    assert str(progress) == "0.50 of 2.00 hours, 1 failed"
+
+
+def test_all_hours_are_done_in_the_end(reference, tmp_path, monkeypatch):
+    """Ten clips of as many seconds as their manifest says; one of them fails."""
+    shown = []
+
+    def listening(results, *, detail, **options):
+        for result in track(results, detail=detail, **options):
+            yield result
+            shown.append(detail())
+
+    monkeypatch.setattr("mitfrnet.features.run.track", listening)
+    monkeypatch.setattr("mitfrnet.features.run._worker", crash_on({"v3/01"}))
+    extract(reference / "raw", tmp_path / "out")
+    manifest = manifest_of(reference / "raw")
+    hours = sum(map(utterance_duration_s, manifest.to_pylist())) / 3600
+    assert shown[-1] == f"{hours:.2f} of {hours:.2f} hours, 1 failed"
+    assert len(shown) == len(MODES)
 
 
 def test_other_settings_extract_all(reference, tmp_path):
