@@ -308,19 +308,27 @@ def check_bad_fraction(probed: Sequence[Probed], max_bad_fraction: float, folder
 def summarise(manifest: pa.Table) -> dict[str, Any]:
     """Return what `quality.json` holds: counts, hours, and what is naturally missing and why."""
     scale = manifest_settings(manifest)["scale"]
-    times = manifest.select(["start_s", "end_s", "duration_s"])
+    times = manifest_rows(manifest.select(["start_s", "end_s", "duration_s"]))
+    seconds = np.fromiter(map(utterance_duration_s, times), float, len(manifest))
     sides = manifest.group_by("video_id").aggregate([("split", "count_distinct")])
     return {
         "clips": len(manifest),
         "videos": len(sides),
         "videos_on_two_sides": pc.sum(pc.greater(sides["split_count_distinct"], 1)).as_py() or 0,
-        "hours": sum(map(utterance_duration_s, manifest_rows(times))) / 3600,
+        "hours": float(seconds.sum()) / 3600,
+        "duration_s": _spread(seconds),
         "splits": {split: _counts(manifest["split"]).get(split, 0) for split in SPLITS},
         "label": scale and _label_counts(manifest["label"].to_numpy(), parse_scale(scale)),
         "transcripts": _counts(manifest["transcript_source"]),
         "with_word_times": len(manifest) - manifest["words"].null_count,
         "naturally_missing": {m: _counts(manifest[f"{m}_reason"]) for m in MODALITIES},
     }
+
+
+def _spread(seconds: NDArray[np.float64]) -> dict[str, float]:
+    """Return some quantiles, least and most included; nothing of no clips."""
+    quantiles = {"min": 0, "p05": 5, "p50": 50, "p95": 95, "max": 100}
+    return {name: float(np.percentile(seconds, q)) for name, q in quantiles.items() if len(seconds)}
 
 
 def _counts(values: pa.ChunkedArray) -> dict[str, int]:
