@@ -38,6 +38,7 @@ Result = TypeVar("Result")
 Item = TypeVar("Item")
 
 _CRASHED = "worker_crashed"
+_PAUSE_S = 0.5  # after a crash: who ended the worker may be ending us as well
 _PR_SET_PDEATHSIG = 1  # of Linux: the signal this process gets when the thread that made it ends
 
 
@@ -191,7 +192,7 @@ class WorkerProcess(Generic[Task, Result]):
         try:
             result = self._attempt(task)
             crashed = isinstance(result, WorkerFailure) and result.reason == _CRASHED
-            if crashed and not self.stopped:
+            if crashed and not self._stopping.wait(_PAUSE_S):
                 result = self._attempt(task)
         except Exception as error:  # or whoever waits for the result would wait for ever
             return TaskError(error)

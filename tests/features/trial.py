@@ -179,7 +179,7 @@ class Trial:
         with said.open("w") as file:
             process = subprocess.Popen(
                 words, cwd=self.folder, env=env, stdout=file, stderr=subprocess.STDOUT,
-                text=True, start_new_session=True, preexec_fn=_heed_ctrl_c,
+                text=True, start_new_session=True, preexec_fn=heed_ctrl_c,
             )  # fmt: skip
         process.said = said  # type: ignore[attr-defined]
         return process
@@ -288,7 +288,7 @@ def end_all() -> None:
         process.kill()
 
 
-def _heed_ctrl_c() -> None:
+def heed_ctrl_c() -> None:
     """Undo what a shell does to jobs in its background, as this process may be one."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
