@@ -104,6 +104,7 @@ def test_neither_time_nor_machine_nor_place_is_in_a_shard(corpus, extracted, tmp
     if shutil.which("unshare") and not subprocess.run([*other, "true"], check=False).returncode:
         words = [*other, *words]
     user = {"USER": "somebody", "LOGNAME": "somebody", "HOME": str(tmp_path), "TZ": "Asia/Tokyo"}
+    user |= {"TMPDIR": str(tmp_path)}  # else PyTorch makes a folder of its name in /tmp
     env = {**os.environ, "PYTHONPATH": str(ROOT), **user}
     subprocess.run(words, cwd=folder, env=env, check=True)
     assert contents(folder / "data/sample/features" / modality) == contents(out)
