@@ -155,6 +155,8 @@ class _Slot(threading.Thread):
             result = self._process.answer(task)
             if not self._process.stopped:
                 self._done.put((task, result))
+            if isinstance(result, TaskError):  # which ends the whole map
+                break
         self._process.stop()
 
     def stop(self) -> None:
@@ -269,11 +271,14 @@ def _work(
     threading.Thread(target=_leave_with_parent, args=(temporary,), daemon=True).start()
     if sys.platform == "linux":
         # A decoder that hangs may hold Python's lock, and no thread of ours runs; the kernel does.
-        # It leaves the folder for temporary files behind.
+        # The folder for temporary files then stays behind.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of ctrl-C the parent hears too, and ends us
     function = _answer(setup)
-    link.send(function if isinstance(function, TaskError | WorkerFailure) else None)
+    if isinstance(function, TaskError | WorkerFailure):
+        link.send(function)
+        return
+    link.send(None)
     while True:
         try:
             task = link.recv()

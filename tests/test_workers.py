@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
-from mitfrnet.errors import ParamsError
+from mitfrnet.errors import FeatureError, ParamsError
 from mitfrnet.media import MediaLimits, limit_memory
 from mitfrnet.params import parse_params
 from mitfrnet.workers import RunParams, WorkerFailure, available_cores, supervised_map
@@ -171,6 +171,16 @@ def test_a_task_is_tried_twice_where_it_crashes_and_once_where_it_hangs(tmp_path
 def test_a_result_that_cannot_be_read_is_an_error_and_no_wait_for_ever():
     with pytest.raises(ValueError, match="no number"):
         run(answer_unreadably, ["a"])
+
+
+def fail_at_start():
+    raise FeatureError("a model is missing")
+
+
+def test_an_error_of_setup_is_all_that_is_said(capfd):
+    with pytest.raises(FeatureError, match="a model is missing"):
+        run(fail_at_start, range(8), workers=2)
+    assert capfd.readouterr().err == ""
 
 
 def test_an_error_rises_and_no_worker_stays():

@@ -22,7 +22,7 @@ from mitfrnet.corpus.clips import LabelledClip
 from mitfrnet.corpus.manifest import WORD
 from mitfrnet.corpus.storage import ClipStore
 from mitfrnet.corpus.words import TimedWord, Word, place_words, spread
-from mitfrnet.errors import CorpusError, MediaError
+from mitfrnet.errors import CorpusError, MediaError, printable
 from mitfrnet.files import replacing, sha256_of
 from mitfrnet.media import MediaLimits, read_waveform
 from mitfrnet.workers import RunParams, WorkerFailure, track
@@ -138,7 +138,10 @@ def transcribe(
         shown = "; ".join(sorted(failed)[:20]) + f"; and {len(failed) - 20} more" * (
             len(failed) > 20
         )
-        print(f"warning: not transcribed, and tried again next time: {shown}", file=sys.stderr)
+        print(
+            f"warning: not transcribed, and tried again next time: {printable(shown)}",
+            file=sys.stderr,
+        )
     return {
         utterance_id: Transcript(row["transcript"], tuple(Word(**word) for word in row["words"]))
         for utterance_id, row in sorted(rows.items())

@@ -212,7 +212,7 @@ def _reaching(url: str) -> Iterator[None]:
     """Make one line of whatever a client library raises, but for an absent file."""
     try:
         yield
-    except (FileNotFoundError, MitfrnetError):
+    except (FileNotFoundError, MitfrnetError, MemoryError):
         raise
     except PermissionError as error:
         raise StorageError(

@@ -95,7 +95,7 @@ class InstalledExtractor:
         """
         try:
             return self._inner.extract(clip)
-        except MediaError:
+        except (MediaError, MemoryError):
             raise
         except Exception as error:
             raise FeatureError(

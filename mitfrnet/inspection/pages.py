@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mitfrnet.errors import FeatureError, MediaError
+from mitfrnet.errors import FeatureError, MediaError, printable
 from mitfrnet.report.worst import WorstClip, page_name
 from mitfrnet.workers import WorkerFailure, supervised_map
 
@@ -51,9 +51,8 @@ def write_pages(
             written.add(clip.utterance_id)
         else:
             reason = failure.reason if isinstance(failure, WorkerFailure) else failure
-            print(
-                f"warning: {clip.corpus}/{clip.utterance_id}: no page ({reason})", file=sys.stderr
-            )
+            line = f"warning: {clip.corpus}/{clip.utterance_id}: no page ({reason})"
+            print(printable(line), file=sys.stderr)
     return written
 
 
