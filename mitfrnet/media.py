@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -145,12 +146,13 @@ def probe_segments(
 
 
 def limit_memory(limits: MediaLimits) -> None:
-    """Let this process have `limits.max_memory_mb` at most, for good; on Linux alone.
+    """Let this worker process have `limits.max_memory_mb` at most, for good; on Linux alone.
 
+    Nothing is done in a process that no other one of ours started: it has other work as well.
     Beyond it FFmpeg calls a file broken, Python raises a MemoryError, and other libraries abort.
     Mapped files, such as the libraries themselves, do not count.
     """
-    if sys.platform == "linux":
+    if sys.platform == "linux" and parent_process() is not None:
         import resource
 
         _, highest = resource.getrlimit(resource.RLIMIT_DATA)
