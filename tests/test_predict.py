@@ -180,7 +180,7 @@ class TestPredictor:
     @pytest.mark.parametrize(
         ("modality", "changes", "message"),
         [
-            ("acoustic", {"version": "0"}, "acoustic features: version is 1 here and 0 in train"),
+            ("acoustic", {"version": "0"}, "acoustic features: version is 2 here and 0 in train"),
             ("text", {"identity__weights": "x"}, "text features: weights is 53aa.* in training"),
             ("text", {"identity__vocabulary": "x"}, "text features: vocabulary is"),
             ("visual", {"feature_names": ["x"]}, "visual features: feature_names is"),
