@@ -11,6 +11,8 @@ from pathlib import Path
 
 import psutil
 
+from tests.waiting import wait_for
+
 ROOT = Path(__file__).parents[1]
 LOOPBACK = ["--host", "127.0.0.1", "--dashboard-address", "127.0.0.1:0"]
 
@@ -36,7 +38,7 @@ def meet(folder, number):
 
 def _meet(folder, number, task):
     (folder / str(os.getppid())).touch()
-    wait_for(lambda: len(list(folder.iterdir())) == number)
+    wait_for(lambda: len(list(folder.iterdir())) == number, seconds=120)
     return task
 
 
@@ -57,14 +59,14 @@ class Cluster:
             ],
             environment,
         )
-        self.address = json.loads(wait_for(lambda: _text_of(file)))["address"]
+        self.address = json.loads(wait_for(lambda: _text_of(file), seconds=120))["address"]
 
     def add_worker(self, *options, python=("-m", "dask", "worker"), **environment):
         """Start a worker with one thread in a folder of its own; return its process."""
         options = options or ("--no-nanny",)
         worker = self._start([*python, self.address, "--nthreads", "1", *options], environment)
         self.workers.append(worker)
-        wait_for(lambda: "Registered to" in worker.log.read_text())
+        wait_for(lambda: "Registered to" in worker.log.read_text(), seconds=120)
         return worker
 
     def _start(self, words, environment):
@@ -110,15 +112,6 @@ def working_processes(worker):
             if "spawn_main" in " ".join(child.cmdline()):
                 ids.append(child.pid)
     return ids
-
-
-def wait_for(condition, seconds=120):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if value := condition():
-            return value
-        time.sleep(0.05)
-    raise AssertionError("it did not happen in time")
 
 
 def _text_of(file):

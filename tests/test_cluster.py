@@ -27,11 +27,11 @@ from tests.dask_cluster import (
     hold,
     meet,
     square,
-    wait_for,
     working_processes,
 )
 from tests.features.test_run import MODES, contents, crash_on, manifest_of
 from tests.pipeline.running import run_stage, write_params
+from tests.waiting import wait_for
 
 pytest.importorskip("distributed", reason="the extra `dask` is not installed")
 pytestmark = pytest.mark.slow

@@ -5,7 +5,8 @@ import pytest
 
 from mitfrnet import cluster_worker
 from mitfrnet.cluster_worker import Job, fingerprint
-from tests.dask_cluster import square, wait_for
+from tests.dask_cluster import square
+from tests.waiting import wait_for
 
 pytest.importorskip("distributed", reason="the extra `dask` is not installed")
 

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import psutil
 import pyarrow.parquet as pq
@@ -14,6 +13,7 @@ import pytest
 
 from tests.pipeline.running import commit, copy_code, write_params
 from tests.pipeline.test_stages import copy_of_sample
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -166,15 +166,3 @@ def is_python(process):
 def rows_in(folder):
     paths = list(folder.glob("*.parquet")) if folder.exists() else []
     return sum(pq.read_metadata(p).num_rows for p in paths)
-
-
-def wait_for(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        try:
-            if value := condition():
-                return value
-        except (psutil.NoSuchProcess, FileNotFoundError):
-            pass
-        time.sleep(0.005)
-    raise AssertionError("it did not happen in time")

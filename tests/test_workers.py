@@ -18,6 +18,7 @@ from mitfrnet.errors import FeatureError, ParamsError
 from mitfrnet.media import MediaLimits, limit_memory
 from mitfrnet.params import parse_params
 from mitfrnet.workers import RunParams, WorkerFailure, available_cores, supervised_map
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).parents[1]
 
@@ -209,15 +210,6 @@ def test_workers_leave_when_their_parent_is_killed(tmp_path, work):
     parent.kill()
     parent.wait()
     wait_for(lambda: not psutil.pid_exists(int(worker.name)))
-
-
-def wait_for(condition, seconds=30):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if value := condition():
-            return value
-        time.sleep(0.05)
-    raise AssertionError("it did not happen in time")
 
 
 def test_the_least_used_core_is_taken_until_its_process_ends():

@@ -28,8 +28,8 @@ from tests.features.trial import (
     mounting,
     rows_in,
     temporaries_in,
-    wait_for,
 )
+from tests.waiting import wait_for
 
 
 @dataclass(frozen=True)

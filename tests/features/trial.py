@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 
 from tests.clips import tone, write_clip, write_corpus
 from tests.pipeline.running import command_of, commit, copy_code, write_params
+from tests.waiting import wait_for
 
 CLIPS = 48  # in 8 shards
 MARK = "FAULT_TRIAL"
@@ -346,16 +347,6 @@ def moments(clean: Clean, times: int, seed: int) -> list[Moment]:
             ][i % 3]
         )
     return found
-
-
-def wait_for(condition, message: str, seconds: float = 60):
-    """Return what `condition` gives as soon as that is something."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if value := condition():
-            return value
-        time.sleep(0.005)
-    raise AssertionError(message)
 
 
 @contextmanager

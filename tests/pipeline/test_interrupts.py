@@ -8,8 +8,9 @@ import sys
 import psutil
 import pytest
 
-from tests.features.trial import heed_ctrl_c, wait_for
+from tests.features.trial import heed_ctrl_c
 from tests.pipeline.running import ROOT
+from tests.waiting import wait_for
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at a process's maps")
