@@ -4,7 +4,6 @@ import hashlib
 import json
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mitfrnet.alignment import TensorParams, Timeline, align, segment_timeline, token_timeline
-from mitfrnet.corpus.manifest import input_digest, manifest_settings, utterance_duration_s
+from mitfrnet.corpus.manifest import (
+    input_digest,
+    manifest_settings,
+    quantiles,
+    utterance_duration_s,
+)
 from mitfrnet.corpus.words import Word, place_words, spread
 from mitfrnet.data.tensors import Ragged, SplitTensors
 from mitfrnet.errors import FeatureError
@@ -241,11 +245,11 @@ def summarise_features(
             "clips": len(table),
             "missing": dict(sorted(reasons.items())),
             "steps": sum(len(d) for d in table["detected"].to_pylist() if d),
-            "detected_share": _spread(detected),
+            "detected_share": quantiles(detected),
         }
     silent = _silent_shares(features["acoustic"])
     if silent is not None:
-        summary["acoustic"]["silent_share"] = _spread(silent)
+        summary["acoustic"]["silent_share"] = quantiles(silent)
     rows = {row["utterance_id"]: row for row in manifest.to_pylist()}
     text = features["text"]
     present = text.filter(pa.array(_has_steps(text)))
@@ -265,14 +269,6 @@ def summarise_features(
         by = Counter(_aligned_by(row, u in with_text, params) for u, row in rows.items())
         summary["aligned_by"] = {how: by[how] for how in ("words", "characters", "segments")}
     return summary
-
-
-def _spread(values: Sequence[Any]) -> dict[str, float | None]:
-    """Return the mean and some quantiles; None of nothing."""
-    spread: dict[str, float | None] = {"mean": float(np.mean(values)) if len(values) else None}
-    for q in (5, 50, 95):
-        spread[f"p{q:02d}"] = float(np.percentile(values, q)) if len(values) else None
-    return spread
 
 
 def _silent_shares(acoustic: pa.Table) -> list[np.floating[Any]] | None:

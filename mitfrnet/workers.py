@@ -85,9 +85,9 @@ def supervised_map(
         timeout_s: a worker that is silent for longer, on `setup` or on one task, is killed.
 
     Raises:
-        MitfrnetError: `setup` or the function raised it.
-        RuntimeError: they raised another error, of which this carries the traceback; or a
-            worker did not come as far as a task.
+        MitfrnetError: `setup` or the function raised it, or a worker did not come as far as a
+            task.
+        RuntimeError: they raised another error, of which this carries the traceback.
     """
     waiting: queue.SimpleQueue[Task] = queue.SimpleQueue()
     for task in tasks:
@@ -199,7 +199,12 @@ class WorkerProcess(Generic[Task, Result]):
         except Exception as error:  # or whoever waits for the result would wait for ever
             return TaskError(error)
         if isinstance(result, _NotStarted):
-            return TaskError(RuntimeError(f"a worker process did not start: {result.reason}"))
+            return TaskError(
+                MitfrnetError(
+                    f"a worker process did not start: {result.reason} (expected it to load its "
+                    "models within run.timeout_seconds and the memory that is there)"
+                )
+            )
         return result
 
     def stop(self) -> None:
@@ -270,8 +275,8 @@ def _work(
     claim = pin_to_core(cores)
     threading.Thread(target=_leave_with_parent, args=(temporary,), daemon=True).start()
     if sys.platform == "linux":
-        # A decoder that hangs may hold Python's lock, and no thread of ours runs; the kernel does.
-        # The folder for temporary files then stays behind.
+        # Where a decoder hangs and holds Python's lock, that thread does not run; the kernel does.
+        # It leaves the folder for temporary files behind.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of ctrl-C the parent hears too, and ends us
     function = _answer(setup)

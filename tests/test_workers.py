@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
-from mitfrnet.errors import FeatureError, ParamsError
+from mitfrnet.errors import FeatureError, MitfrnetError, ParamsError
 from mitfrnet.media import MediaLimits, limit_memory
 from mitfrnet.params import parse_params
 from mitfrnet.workers import RunParams, WorkerFailure, available_cores, supervised_map
@@ -114,7 +114,7 @@ def run(setup, tasks, workers=2, timeout_s=60):
 
 
 def test_a_worker_that_cannot_start_is_no_fault_of_a_task():
-    with pytest.raises(RuntimeError, match="did not start: worker_crashed"):
+    with pytest.raises(MitfrnetError, match="did not start: worker_crashed"):
         run(die_at_start, ["a"])
 
 

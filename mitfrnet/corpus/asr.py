@@ -102,7 +102,7 @@ def transcribe(
     }
     to_do = [replace(clip, digest=file) for clip, file in clips if clip.utterance_id not in rows]
     folder = folder.absolute()  # workers may run elsewhere
-    files = ClipStore(folder, media_url, limits.max_bytes, run.timeout_seconds / 2)
+    files = ClipStore(folder, media_url, limits.max_bytes, run.timeout_seconds)
     import torch
 
     # On a GPU the processes would only share it.

@@ -25,6 +25,7 @@ from mitfrnet.corpus.manifest import (
     make_manifest,
     manifest_rows,
     manifest_settings,
+    quantiles,
     utterance_duration_s,
 )
 from mitfrnet.corpus.params import CorpusParams
@@ -127,7 +128,7 @@ def probe_clips(
         StorageError: the server cannot be reached, or refuses.
     """
     folder = folder.absolute()  # workers may run elsewhere
-    store = ClipStore(folder, media_url, limits.max_bytes, run.timeout_seconds / 2)
+    store = ClipStore(folder, media_url, limits.max_bytes, run.timeout_seconds)
     for clip in clips:
         if clip.digest is not None:
             yield clip, ProbedClip(clip.digest, media.unprobed())
@@ -310,25 +311,20 @@ def summarise(manifest: pa.Table) -> dict[str, Any]:
     scale = manifest_settings(manifest)["scale"]
     times = manifest_rows(manifest.select(["start_s", "end_s", "duration_s"]))
     seconds = np.fromiter(map(utterance_duration_s, times), float, len(manifest))
+    splits = _counts(manifest["split"])
     sides = manifest.group_by("video_id").aggregate([("split", "count_distinct")])
     return {
         "clips": len(manifest),
         "videos": len(sides),
         "videos_on_two_sides": pc.sum(pc.greater(sides["split_count_distinct"], 1)).as_py() or 0,
         "hours": float(seconds.sum()) / 3600,
-        "duration_s": _spread(seconds),
-        "splits": {split: _counts(manifest["split"]).get(split, 0) for split in SPLITS},
+        "duration_s": quantiles(seconds),
+        "splits": {split: splits.get(split, 0) for split in SPLITS},
         "label": scale and _label_counts(manifest["label"].to_numpy(), parse_scale(scale)),
         "transcripts": _counts(manifest["transcript_source"]),
         "with_word_times": len(manifest) - manifest["words"].null_count,
         "naturally_missing": {m: _counts(manifest[f"{m}_reason"]) for m in MODALITIES},
     }
-
-
-def _spread(seconds: NDArray[np.float64]) -> dict[str, float]:
-    """Return some quantiles, least and most included; nothing of no clips."""
-    quantiles = {"min": 0, "p05": 5, "p50": 50, "p95": 95, "max": 100}
-    return {name: float(np.percentile(seconds, q)) for name, q in quantiles.items() if len(seconds)}
 
 
 def _counts(values: pa.ChunkedArray) -> dict[str, int]:

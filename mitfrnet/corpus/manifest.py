@@ -3,12 +3,14 @@
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from mitfrnet.errors import FeatureError
 from mitfrnet.files import replacing
@@ -106,6 +108,14 @@ def utterance_duration_s(row: dict[str, Any]) -> float:
     """
     ends = [end for end in (row["end_s"], row["duration_s"] or None) if end is not None]
     return max(0.0, min(ends, default=0.0) - (row["start_s"] or 0.0))
+
+
+def quantiles(values: Sequence[Any] | NDArray[Any]) -> dict[str, float | None]:
+    """Return mean and some quantiles of a number of each clip; None of nothing."""
+    found: dict[str, float | None] = {"mean": float(np.mean(values)) if len(values) else None}
+    for q in (5, 50, 95):
+        found[f"p{q:02d}"] = float(np.percentile(values, q)) if len(values) else None
+    return found
 
 
 def write_manifest(manifest: pa.Table, path: Path) -> None:

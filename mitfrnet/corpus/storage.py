@@ -35,13 +35,13 @@ class ClipStore:
         folder: of the corpus.
         media: URL of the folder in object storage in which its clips lie; None: in `folder`.
         max_bytes: a larger clip is not fetched.
-        max_seconds: that fetching a clip may take.
+        timeout_s: that a worker may take for a clip; to fetch it, half of that.
     """
 
     folder: Path
     media: str | None
     max_bytes: int
-    max_seconds: float
+    timeout_s: float
 
     @contextmanager
     def at_hand(self, path: Path, digest: str | None = None) -> Iterator[Path]:
@@ -71,11 +71,12 @@ class ClipStore:
         assert self.media is not None
         url = f"{self.media}/{inside}"
         remote = RemoteFolder(self.media)
+        seconds = self.timeout_s / 2
         try:
             _within(
-                self.max_seconds,
+                seconds,
                 partial(remote.fetch, inside, file, max_bytes=self.max_bytes),
-                f"{url}: not fetched within {self.max_seconds:g} s (expected a faster connection, "
+                f"{url}: not fetched within {seconds:g} s (expected a faster connection, "
                 "or a larger run.timeout_seconds, of which fetching may take half)",
             )
             changed = digest is not None and sha256_of(file) != digest

@@ -5,12 +5,15 @@ section of `params.yaml`, and a class `<Modality>Extractor` that fulfils `Extrac
 packages may bring more: `mitfrnet/features/installed.py`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mitfrnet.errors import FeatureError
 
 
 @dataclass(frozen=True)
@@ -80,3 +83,54 @@ class Extractor(Protocol):
             MediaError: the clip has nothing of this modality; the message is the reason.
         """
         ...
+
+
+def check_features(features: Features, extractor: Extractor, *, where: str) -> None:
+    """Raise unless `features` keep what `Features` and `extractor` promise.
+
+    Raises:
+        FeatureError: they do not; the line opens with `where`.
+    """
+    if not isinstance(features, Features):
+        raise FeatureError(f"{where} returned {type(features).__name__} (expected Features)")
+    if features.columns.keys() != extractor.columns.keys():
+        raise FeatureError(
+            f"{where}: columns are {list(features.columns)} (expected {list(extractor.columns)})"
+        )
+    values, detected, start_s = features.values, features.detected, features.start_s
+    steps: Any = len(values) if isinstance(values, np.ndarray) and values.ndim == 2 else "steps"
+    arrays = [
+        ("values", values, np.float32, (steps, len(extractor.feature_names))),
+        ("detected", detected, np.bool_, (steps,)),
+        ("start_s", start_s, np.float32, (steps,)),
+        *(
+            (name, features.columns[name], kind, (steps,))
+            for name, kind in extractor.columns.items()
+        ),
+    ]
+    for name, array, kind, shape in arrays:
+        if not isinstance(array, np.ndarray) or array.dtype != kind or array.shape != shape:
+            found = type(array).__name__
+            if isinstance(array, np.ndarray):
+                found = _kind_and_shape(array.dtype, array.shape)
+            expected = _kind_and_shape(np.dtype(kind), shape)
+            raise FeatureError(f"{where}: {name} is {found} (expected {expected})")
+
+    wrong = np.where(detected[:, None], ~np.isfinite(values), ~np.isnan(values))
+    if wrong.any():
+        step, column = np.argwhere(wrong)[0]
+        right = "a finite number" if detected[step] else "NaN, as nothing is detected there"
+        raise FeatureError(
+            f"{where}: {extractor.feature_names[column]} is {values[step, column]} at step {step} "
+            f"(expected {right})"
+        )
+    if np.isinf(start_s).any() or (np.diff(start_s) < 0).any():
+        raise FeatureError(
+            f"{where}: start_s decreases or is infinite (expected seconds from the utterance's "
+            "start, or NaN where they are unknown)"
+        )
+
+
+def _kind_and_shape(kind: np.dtype[Any], shape: Sequence[Any]) -> str:
+    """Return e.g. `float32[5, 2]`."""
+    return f"{kind}[{', '.join(map(str, shape))}]"

@@ -142,14 +142,11 @@ def gather_utterance(corpus: str, utterance_id: str, root: Path = Path()) -> Ite
     settings = manifest_settings(manifest)
     limits = MediaLimits(**settings["limits"])
     raw, media_url = root / _RAW / corpus, settings.get("media")
-    within_s = 0.0
-    if media_url is not None and row["digest"] is not None:
-        run = load_params(RunParams, section="run", path=root / PARAMS_FILE)
-        within_s = run.timeout_seconds / 2
-    else:  # nothing to fetch; the probe gives the reason
+    if row["digest"] is None:  # nothing to fetch; the probe gives the reason
         media_url = None
     path = raw / (row["path"] or "")
-    store = ClipStore(raw, media_url, limits.max_bytes, within_s)
+    run = load_params(RunParams, section="run", path=root / PARAMS_FILE)
+    store = ClipStore(raw, media_url, limits.max_bytes, run.timeout_seconds)
     with store.at_hand(path, row["digest"]) as file:
         clip = Clip(utterance_id, file, row["start_s"], row["end_s"], row["transcript"])
         yield _subject(

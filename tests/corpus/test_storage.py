@@ -47,9 +47,9 @@ def probed(raw, corpus=REMOTE, workers=1):
     return list(probe_clips(raw, clips, INGEST.limits, run, media_url=corpus.media))
 
 
-def probed_here(raw, clips, limits=INGEST.limits, max_seconds=30):
+def probed_here(raw, clips, limits=INGEST.limits, timeout_s=60):
     """Return what a worker process would find, without one."""
-    probe = _prober(ClipStore(raw, MEDIA, limits.max_bytes, max_seconds), limits)
+    probe = _prober(ClipStore(raw, MEDIA, limits.max_bytes, timeout_s), limits)
     return [(clip, *probe([clip])) for clip in clips if clip.path is not None]
 
 
@@ -137,7 +137,7 @@ def test_a_silent_server_is_no_clip_that_hangs(raw, s3):
     clips = read_corpus(raw, REMOTE, INGEST)
     s3.silent_s = 30
     with pytest.raises(StorageError, match=r"01.mkv: not fetched within 1 s .*timeout_seconds"):
-        probed_here(raw, clips, max_seconds=1)
+        probed_here(raw, clips, timeout_s=2)
 
 
 def test_refused_credentials_stop_and_are_not_printed(raw, s3):
@@ -230,7 +230,7 @@ def test_validate_finds_the_same(raw, s3, tmp_path):
 
 
 def test_a_fetched_clip_is_removed_and_keeps_its_ending(raw):
-    store = ClipStore(raw, MEDIA, 10**9, 30)
+    store = ClipStore(raw, MEDIA, 10**9, 60)
     with store.at_hand(raw / "Raw/v0/01.mkv") as path:
         assert path.suffix == ".mkv"
         assert path.stat().st_size > 1000
@@ -239,7 +239,7 @@ def test_a_fetched_clip_is_removed_and_keeps_its_ending(raw):
 
 
 def test_a_clip_must_be_that_of_its_digest(raw, s3):
-    store = ClipStore(raw, MEDIA, 10**9, 30)
+    store = ClipStore(raw, MEDIA, 10**9, 60)
     message = (
         r"^s3://clips/mine/Raw/v0/01.mkv: changed or removed since the corpus was ingested "
         r"\(expected .*: dvc repro -f ingest@mine\)$"
@@ -341,7 +341,7 @@ def _fetch_and_die(store, path):
 @pytest.mark.slow
 def test_a_killed_worker_leaves_no_clip_behind(raw, tmp_path, monkeypatch):
     monkeypatch.setenv("SEEN", str(tmp_path / "seen"))
-    store = ClipStore(raw, MEDIA, 10**9, 30)
+    store = ClipStore(raw, MEDIA, 10**9, 60)
     setup = functools.partial(fetching_and_dying, store)
     ((_, failure),) = supervised_map(setup, [raw / "Raw/v0/01.mkv"], workers=1, timeout_s=60)
     assert failure.reason == "worker_crashed"

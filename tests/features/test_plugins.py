@@ -129,7 +129,7 @@ def built(section):
     return build_extractor("acoustic", chosen(section), SETTINGS)
 
 
-HERE = ClipStore(Path(), None, max_bytes=10**8, max_seconds=60)
+HERE = ClipStore(Path(), None, max_bytes=10**8, timeout_s=60)
 
 
 def extracted(section, clip=None):
