@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mitfrnet.features.visual import MODEL_VARIABLE, VisualParams, has_face_mesh
+from mitfrnet.features.face_detection import MODEL_VARIABLE, has_face_mesh
+from mitfrnet.features.visual import VisualParams
 from mitfrnet.params import load_params
 
 ROOT = Path(__file__).parents[1]

@@ -19,7 +19,7 @@ from mitfrnet.doctor import __main__ as command
 from mitfrnet.doctor import environment, project
 from mitfrnet.doctor.examination import CHECKS, isolated
 from mitfrnet.doctor.findings import ERROR, OK, REMARK, Finding, render, to_json
-from mitfrnet.features import visual
+from mitfrnet.features.face_detection import MODEL_VARIABLE
 from mitfrnet.models import text_encoder
 
 ROOT = Path(__file__).parents[1]
@@ -521,7 +521,7 @@ def test_a_folder_that_is_no_encoder_is_an_error(here):
 
 def test_another_file_in_place_of_the_face_landmarker(here, monkeypatch):
     (here / "face.task").write_bytes(b"x")
-    monkeypatch.setenv(visual.MODEL_VARIABLE, "face.task")
+    monkeypatch.setenv(MODEL_VARIABLE, "face.task")
     assert levels(project.models()) == [OK, OK]  # face_mesh does not need it
     edit(here / "params.yaml", set_("extract", "visual.backend", "face_landmarker"))
     *_, finding = project.models()
@@ -532,7 +532,7 @@ def test_another_file_in_place_of_the_face_landmarker(here, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.skipif(not FACE_MODEL.exists(), reason=f"no ../shared/models/{FACE_MODEL.name}")
 def test_the_face_landmarker(here, monkeypatch):
-    monkeypatch.setenv(visual.MODEL_VARIABLE, str(FACE_MODEL))
+    monkeypatch.setenv(MODEL_VARIABLE, str(FACE_MODEL))
     edit(here / "params.yaml", set_("extract", "visual.backend", "face_landmarker"))
     *_, finding = project.models()
     assert (finding.level, "with the expected SHA-256" in finding.found) == (OK, True)

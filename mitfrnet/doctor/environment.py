@@ -308,13 +308,14 @@ def face_detector() -> Iterator[Finding]:
     from mitfrnet.doctor.project import visual_backend
     from mitfrnet.features import visual
     from mitfrnet.features.extractor import Clip
+    from mitfrnet.features.face_detection import model_path
 
     name = "face detector"
     backend = visual_backend()
     if backend is None:
         yield Finding(name, OK, "not needed: extract.visual names another extractor")
         return
-    if backend == "face_landmarker" and not visual.model_path().is_file():
+    if backend == "face_landmarker" and not model_path().is_file():
         yield Finding(name, REMARK, f"{backend}: not tried, as its model is not here")
         return
     params = visual.VisualParams(

@@ -149,7 +149,7 @@ def visual_backend() -> Literal["face_mesh", "face_landmarker"] | None:
 def models() -> Iterator[Finding]:
     """Check that the models which `params.yaml` names are here; nothing is downloaded."""
     from mitfrnet.errors import FeatureError
-    from mitfrnet.features import visual
+    from mitfrnet.features import face_detection
 
     for encoder, corpora in _text_encoders().items():
         yield _text_encoder(encoder, corpora)
@@ -158,16 +158,16 @@ def models() -> Iterator[Finding]:
             yield _to_download(f"speech recognition by {corpus.asr}", corpus.asr)
     if visual_backend() != "face_landmarker":
         return
-    path = visual.model_path()
-    if not path.exists() and visual.MODEL_VARIABLE not in os.environ:
+    path = face_detection.model_path()
+    if not path.exists() and face_detection.MODEL_VARIABLE not in os.environ:
         found = f"{path}: not here, and would be downloaded"
-        advice = f"without network: put {visual.MODEL_URL} there"
+        advice = f"without network: put {face_detection.MODEL_URL} there"
         yield Finding("models", REMARK, found, advice)
         return
     try:
-        visual.find_model()
+        face_detection.find_model()
     except FeatureError as error:
-        yield Finding("models", ERROR, one_line(str(error)), f"get {visual.MODEL_URL}")
+        yield Finding("models", ERROR, one_line(str(error)), f"get {face_detection.MODEL_URL}")
     else:
         yield Finding("models", OK, f"face_landmarker: {path}, with the expected SHA-256")
 

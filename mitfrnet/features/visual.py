@@ -9,30 +9,29 @@ between the eyes (`iod`) as unit.
 Left and right are the person's own: the right eye is on the left of the image.
 """
 
-import hashlib
-import http.client
-import importlib.util
 import itertools
 import math
-import os
-import sys
-import tempfile
-import threading
-import urllib.request
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from mitfrnet.errors import FeatureError
 from mitfrnet.features.extractor import Clip, Features
+from mitfrnet.features.face_detection import (
+    MODEL_SHA256,
+    Backend,
+    Detector,
+    Face,
+    load_detector,
+    needed_model,
+    quiet_stderr,
+)
 from mitfrnet.media import Frame, MediaLimits, iter_frames
 from mitfrnet.params import StageParams
 
@@ -49,15 +48,7 @@ Group = Literal[
 ]  # described at `_columns`
 Array = NDArray[np.float64]
 
-MODEL_URL = (
-    "https://storage.googleapis.com/mediapipe-models/"
-    "face_landmarker/face_landmarker/float16/1/face_landmarker.task"
-)
-MODEL_SHA256 = "64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff"
-MODEL_VARIABLE = "MITFRNET_FACE_LANDMARKER"
-
 _NUM_LANDMARKS = 478
-_TRACKING_CONFIDENCE = 0.5  # MediaPipe's default
 # Faces become rows now and then: many small arrays that are kept between large frames keep the
 # memory of those frames from being used again.
 _FACES_AT_ONCE = 8
@@ -120,7 +111,7 @@ class VisualParams(StageParams):
     """Section `extract.visual`."""
 
     fps: float = Field(gt=0, le=240)  # steps per second
-    backend: Literal["face_mesh", "face_landmarker"]
+    backend: Backend
     groups: list[Group] = Field(min_length=1)
     min_detection_confidence: float = Field(ge=0, le=1)
     max_side: int | None = Field(gt=0)  # larger frames are shrunk to this before detection
@@ -170,8 +161,8 @@ class VisualExtractor:
         self.params = params
         self.limits = limits
         self.feature_names, self.units = _columns(params.groups)
-        self._model = _needed_model(params)
-        self._detector: _Detector | None = None
+        self._model = needed_model(params.backend)
+        self._detector: Detector | None = None
         # The limits are no part: they say which clips are read, not what is read from them.
         self.identity: dict[str, Any] = {
             "settings": params.model_dump(mode="json"),
@@ -202,10 +193,10 @@ class VisualExtractor:
         first = next(frames)  # raises MediaError before a detector is started in vain
         detected: list[bool] = []
         rows: list[NDArray[np.float32]] = []  # of the steps with a face
-        faces: list[_Face] = []  # whose rows are still to be made
-        with _quiet_stderr():
+        faces: list[Face] = []  # whose rows are still to be made
+        with quiet_stderr():
             if self._detector is None:
-                self._detector = _load_detector(self.params, self._model)
+                self._detector = _load(self.params, self._model)
             self._detector.start_clip()
             try:
                 for time, frame in itertools.chain([first], frames):
@@ -234,241 +225,12 @@ class VisualExtractor:
         )
 
 
-class _Face:
-    """One face in one frame.
-
-    Attributes:
-        fractions: landmarks as MediaPipe gives them, (478, 3): x to the right over the frame's
-            width, y down over its height, z away from the camera on the scale of x.
-        points: the same in pixels.
-        size: width and height of the frame.
-        blendshapes: (52,) in [0, 1]; None from backend `face_mesh`.
-    """
-
-    def __init__(self, landmarks: Any, frame: Frame, blendshapes: list[float] | None) -> None:
-        height, width, _ = frame.shape
-        self.size = (width, height)
-        self.fractions: Array = np.array([(point.x, point.y, point.z) for point in landmarks])
-        self.points = self.fractions * (width, height, width)
-        self.blendshapes = blendshapes
-
-
-class _Detector(Protocol):
-    """Finds the face in the frames of one clip after the other, without memory between clips."""
-
-    def start_clip(self) -> None: ...
-
-    def find(self, frame: Frame, time: float) -> _Face | None: ...
-
-    def end_clip(self) -> None: ...
-
-
-class _FaceMesh:
-    """MediaPipe's older interface, which 1.x lacks; its models are in the wheel."""
-
-    def __init__(self, params: VisualParams) -> None:
-        from mediapipe.python.solutions.face_mesh import FaceMesh
-
-        self.mesh = FaceMesh(
-            static_image_mode=False,
-            max_num_faces=1,
-            refine_landmarks=True,
-            min_detection_confidence=params.min_detection_confidence,
-            min_tracking_confidence=_TRACKING_CONFIDENCE,
-        )
-
-    def start_clip(self) -> None:
-        self.mesh.reset()  # forgets where the last clip's face was, as a new instance would
-
-    def find(self, frame: Frame, time: float) -> _Face | None:
-        faces = self.mesh.process(frame).multi_face_landmarks
-        return _Face(faces[0].landmark, frame, None) if faces else None
-
-    def end_clip(self) -> None:
-        pass
-
-
-class _FaceLandmarker:
-    """MediaPipe's Tasks interface; a landmarker cannot be reset, so each clip has its own."""
-
-    def __init__(self, params: VisualParams, model: Path) -> None:
-        import mediapipe
-        from mediapipe.tasks.python import BaseOptions, vision
-
-        self.mediapipe = mediapipe
-        self.vision = vision
-        self.options = vision.FaceLandmarkerOptions(
-            # Bytes, not a path: MediaPipe on Windows cannot open every path.
-            base_options=BaseOptions(model_asset_buffer=model.read_bytes()),
-            running_mode=vision.RunningMode.VIDEO,
-            num_faces=1,
-            min_face_detection_confidence=params.min_detection_confidence,
-            min_tracking_confidence=_TRACKING_CONFIDENCE,
-            output_face_blendshapes="blendshapes" in params.groups,
-        )
-
-    def start_clip(self) -> None:
-        with ExitStack() as clip:
-            clip.enter_context(_without_reports())
-            try:
-                landmarker = self.vision.FaceLandmarker.create_from_options(self.options)
-            except OSError as error:  # 1.x loads its library here
-                raise FeatureError(
-                    f"MediaPipe {installed_version('mediapipe')} lacks a system library ({error}); "
-                    "on Debian and Ubuntu: apt-get install libegl1 libgles2"
-                ) from error
-            self.landmarker = clip.enter_context(landmarker)
-            self.clip = clip.pop_all()
-
-    def find(self, frame: Frame, time: float) -> _Face | None:
-        image = self.mediapipe.Image(image_format=self.mediapipe.ImageFormat.SRGB, data=frame)
-        result = self.landmarker.detect_for_video(image, round(time * 1000))
-        if not result.face_landmarks:
-            return None
-        scores = None
-        if self.options.output_face_blendshapes:
-            scores = [category.score for category in result.face_blendshapes[0]]
-        return _Face(result.face_landmarks[0], frame, scores)
-
-    def end_clip(self) -> None:
-        self.clip.close()
-
-
-def has_face_mesh() -> bool:
-    """Return whether the installed MediaPipe has backend `face_mesh`; no module is loaded."""
-    found = importlib.util.find_spec("mediapipe")
-    folders = (found and found.submodule_search_locations) or []
-    return any(Path(folder, "python", "solutions").is_dir() for folder in folders)
-
-
-def _needed_model(params: VisualParams) -> Path | None:
-    """Return the path of the backend's model; None: it is part of the library.
-
-    Raises:
-        FeatureError: the backend or its model is not there.
-    """
-    if params.backend == "face_landmarker":
-        return find_model()
-    if not has_face_mesh():
-        raise FeatureError(
-            "extract.visual.backend is face_mesh, which MediaPipe "
-            f"{installed_version('mediapipe')} lacks (expected: face_landmarker, or MediaPipe "
-            "0.10.21, see constraints.txt)"
-        )
-    return None
-
-
-def _load_detector(params: VisualParams, model: Path | None) -> _Detector:
-    return _FaceMesh(params) if model is None else _FaceLandmarker(params, model)
-
-
-# A proxy at which nobody answers, and none of the exceptions that a user may have set.
-_NO_REPORTS = {"https_proxy": "http://127.0.0.1:9", "no_proxy": "localhost"}
-
-
-@contextmanager
-def _without_reports() -> Iterator[None]:
-    """Keep MediaPipe 1.x from telling its makers what it is used for, and how much.
-
-    It does so after each minute and at the end of each clip, has no setting for it, and waits
-    ten seconds a clip where the network drops packets. Its library looks for a proxy in the
-    environment. Only C code sees what `os.putenv` puts there: Python's connections keep theirs.
-    """
-    try:
-        for name, value in _NO_REPORTS.items():
-            os.putenv(name, value)
-        yield
-    finally:
-        for name in _NO_REPORTS:
-            if name in os.environ:
-                os.putenv(name, os.environ[name])
-            else:
-                os.unsetenv(name)
-
-
-_stderr_lock = threading.Lock()
-
-
-@contextmanager
-def _quiet_stderr() -> Iterator[None]:
-    """Keep MediaPipe's C++ remarks off the terminal.
-
-    They come with every clip, go to the file descriptor, and no setting of MediaPipe stops
-    them. Its errors are Python exceptions, so nothing that matters is lost. One thread at a
-    time: a second one would take the silence for the terminal, and put it back for good.
-    """
-    with _stderr_lock:
-        sys.stderr.flush()
-        kept = os.dup(2)
-        try:
-            with open(os.devnull, "wb") as nowhere:
-                os.dup2(nowhere.fileno(), 2)
-            yield
-        finally:
-            sys.stderr.flush()
-            os.dup2(kept, 2)
-            os.close(kept)
-
-
-def model_path() -> Path:
-    """Return where MediaPipe's `face_landmarker.task` is expected.
-
-    It is the file that the environment variable `MITFRNET_FACE_LANDMARKER` names, or the one
-    in the user's cache folder (`$XDG_CACHE_HOME/mitfrnet`, else `~/.cache/mitfrnet`).
-    """
-    named = os.environ.get(MODEL_VARIABLE)
-    if named:
-        return Path(named)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mitfrnet"
-    return cache / "face_landmarker.task"
-
-
-def find_model() -> Path:
-    """Return `model_path`, where the model is fetched once if need be.
-
-    Raises:
-        FeatureError: there is none and it cannot be fetched, or it is another model.
-    """
-    path = model_path()
-    named = os.environ.get(MODEL_VARIABLE)
-    if not named and not path.exists():
-        _fetch_model(path)
-    _check_model(path, f"{MODEL_VARIABLE}={named}" if named else str(path))
-    return path
-
-
-def _check_model(path: Path, where: str) -> None:
-    """Raise FeatureError unless the file is the model we know."""
-    try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise FeatureError(f"{where}: cannot be read ({error.strerror})") from error
-    if digest != MODEL_SHA256:
-        raise FeatureError(
-            f"{where}: not the face landmarker this version knows "
-            f"(SHA-256 {digest}, expected {MODEL_SHA256} from {MODEL_URL})"
-        )
-
-
-def _fetch_model(path: Path) -> None:
-    """Download the model to `path`, which holds a whole file or none at any time."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with urllib.request.urlopen(MODEL_URL, timeout=60) as response:
-            content = response.read()
-        digest = hashlib.sha256(content).hexdigest()
-        if digest != MODEL_SHA256:
-            raise OSError(f"what came has SHA-256 {digest}, not {MODEL_SHA256}")
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as part:
-            part.write(content)
-        os.replace(part.name, path)
-    except (OSError, http.client.HTTPException) as error:
-        other = ", or set extract.visual.backend to face_mesh, which needs no download"
-        raise FeatureError(
-            f"{path}: no face landmarker there, and it cannot be fetched ({error}); put "
-            f"{MODEL_URL} there, or its path into {MODEL_VARIABLE}"
-            f"{other if has_face_mesh() else ''}"
-        ) from error
+def _load(params: VisualParams, model: Path | None) -> Detector:
+    return load_detector(
+        model,
+        min_confidence=params.min_detection_confidence,
+        blendshapes="blendshapes" in params.groups,
+    )
 
 
 def _columns(groups: list[Group]) -> tuple[list[str], list[str]]:
@@ -524,7 +286,7 @@ def _columns(groups: list[Group]) -> tuple[list[str], list[str]]:
     return [n for g in groups for n in names[g]], [u for g in groups for u in units[g]]
 
 
-def _features(faces: list[_Face], groups: list[Group]) -> NDArray[np.float32]:
+def _features(faces: list[Face], groups: list[Group]) -> NDArray[np.float32]:
     """Return the columns of `groups` for each face, (faces, columns)."""
     head = _to_head_frame(np.stack([face.points for face in faces]))  # (faces, 478, 3)
     blocks: list[Array] = []
@@ -554,7 +316,7 @@ def _to_head_frame(points: Array) -> Array:
     takes the camera's axes to the head's, which are those of the average face.
 
     Args:
-        points: landmarks in pixels as in `_Face`, (faces, 478, 3).
+        points: landmarks in pixels as in `Face`, (faces, 478, 3).
     """
     rigid = points[:, _RIGID_INDICES]
     rigid = rigid - rigid.mean(axis=1, keepdims=True)
@@ -575,7 +337,7 @@ def _head_pose(points: Array, size: tuple[int, int]) -> Array:
     average size. Distances are therefore relative, not measured.
 
     Args:
-        points: landmarks in pixels as in `_Face`, (478, 3).
+        points: landmarks in pixels as in `Face`, (478, 3).
         size: width and height of the image in pixels.
     """
     width, height = size
@@ -671,21 +433,21 @@ def faces_in(
     """
     frames = iter(frames)
     first = next(frames)
-    model = _needed_model(params)
-    with _quiet_stderr():
-        detector = _load_detector(params, model)
+    model = needed_model(params.backend)
+    with quiet_stderr():
+        detector = _load(params, model)
         detector.start_clip()
     try:
         for time, frame in itertools.chain([first], frames):
-            with _quiet_stderr():
+            with quiet_stderr():
                 face = detector.find(frame, time)
             yield time, frame, _to_draw(face) if face else None
     finally:
-        with _quiet_stderr():
+        with quiet_stderr():
             detector.end_clip()
 
 
-def _to_draw(face: _Face) -> FaceInFrame:
+def _to_draw(face: Face) -> FaceInFrame:
     points = face.points[:, :2]
     corners = np.array([points[[outer, inner]] for outer, inner, *_ in _EYES.values()])
     middles = corners.mean(axis=1)

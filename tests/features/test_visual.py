@@ -1,12 +1,5 @@
 import csv
-import hashlib
-import http.server
-import os
-import socket
-import subprocess
-import threading
 from fractions import Fraction
-from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,19 +7,14 @@ import av
 import numpy as np
 import pytest
 
-from mitfrnet.errors import FeatureError, MediaError, ParamsError
+from mitfrnet.errors import MediaError, ParamsError
 from mitfrnet.features import visual
 from mitfrnet.features.extractor import Clip
-from mitfrnet.features.visual import (
-    RECIPES,
-    VisualExtractor,
-    VisualParams,
-    find_model,
-    has_face_mesh,
-)
+from mitfrnet.features.face_detection import MODEL_VARIABLE, Face
+from mitfrnet.features.visual import RECIPES, VisualExtractor, VisualParams
 from mitfrnet.media import MediaLimits, iter_frames
 from mitfrnet.params import parse_params
-from tests.faces import BACKEND, MODEL, needs_face_mesh, needs_mediapipe_1, needs_model
+from tests.faces import BACKEND, MODEL, needs_face_mesh, needs_model
 
 LIMITS = MediaLimits(max_duration_s=60, max_pixels=4_000_000, max_bytes=10**8, max_streams=8)
 VALUES = {
@@ -43,7 +31,7 @@ needs_clips = pytest.mark.skipif(not CLIPS.exists(), reason="no ../shared/clips 
 
 def make(monkeypatch=None, **changes):
     if monkeypatch is not None:
-        monkeypatch.setenv(visual.MODEL_VARIABLE, str(MODEL))
+        monkeypatch.setenv(MODEL_VARIABLE, str(MODEL))
     return VisualExtractor(VisualParams(**{**VALUES, **changes}), LIMITS)
 
 
@@ -201,100 +189,6 @@ def test_wrong_parameters(change, message):
     assert message in str(error.value)
 
 
-def test_model_that_is_another_one(tmp_path, monkeypatch):
-    other = tmp_path / "face.task"
-    other.write_bytes(b"not a model")
-    monkeypatch.setenv(visual.MODEL_VARIABLE, str(other))
-    with pytest.raises(FeatureError, match=hashlib.sha256(b"not a model").hexdigest()):
-        make(backend="face_landmarker")
-    monkeypatch.setenv(visual.MODEL_VARIABLE, str(tmp_path / "absent.task"))
-    with pytest.raises(FeatureError, match="cannot be read"):
-        make(backend="face_landmarker")
-
-
-def test_offline_without_a_model(tmp_path, monkeypatch):
-    """Port 9 of this machine answers nobody."""
-    monkeypatch.delenv(visual.MODEL_VARIABLE, raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(visual, "MODEL_URL", "http://127.0.0.1:9/face_landmarker.task")
-    with pytest.raises(FeatureError) as error:
-        make(backend="face_landmarker")
-    message = str(error.value)
-    assert "\n" not in message
-    for remedy in (visual.MODEL_URL, visual.MODEL_VARIABLE):
-        assert remedy in message
-    assert ("face_mesh" in message) == has_face_mesh()
-
-
-@needs_face_mesh
-def test_face_mesh_needs_no_model(tmp_path, monkeypatch):
-    monkeypatch.delenv(visual.MODEL_VARIABLE, raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(visual, "MODEL_URL", "http://127.0.0.1:9/face_landmarker.task")
-    assert make(backend="face_mesh").identity["model"] is None
-
-
-def test_mediapipe_without_face_mesh_is_told_at_once(monkeypatch):
-    """Of `has_face_mesh` only the answer is made up, and under MediaPipe 1.x not even that."""
-    monkeypatch.setattr(visual, "has_face_mesh", lambda: False)
-    with pytest.raises(FeatureError, match=r"^extract\.visual\.backend is face_mesh") as error:
-        make(backend="face_mesh")
-    message = str(error.value)
-    assert "\n" not in message
-    assert version("mediapipe") in message
-    assert "face_landmarker" in message
-    params = VisualParams(**{**VALUES, "backend": "face_mesh"})
-    with pytest.raises(FeatureError, match=r"^extract\.visual\.backend is face_mesh"):
-        next(visual.faces_in(iter([(0.0, None)]), params))
-
-
-def test_face_mesh_is_there_if_it_can_be_imported():
-    try:
-        import mediapipe.python.solutions.face_mesh  # noqa: F401
-    except ImportError:
-        assert not has_face_mesh()
-    else:
-        assert has_face_mesh()
-
-
-@needs_model
-def test_model_is_fetched_once(tmp_path, monkeypatch):
-    asked = []
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def __init__(self, *args):
-            super().__init__(*args, directory=str(MODEL.parent))
-
-        def log_message(self, *args):
-            asked.append(self.path)
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.delenv(visual.MODEL_VARIABLE, raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    url = f"http://127.0.0.1:{server.server_port}/{MODEL.name}"
-    monkeypatch.setattr(visual, "MODEL_URL", url)
-    try:
-        path = find_model()
-        assert find_model() == path == tmp_path / "mitfrnet" / "face_landmarker.task"
-    finally:
-        server.shutdown()
-        server.server_close()
-    assert len(asked) == 1
-    assert list(path.parent.iterdir()) == [path]
-
-
-@needs_model
-def test_identity_knows_the_model_not_its_place(tmp_path, monkeypatch):
-    first = make(monkeypatch, backend="face_landmarker").identity
-    copy = tmp_path / "copy.task"
-    copy.write_bytes(MODEL.read_bytes())
-    monkeypatch.setenv(visual.MODEL_VARIABLE, str(copy))
-    assert make(backend="face_landmarker").identity == first
-    assert first["model"] == visual.MODEL_SHA256
-    assert make(fps=5).identity != make(fps=10).identity
-
-
 def write_grey_clip(path, picture_from=0.0, frames=10):
     """Write a grey picture at 10 frames a second, and silence from 0."""
     with av.open(str(path), "w") as out:
@@ -330,52 +224,6 @@ def test_clip_without_a_picture(tmp_path):
         make().extract(Clip("v/1", tmp_path / "absent.mp4"))
 
 
-def test_stderr_comes_back(tmp_path, capfd):
-    make().extract(Clip("v/1", write_grey_clip(tmp_path / "x.mkv", frames=1)))
-    os.write(2, b"heard")
-    assert capfd.readouterr().err == "heard"
-
-
-@needs_model
-def test_the_environment_is_as_it_was(tmp_path, monkeypatch):
-    """As C code and processes that are started later see it; one is set, one is not."""
-    monkeypatch.setenv("https_proxy", "http://proxy.test")
-    monkeypatch.delenv("no_proxy", raising=False)
-    clip = Clip("v/1", write_grey_clip(tmp_path / "x.mkv", frames=1))
-    make(monkeypatch, backend="face_landmarker").extract(clip)
-    seen = subprocess.run(["env"], capture_output=True, text=True, check=True).stdout.splitlines()
-    assert [line for line in seen if "_proxy" in line and line.islower()] == [
-        "https_proxy=http://proxy.test"
-    ]
-
-
-@needs_model
-@needs_mediapipe_1
-def test_mediapipe_reports_to_nobody(tmp_path, monkeypatch):
-    """It would at the end of each clip, through the user's proxy, which listens here."""
-    with socket.create_server(("127.0.0.1", 0)) as proxy:
-        proxy.settimeout(1)
-        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.getsockname()[1]}")
-        clip = Clip("v/1", write_grey_clip(tmp_path / "x.mkv"))
-        make(monkeypatch, backend="face_landmarker").extract(clip)
-        with pytest.raises(TimeoutError):
-            proxy.accept()
-
-
-@needs_model
-def test_a_system_library_that_is_absent_is_named(tmp_path, monkeypatch):
-    """What `ctypes` says of MediaPipe 1.x where there is no OpenGL ES."""
-    from mediapipe.tasks.python.vision import FaceLandmarker
-
-    def absent(options):
-        raise OSError("libGLESv2.so.2: cannot open shared object file: No such file or directory")
-
-    monkeypatch.setattr(FaceLandmarker, "create_from_options", absent)
-    clip = Clip("v/1", write_grey_clip(tmp_path / "x.mkv", frames=1))
-    with pytest.raises(FeatureError, match=r"libGLESv2.*apt-get install libegl1 libgles2$"):
-        make(monkeypatch, backend="face_landmarker").extract(clip)
-
-
 def real_clips():
     if not CLIPS.exists():
         return []
@@ -408,7 +256,7 @@ def test_faces_of_real_clips(extractor, capfd, row):
 def test_landmarks_in_the_image_are_as_mediapipe_gives_them():
     """Landmark i at (i, 2i, -3i) thousandths, whatever the size of the frame; in its order."""
     landmarks = [SimpleNamespace(x=i / 1000, y=i / 500, z=-3 * i / 1000) for i in range(478)]
-    faces = [visual._Face(landmarks, np.zeros((h, w, 3)), None) for h, w in [(48, 64), (720, 404)]]
+    faces = [Face(landmarks, np.zeros((h, w, 3)), None) for h, w in [(48, 64), (720, 404)]]
     names, units = visual._columns(["landmarks_image"])
     values = visual._features(faces, ["landmarks_image"])
     assert values.shape == (2, 1434) == (2, len(names))
