@@ -409,6 +409,8 @@ def _packets(container: av.container.InputContainer, *streams: Any) -> Iterator[
     """Yield the packets of `streams`; a file that breaks off just ends."""
     try:
         yield from container.demux(*streams)
+    except MemoryError:  # one of FFmpeg's errors too, but no damage
+        raise
     except av.FFmpegError:
         return
 
@@ -423,6 +425,8 @@ def _decoded(packet: Any) -> list[Any]:
     """Return the frames that a packet completes and that can be read; none if it is damaged."""
     try:
         frames = packet.decode()
+    except MemoryError:
+        raise
     except av.FFmpegError:
         return []
     return [frame for frame in frames if isinstance(frame, av.VideoFrame) or _is_readable(frame)]
@@ -487,6 +491,8 @@ def _resampled(resampler: av.AudioResampler, frame: av.AudioFrame | None) -> lis
     """Return the mono samples that `frame` completes; `None` fetches the rest."""
     try:
         pieces = resampler.resample(frame)
+    except MemoryError:
+        raise
     except (av.FFmpegError, ValueError) as error:
         raise _refusal("undecodable_audio") from error
     # A resampler with nothing to do hands back the very frame, or None.
@@ -503,6 +509,8 @@ def _to_rgb(frame: av.VideoFrame, max_side: int | None) -> Frame:
             format="rgb24",
             threads=1,
         ).to_ndarray()
+    except MemoryError:
+        raise
     except (av.FFmpegError, ValueError) as error:
         raise _refusal("undecodable_video") from error
     return np.ascontiguousarray(np.rot90(rgb, _quarter_turns(frame)))

@@ -5,6 +5,7 @@ import ctypes
 import os
 import socket
 import time
+from functools import partial
 from pathlib import Path
 
 import av
@@ -15,9 +16,10 @@ from benchmarks.fuzz_media import PARAMS, REAL, fuzz, read_measured, source_clip
 from benchmarks.fuzz_media import write_corpus as write_damaged
 from mitfrnet.corpus.ingest import IngestParams
 from mitfrnet.errors import MediaError
-from mitfrnet.media import iter_frames, probe, read_waveform
+from mitfrnet.media import iter_frames, limit_memory, probe, read_waveform
 from mitfrnet.modalities import SPLITS
 from mitfrnet.params import load_params
+from mitfrnet.workers import WorkerFailure, supervised_map
 from tests.clips import RATE, tone, write_clip, write_corpus
 from tests.hostile_clips import (
     DARK,
@@ -282,3 +284,30 @@ def test_a_name_gives_no_orders_to_the_terminal(tmp_path):
     (line,) = [line for line in process.stderr.splitlines() if "error" in line]
     assert r"a\nerror: b\x1b[31m\x9b2J.mp4: not_media" in line
     assert "\x1b[31m" not in process.stderr
+
+
+def count_frames(limits):
+    """Return a stand-in for an extractor that has little memory."""
+    limit_memory(limits)
+    return lambda path: sum(1 for _ in iter_frames(path, fps=10, limits=limits))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("memory_mb", "outcome"), [(4096, 6), (250, WorkerFailure("out_of_memory"))]
+)
+def test_a_decoder_that_gets_no_memory_has_met_no_damage(tmp_path, memory_mb, outcome):
+    """A frame of 5600 x 5600 takes 47 MB, and its decoder some of them."""
+    path = tmp_path / "large.mp4"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=10, options={"preset": "ultrafast"})
+        stream.width = stream.height = 5600
+        grey = np.full((8400, 5600), 128, np.uint8)
+        for i in range(6):
+            frame = av.VideoFrame.from_ndarray(grey, format="yuv420p")
+            frame.pts = i
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    limits = LIMITS.model_copy(update={"max_memory_mb": memory_mb})
+    counting = supervised_map(partial(count_frames, limits), [path], workers=1, timeout_s=60)
+    assert list(counting) == [(path, outcome)]

@@ -18,25 +18,23 @@ from mitfrnet.corpus.manifest import read_manifest
 from mitfrnet.features.run import extract_corpus, extractor_params
 from mitfrnet.modalities import MODALITIES
 from mitfrnet.workers import RunParams, supervised_map
-from tests.pipeline.running import ROOT, command_of, run_stage, write_params
+from tests.pipeline.running import (
+    REAL_CLIPS,
+    ROOT,
+    command_of,
+    ingest_real_clips,
+    needs_real_clips,
+    write_params,
+)
 
-CLIPS = ROOT.parent / "shared" / "clips"
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not CLIPS.exists(), reason="no ../shared/clips beside the repository"),
-]
+pytestmark = [pytest.mark.slow, needs_real_clips]
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
     """The real clips, ingested."""
     folder = tmp_path_factory.mktemp("exact")
-    (folder / "raw").mkdir()
-    (folder / "raw" / "sample").symlink_to(CLIPS)
-    write_params(folder)
-    process = run_stage(folder, "ingest", corpus="sample")
-    assert process.returncode == 0, process.stderr
+    ingest_real_clips(folder)
     return folder
 
 
@@ -95,7 +93,7 @@ def test_neither_time_nor_machine_nor_place_is_in_a_shard(corpus, extracted, tmp
     folder = tmp_path / "somewhere" / "else"
     (folder / "data" / "sample").mkdir(parents=True)
     (folder / "raw").mkdir()
-    shutil.copytree(CLIPS, folder / "raw" / "sample")
+    shutil.copytree(REAL_CLIPS, folder / "raw" / "sample")
     shutil.copy(corpus / "data/sample/manifest.parquet", folder / "data/sample")
     write_params(folder)
     words = [sys.executable, "-m", *command_of("extract", corpus="sample", modality=modality)]
@@ -114,6 +112,12 @@ def test_neither_time_nor_machine_nor_place_is_in_a_shard(corpus, extracted, tmp
         packed = [str(file.metadata.metadata), file.metadata.created_by]
         for column in ("utterance_id", "status", "reason", "input_digest", "extractor_digest"):
             packed += [str(value) for value in file.read([column])[column].to_pylist()]
-        for told in (str(ROOT), str(corpus), str(CLIPS), str(Path.home()), socket.gethostname()):
+        for told in (
+            str(ROOT),
+            str(corpus),
+            str(REAL_CLIPS),
+            str(Path.home()),
+            socket.gethostname(),
+        ):
             word = rf"(?<!\w){re.escape(told)}(?!\w)"
             assert not [text for text in packed if re.search(word, text)], told

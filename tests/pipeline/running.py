@@ -7,12 +7,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 
 from tests.faces import BACKEND
 
 ROOT = Path(__file__).parents[2]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+
+REAL_CLIPS = ROOT.parent / "shared" / "clips"
+needs_real_clips = pytest.mark.skipif(
+    not REAL_CLIPS.exists(), reason="no ../shared/clips beside the repository"
+)
 
 CODE = ["dvc.yaml", ".dvc/config", ".dvcignore", ".gitignore", "pipeline", "mitfrnet"]
 
@@ -94,3 +100,12 @@ def commit(folder):
     author = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
     for words in (["init", "-q"], ["add", "-A"], [*author, "commit", "-q", "-m", "project"]):
         subprocess.run(["git", *words], cwd=folder, check=True)
+
+
+def ingest_real_clips(folder):
+    """Make the real clips the corpus `sample` of a project in `folder`, and ingest them."""
+    (folder / "raw").mkdir()
+    (folder / "raw" / "sample").symlink_to(REAL_CLIPS)
+    write_params(folder)
+    process = run_stage(folder, "ingest", corpus="sample")
+    assert process.returncode == 0, process.stderr

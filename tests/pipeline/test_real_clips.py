@@ -7,34 +7,25 @@ import pyarrow.parquet as pq
 import pytest
 
 from mitfrnet.features.store import read_features
-from tests.pipeline.running import ROOT, run_stage, write_params
+from mitfrnet.modalities import MODALITIES
+from tests.pipeline.running import REAL_CLIPS, ingest_real_clips, needs_real_clips, run_stage
 
-CLIPS = ROOT.parent / "shared" / "clips"
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not CLIPS.exists(), reason="no ../shared/clips beside the repository"),
-]
+pytestmark = [pytest.mark.slow, needs_real_clips]
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("real")
-    (folder / "raw").mkdir()
-    (folder / "raw" / "sample").symlink_to(CLIPS)
-    write_params(folder)
-    stages = [("ingest", {})] + [
-        ("extract", {"modality": m}) for m in ("text", "acoustic", "visual")
-    ]
-    for stage, item in stages:
-        process = run_stage(folder, stage, corpus="sample", **item)
+    ingest_real_clips(folder)
+    for modality in MODALITIES:
+        process = run_stage(folder, "extract", corpus="sample", modality=modality)
         assert process.returncode == 0, process.stderr
     return folder / "data" / "sample"
 
 
 @pytest.fixture(scope="module")
 def measured():
-    with (CLIPS / "measured.csv").open(newline="") as file:
+    with (REAL_CLIPS / "measured.csv").open(newline="") as file:
         return {f"{r['video_id']}/{r['clip_id']}": r for r in csv.DictReader(file)}
 
 
