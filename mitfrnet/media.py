@@ -4,8 +4,9 @@ PyAV does all decoding, its wheel carries FFmpeg. Media are untrusted. Only a re
 is opened, with FFmpeg's `file` protocol alone, and only by the demuxers of `CONTAINERS`: a
 playlist or script that calls itself `.mp4` could otherwise make FFmpeg read other files. Sizes
 are checked before anything is decoded. But a table of a few bytes can stand for millions of
-frames, and a packed text for gigabytes, before there is anything to check: so processes that read
-clips also have a limit of memory.
+frames, and a packed text for gigabytes, before there is anything to check: so processes that
+probe clips, or extract sound or face from them, also have a limit of memory (those with a model
+of speech recognition, or a text encoder, have none).
 
 Time 0 of a clip is the first moment of its earliest stream, as players have it. A picture or
 sound that starts later keeps its distance.
@@ -149,7 +150,8 @@ def limit_memory(limits: MediaLimits) -> None:
     """Let this worker process have `limits.max_memory_mb` at most, for good; on Linux alone.
 
     Nothing is done in a process that no other one of ours started: it has other work as well.
-    Beyond it FFmpeg calls a file broken, Python raises a MemoryError, and other libraries abort.
+    Beyond it Python and FFmpeg raise a MemoryError, which costs the clip alone; other libraries
+    abort.
     Mapped files, such as the libraries themselves, do not count.
     """
     if sys.platform == "linux" and parent_process() is not None:
