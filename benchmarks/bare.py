@@ -1,6 +1,6 @@
 """Loops that `benchmarks.extract` holds the project against: run in processes of their own.
 
-    python -m benchmarks.bare floor|dump WORK.json [--core N]
+    python -m benchmarks.bare floor|dump|ffmpeg WORK.json [--core N]
 
 `WORK.json` holds the clips and the settings; what was done is printed as JSON.
 """
@@ -11,9 +11,11 @@ import argparse
 import json
 import os
 import resource
+import subprocess
 import tempfile
+import time
 import wave
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -79,9 +81,13 @@ def librosa_features(waveform: np.ndarray, acoustic: Settings) -> int:
     return mfcc.shape[1]
 
 
-def floor(clips: list[str], settings: Settings) -> tuple[int, int]:
-    """Decode, find the face, analyse the sound; nothing is kept. Return frames and steps."""
-    frames = steps = 0
+def floor(clips: list[str], settings: Settings) -> tuple[int, int, float]:
+    """Decode, find the face, analyse the sound; nothing is kept.
+
+    Returns:
+        Frames, steps of sound, and the seconds that sound took.
+    """
+    frames, steps, sound_seconds = 0, 0, 0.0
     with face_mesh(settings) as mesh:
         for path in clips:
             mesh.reset()
@@ -89,51 +95,92 @@ def floor(clips: list[str], settings: Settings) -> tuple[int, int]:
                 for frame in frames_at(container, settings["visual"]["fps"]):
                     mesh.process(frame.to_ndarray(format="rgb24"))
                     frames += 1
+            begin = time.perf_counter()
             with av.open(path) as container:
                 if container.streams.audio:
                     waveform = sound_of(container, settings["acoustic"]["sample_rate_hz"])
                     steps += librosa_features(waveform, settings["acoustic"])
-    return frames, steps
+            sound_seconds += time.perf_counter() - begin
+    return frames, steps, sound_seconds
 
 
-def dump(clips: list[str], settings: Settings) -> tuple[int, int]:
-    """Do the same through files: each frame a BMP, the sound a WAV; MMSA-FET's recipe."""
-    frames = steps = 0
-    rate = settings["acoustic"]["sample_rate_hz"]
+def dump(clips: list[str], settings: Settings) -> tuple[int, int, float]:
+    """Do the same through files that PyAV writes; see `through_files`."""
+
+    def write(path: str, folder: Path) -> None:
+        with av.open(path) as container:
+            for i, frame in enumerate(frames_at(container, settings["visual"]["fps"])):
+                cv2.imwrite(str(folder / f"{i:06d}.bmp"), frame.to_ndarray(format="bgr24"))
+        with av.open(path) as container:
+            if not container.streams.audio:
+                return
+            rate = settings["acoustic"]["sample_rate_hz"]
+            waveform = sound_of(container, rate)
+        with wave.open(str(folder / "sound.wav"), "wb") as sound:
+            sound.setparams((1, 2, rate, 0, "NONE", ""))
+            sound.writeframes((waveform.clip(-1, 1) * 32767).astype(np.int16).tobytes())
+
+    return through_files(clips, settings, write)
+
+
+def ffmpeg(clips: list[str], settings: Settings) -> tuple[int, int, float]:
+    """Do the same through files that the command ffmpeg writes, as MMSA-FET runs it."""
+
+    def write(path: str, folder: Path) -> None:
+        command = ["ffmpeg", "-v", "quiet", "-nostdin", "-i", path]
+        rate = str(settings["visual"]["fps"])
+        subprocess.run([*command, "-r", rate, str(folder / "%06d.bmp")], check=True)
+        subprocess.run([*command, str(folder / "sound.wav")])  # fails where there is no sound
+
+    return through_files(clips, settings, write)
+
+
+def through_files(
+    clips: list[str], settings: Settings, write: Callable[[str, Path], None]
+) -> tuple[int, int, float]:
+    """Follow MMSA-FET: each frame a BMP, the sound a WAV, a FaceMesh for each clip."""
+    frames, steps, sound_seconds = 0, 0, 0.0
     for path in clips:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            with av.open(path) as container:
-                for i, frame in enumerate(frames_at(container, settings["visual"]["fps"])):
-                    cv2.imwrite(str(folder / f"{i:06d}.bmp"), frame.to_ndarray(format="bgr24"))
+            write(path, folder)
             with face_mesh(settings) as mesh:
                 for image in sorted(folder.glob("*.bmp")):
-                    mesh.process(cv2.cvtColor(cv2.imread(str(image)), cv2.COLOR_BGR2RGB))
+                    found = mesh.process(cv2.cvtColor(cv2.imread(str(image)), cv2.COLOR_BGR2RGB))
                     frames += 1
-            with av.open(path) as container:
-                if not container.streams.audio:
-                    continue
-                waveform = sound_of(container, rate)
-            with wave.open(str(folder / "sound.wav"), "wb") as sound:
-                sound.setparams((1, 2, rate, 0, "NONE", ""))
-                sound.writeframes((waveform.clip(-1, 1) * 32767).astype(np.int16).tobytes())
-            waveform, _ = librosa.load(folder / "sound.wav", sr=rate)
-            steps += librosa_features(waveform, settings["acoustic"])
-    return frames, steps
+                    for face in found.multi_face_landmarks or []:
+                        np.array([(p.x, p.y, p.z) for p in face.landmark])
+            begin = time.perf_counter()
+            if (folder / "sound.wav").exists():
+                rate = settings["acoustic"]["sample_rate_hz"]
+                waveform, _ = librosa.load(folder / "sound.wav", sr=rate)
+                steps += librosa_features(waveform, settings["acoustic"])
+            sound_seconds += time.perf_counter() - begin
+    return frames, steps, sound_seconds
+
+
+LOOPS = {"floor": floor, "dump": dump, "ffmpeg": ffmpeg}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("loop", choices=["floor", "dump"])
+    parser.add_argument("loop", choices=list(LOOPS))
     parser.add_argument("work", type=Path)
     parser.add_argument("--core", type=int)
     args = parser.parse_args()
     if args.core is not None:
         os.sched_setaffinity(0, {args.core})
     work = json.loads(args.work.read_text())
-    frames, steps = {"floor": floor, "dump": dump}[args.loop](work["clips"], work["settings"])
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"frames": frames, "steps": steps, "peak_mb": peak}))
+    begin = time.perf_counter()
+    frames, steps, sound_seconds = LOOPS[args.loop](work["clips"], work["settings"])
+    done = {
+        "seconds": time.perf_counter() - begin,
+        "sound_seconds": sound_seconds,
+        "frames": frames,
+        "steps": steps,
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+    print(json.dumps(done))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ models count. Contenders take turns, and the medians and ratios are those of all
   with one or two processes, each with its share of the clips, pinned to a core or not.
 - ours: the stage's own code for both modalities, with the shards it writes.
 - dump: what MMSA-FET does for such features: every frame at the same rate written as a BMP, read
-  back by OpenCV, a FaceMesh for each clip; one process.
+  back by OpenCV, a FaceMesh for each clip; one process. PyAV writes the files or, where there is
+  one, the command ffmpeg, twice for each clip, as MMSA-FET has it.
 
 With `--memory` it measures instead how much more memory a clip of 20 minutes at 1080p takes.
 """
@@ -26,9 +27,10 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import av
@@ -57,7 +59,9 @@ ENVIRONMENT = os.environ | dict.fromkeys(
 class Result:
     """What one contender took for all clips."""
 
-    seconds: float
+    seconds: float  # of the whole process
+    loop_seconds: float  # without imports; of the bare loops alone
+    sound_seconds: float  # of the analysis of sound; of ours with the imports of its stage
     peak_mb: float  # of the largest process that extracts
     frames: int
     steps: int
@@ -106,6 +110,8 @@ def bare(loop: str, manifest: pa.Table, raw: Path, folder: Path, cores: list[int
     seconds = time.perf_counter() - begin
     return Result(
         seconds,
+        max(r["seconds"] for r in results),
+        max(r["sound_seconds"] for r in results),
         max(r["peak_mb"] for r in results),
         sum(r["frames"] for r in results),
         sum(r["steps"] for r in results),
@@ -114,16 +120,17 @@ def bare(loop: str, manifest: pa.Table, raw: Path, folder: Path, cores: list[int
 
 def ours(folder: Path, raw: Path, workers: int) -> Result:
     """Run the stage's code for one modality after the other, each in a process as DVC does."""
-    begin = time.perf_counter()
+    seconds, peaks = {}, []
     with tempfile.TemporaryDirectory() as out:
-        results = [
-            module("benchmarks.extract", "--stage", modality, folder, raw, out, workers)
-            for modality in MODALITIES
-        ]
-        seconds = time.perf_counter() - begin
+        for modality in MODALITIES:
+            begin = time.perf_counter()
+            done = module("benchmarks.extract", "--stage", modality, folder, raw, out, workers)
+            seconds[modality] = time.perf_counter() - begin
+            peaks.append(done["peak_mb"])
         steps = {m: sum(map(len, read_features(Path(out) / m)["detected"])) for m in MODALITIES}
-    peak = max(r["peak_mb"] for r in results)
-    return Result(seconds, peak, steps["visual"], steps["acoustic"])
+    whole = sum(seconds.values())
+    sound = seconds["acoustic"]
+    return Result(whole, whole, sound, max(peaks), steps["visual"], steps["acoustic"])
 
 
 def stage(modality: str, folder: str, raw: str, out: str, workers: str) -> None:
@@ -145,8 +152,8 @@ def table_of(results: dict[str, list[Result]], clips: int, hours: float) -> Tabl
         if any(k.startswith(f"floor, {n}") for k in median)
     }
     table = Table(box=box.SIMPLE_HEAD)
-    for column in ("", "s", "of each round", "clips/s", "frames/s", "x real time", "peak MB",
-                   "/ floor"):  # fmt: skip
+    for column in ("", "s", "of each round", "sound, s", "clips/s", "frames/s", "x real time",
+                   "peak MB", "/ floor"):  # fmt: skip
         table.add_column(column, justify="left" if not column else "right")
     for name, rounds in results.items():
         seconds = median[name]
@@ -156,6 +163,7 @@ def table_of(results: dict[str, list[Result]], clips: int, hours: float) -> Tabl
             name,
             f"{seconds:.1f}",
             " ".join(f"{r.seconds:.0f}" for r in rounds),
+            f"{statistics.median(r.sound_seconds for r in rounds):.1f}",
             f"{clips / seconds:.1f}",
             f"{rounds[0].frames / seconds:.0f}",
             f"{3600 * hours / seconds:.1f}",
@@ -166,7 +174,7 @@ def table_of(results: dict[str, list[Result]], clips: int, hours: float) -> Tabl
 
 
 def compare(raw: Path, seconds: float, rounds: int, dump_part: int) -> None:
-    console = Console(width=110)
+    console = Console(width=120)
     cores = sorted(os.sched_getaffinity(0))[:2]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -189,28 +197,37 @@ def compare(raw: Path, seconds: float, rounds: int, dump_part: int) -> None:
             "ours, 2 workers": lambda: ours(folder, raw, 2),
         }
         results: dict[str, list[Result]] = {name: [] for name in contenders}
-        dumped: list[Result] = []
         part = manifest.take(list(range(0, clips, dump_part))) if dump_part else None
+        dumps = {"dump by PyAV": "dump"} | ({"dump by ffmpeg": "ffmpeg"} if which("ffmpeg") else {})
+        dumped: dict[str, list[Result]] = {name: [] for name in dumps if part is not None}
         for i in range(rounds):
             for name, run in contenders.items():
                 results[name].append(run())
                 console.print(f"round {i + 1}: {name}: {results[name][-1].seconds:.1f} s")
-            if part is not None:
-                dumped.append(bare("dump", part, raw, folder, [cores[0]]))
-                console.print(f"round {i + 1}: dump: {dumped[-1].seconds:.1f} s")
-        if part is not None:  # seconds for all clips, of those for every so-manieth
-            share = len(part) / clips
-            results[f"dump, 1 process, pinned (of 1 in {dump_part})"] = [
-                Result(r.seconds / share, r.peak_mb, round(r.frames / share), 0) for r in dumped
-            ]
+            for name, rounds_of in dumped.items():
+                rounds_of.append(bare(dumps[name], part, raw, folder, [cores[0]]))
+                console.print(f"round {i + 1}: {name}: {rounds_of[-1].seconds:.1f} s")
+        for name, rounds_of in dumped.items():
+            results[f"{name}, pinned"] = [for_all(r, clips / len(part)) for r in rounds_of]
         console.print(table_of(results, clips, hours))
         frames = {rounds[0].frames for name, rounds in results.items() if "dump" not in name}
         if len(frames) > 1:
             sys.exit(f"error: not the same frames: {sorted(frames)}")
         one = statistics.median(r.seconds for r in results["ours, 1 worker"])
-        if dumped:
-            ratio = statistics.median(r.seconds for r in results[list(results)[-1]]) / one
-            console.print(f"dump / ours with 1 worker: {ratio:.2f}")
+        for name in dumped:
+            of_all = results[f"{name}, pinned"]
+            ratio = statistics.median(r.seconds for r in of_all) / one
+            console.print(f"{name} / ours with 1 worker: {ratio:.2f}")
+
+
+def for_all(part: Result, times: float) -> Result:
+    """Return what so many times the clips would take; imports count once."""
+    return replace(
+        part,
+        seconds=part.seconds + (times - 1) * part.loop_seconds,
+        sound_seconds=times * part.sound_seconds,
+        frames=round(part.frames * times),
+    )
 
 
 def write_long_clip(source: Path, path: Path, seconds: int) -> None:
