@@ -15,12 +15,14 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from mitfrnet.data.tensors import Ragged, SplitTensors, read_tensors, write_tensors
 from mitfrnet.metrics import SCALES
 from mitfrnet.missing import MaskParams, mask_corpus
+from mitfrnet.modalities import MODALITIES
 from mitfrnet.models.text_encoder import load_tokenizer, vocabulary_digest, weights_digest
 from mitfrnet.params import load_params
 from mitfrnet.training import TrainParams, load_model_params, train
@@ -42,21 +44,26 @@ def make_split(clips: int, name: str) -> SplitTensors:
         time_s = np.arange(total, dtype=np.float32)
         modalities[modality] = Ragged(values, np.ones(total, bool), time_s, offsets)
     tokens = len(modalities["text"].values)
-    identity = {
-        "encoder": "embedded",
-        "weights": weights_digest("embedded"),
-        "vocabulary": vocabulary_digest(load_tokenizer("embedded")),
-        "unknown_id": 100,
-    }
-    features = {m: {"digest": m, "identity": identity if m == "text" else {}} for m in WIDTHS}
     return SplitTensors(
         ids=[f"{name}/{i:06d}" for i in range(clips)],
         label=random.uniform(-3, 3, clips).astype(np.float32),
         modalities=modalities,
         token_ids=random.integers(2000, 9000, tokens).astype(np.int32),
         special=np.zeros(tokens, dtype=bool),
-        metadata={"language": "en", "scale": SCALES["mosi"].model_dump(), "features": features},
+        metadata=metadata(),
     )
+
+
+def metadata() -> dict[str, Any]:
+    """Return what tensors say of a made corpus whose text is that of the embedded encoder."""
+    identity = {
+        "encoder": "embedded",
+        "weights": weights_digest("embedded"),
+        "vocabulary": vocabulary_digest(load_tokenizer("embedded")),
+        "unknown_id": 100,
+    }
+    features = {m: {"digest": m, "identity": identity if m == "text" else {}} for m in MODALITIES}
+    return {"language": "en", "scale": SCALES["mosi"].model_dump(), "features": features}
 
 
 def measure(folder: Path, model: str, rate: float) -> dict[str, float]:

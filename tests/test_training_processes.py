@@ -24,9 +24,8 @@ from tests.pipeline.running import ROOT, write_params
 pytestmark = pytest.mark.slow
 
 EPOCHS = 6
-# BatchNorm takes the statistics of each process's share, and dropout its random numbers.
-SAME_STEP = {
-    "classifier_norm": "layer",
+# Dropout draws other numbers in each process.
+NO_DROPOUT = {
     **{
         f"{name}_dropout": 0.0
         for name in ("text", "relu", "residual", "embed", "fusion", "classifier")
@@ -150,29 +149,35 @@ means = fit._means(losses, "", "train", utterances.train(1), [np.arange(19)])
 if fabric.is_global_zero:
     found = {n: p.grad for n, p in network.named_parameters() if p.grad is not None}
     found |= {n: torch.tensor(v) for n, v in means.items()}
+    found |= {n: b for n, b in network.named_buffers() if b.is_floating_point()}
     save_file(found, sys.argv[1])
 """
 
 
-def test_two_processes_take_the_step_of_one(corpus, tmp_path):
-    """19 utterances as one batch, in three parts, and in two parts of each process."""
+# Processes, and the size of what each computes at once.
+@pytest.mark.parametrize(
+    ("norm", "others"), [("layer", [(1, 8), (2, 8)]), ("batch", [(2, 19), (2, 10)])]
+)
+def test_two_processes_take_the_step_of_one(corpus, tmp_path, norm, others):
+    """19 utterances as one batch; with BatchNorm, which parts change, not in several parts."""
     found = []
-    for devices, size in ((1, 19), (1, 8), (2, 8)):
+    for devices, size in [(1, 19), *others]:
         folder = tmp_path / f"{devices}-{size}"
         shutil.copytree(corpus, folder)
         write_params(
             folder,
             run__devices=devices,
             model__mitfrnet__optimiser__batch_size=size,
-            **{f"model__mitfrnet__network__{k}": v for k, v in SAME_STEP.items()},
+            model__mitfrnet__network__classifier_norm=norm,
+            **{f"model__mitfrnet__network__{k}": v for k, v in NO_DROPOUT.items()},
         )
         (folder / "step.py").write_text(STEP)
         finish(start(folder, "step.py", "found.safetensors"))
         found.append(load_file(folder / "found.safetensors"))
-    one, *others = found
+    one, *more = found
     assert len([n for n in one if n.startswith("model.")]) > 100
     assert max(float(g.abs().max()) for g in one.values()) > 0.1
-    for other in others:
+    for other in more:
         assert one.keys() == other.keys()
         for name in one:
             torch.testing.assert_close(other[name], one[name], atol=1e-5, rtol=1e-5, msg=name)
@@ -190,7 +195,7 @@ def test_processes_that_train_together_write_one_model(corpus, tmp_path):
             run__strategy="ddp" if devices == 2 else "auto",
             train__max_epochs=2,
             model__mitfrnet__optimiser__batch_size=8,
-            **{f"model__mitfrnet__network__{k}": v for k, v in SAME_STEP.items()},
+            **{f"model__mitfrnet__network__{k}": v for k, v in NO_DROPOUT.items()},
         )
         finish(start(folder, *stage("out")))
         names = {p.name for p in (folder / "out").iterdir()}

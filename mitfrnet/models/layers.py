@@ -1,7 +1,7 @@
 """Building blocks that several models share; none lets padding or another utterance through."""
 
 import math
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -173,15 +173,60 @@ class Dropout(nn.Dropout):
 
 
 class BatchNorm(nn.BatchNorm1d):
-    """Batch normalisation that trains on a batch of one too, with the running statistics."""
+    """Batch normalisation whose batch is that of all processes that train together.
+
+    A batch of one is trained on too, with the running statistics.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (batch, dim) for `x` of that shape."""
+        if self.training and _processes() > 1:
+            return self._over_processes(x.float())
         if self.training and len(x) == 1:
             return F.batch_norm(
                 x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
             )
         return super().forward(x)
+
+    def _over_processes(self, x: Tensor) -> Tensor:
+        """Return the same for this process's rows, of which it has at least one.
+
+        PyTorch's own SyncBatchNorm is for GPUs alone.
+        """
+        total = _SumOverProcesses.apply(torch.cat([x.sum(0), x.new_full((1,), len(x))]))
+        mean, count = total[:-1] / total[-1], total[-1]
+        variance = _SumOverProcesses.apply((x - mean).square().sum(0)) / count
+        unbiased = variance * count / (count - 1)
+        with torch.no_grad():
+            for running, now in ((self.running_mean, mean), (self.running_var, unbiased)):
+                cast(Tensor, running).lerp_(now, cast(float, self.momentum))
+        return (x - mean) * (variance + self.eps).rsqrt() * self.weight + self.bias
+
+
+class _SumOverProcesses(torch.autograd.Function):
+    """The sum of a tensor over processes, whose gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return _summed(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return _summed(gradient)
+
+
+def _summed(x: Tensor) -> Tensor:
+    total = x.clone(memory_format=torch.contiguous_format)
+    torch.distributed.all_reduce(total)
+    return total
+
+
+def _processes() -> int:
+    """Return how many processes train together."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_world_size()
+    return 1
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

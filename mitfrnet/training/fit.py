@@ -35,7 +35,7 @@ class Fit:
 
     A batch is shared out to the processes that train together. Gradients are summed over them,
     and each part's losses are divided by the counts of the whole batch: the step is that of one
-    process, but for the statistics of BatchNorm, which each takes of its own share.
+    process, statistics of BatchNorm included.
 
     Attributes:
         fabric: the devices.
@@ -120,11 +120,18 @@ class Fit:
         return measured | {"epoch": number, SECONDS: time.perf_counter() - start}
 
     def _parts(self, utterances: MaskedUtterances, rows: NDArray[np.int64]) -> list[Batch]:
-        """Return this process's share of a batch, in like parts of at most `batch_size`."""
-        share = rows[self.fabric.global_rank :: self.fabric.world_size]
-        # A small one left over would have the statistics of BatchNorm to itself.
-        parts = np.array_split(share, -(-len(share) // self._params.batch_size))
-        return [utterances.batch(part).to(self.fabric.device) for part in parts]
+        """Return this process's share of a batch, in like parts of about `batch_size`.
+
+        All processes have as many parts, since BatchNorm waits for the others in each.
+        """
+        processes = self.fabric.world_size
+        # Every process has a row of each part, and no part is a small one left over, which would
+        # have the statistics of BatchNorm to itself.
+        count = min(-(-len(rows) // (self._params.batch_size * processes)), len(rows) // processes)
+        return [
+            utterances.batch(part[self.fabric.global_rank :: processes]).to(self.fabric.device)
+            for part in np.array_split(rows, count)
+        ]
 
     def _step(self, parts: list[Batch], losses: EpochLosses, *, aux: bool) -> None:
         self.optimiser.zero_grad()
@@ -162,10 +169,6 @@ class Fit:
 
     @torch.no_grad()
     def _validate(self, number: int) -> dict[str, float]:
-        if self._shared:
-            for buffer in self._network.buffers():  # running statistics, of each process its own
-                if buffer.is_floating_point():
-                    buffer.copy_(self._summed(buffer) / self.fabric.world_size)
         self._network.eval()
         utterances, losses = self._utterances.valid, EpochLosses()
         for rows in self._validation:

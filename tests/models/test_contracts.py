@@ -239,16 +239,16 @@ def test_a_small_batch_is_learnt_by_heart(model, make_utterance):
     assert model(batch).losses["task"].mean < 0.1 * start
 
 
-@pytest.mark.parametrize("name", ["mitfrnet", "tfrnet", "mult"])
+@pytest.mark.parametrize("name", list(MODELS))
 def test_a_step_never_waits_for_its_numbers(request, name, make_utterance, dims):
-    """Tensors without numbers pass through it: on a GPU, no shape or branch depends on them.
-
-    The others pack sequences for an LSTM, which needs their lengths on the CPU.
-    """
+    """Tensors without numbers pass through it: on a GPU, no shape or branch depends on them."""
     batch = collate([make_utterance(i) for i in range(3)])
     settings = request.getfixturevalue(f"{name}_settings")
-    rates = {key: 0.1 for key, value in settings.items() if key.endswith("_dropout") and value == 0}
-    attention = dict.fromkeys(MODALITIES, 0.1)
+    rates = {
+        key: dict.fromkeys(value, 0.1) if isinstance(value, dict) else 0.1
+        for key, value in settings.items()
+        if key.endswith("dropout")
+    }
     with FakeTensorMode() as mode:
 
         def fake(value: object) -> object:
@@ -256,7 +256,7 @@ def test_a_step_never_waits_for_its_numbers(request, name, make_utterance, dims)
                 return {m: mode.from_tensor(x) for m, x in value.items()}
             return mode.from_tensor(value) if isinstance(value, torch.Tensor) else value
 
-        model = build(name, dims=dims, **settings | rates | {"attention_dropout": attention})
+        model = build(name, dims=dims, **settings | rates)
         values = Batch(**{field.name: fake(getattr(batch, field.name)) for field in fields(batch)})
         objective(model.train()(values).losses).backward()
     assert all(p.grad.shape == p.shape for p in model.parameters())

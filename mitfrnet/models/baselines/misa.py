@@ -3,12 +3,12 @@
 import torch
 from pydantic import model_validator
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from mitfrnet.data.batches import Batch
 from mitfrnet.modalities import MODALITIES
 from mitfrnet.models.layers import Count, Probability, Weight, zero_padding
 from mitfrnet.models.output import SCORE, Loss, Output, Task, task_loss
+from mitfrnet.models.recurrent import LSTM
 from mitfrnet.params import StageParams, parse_params
 
 RECURRENT = ("acoustic", "visual")  # modalities whose vector comes from LSTMs
@@ -50,9 +50,9 @@ class StackedLSTM(nn.Module):
 
     def __init__(self, *, dim: int) -> None:
         super().__init__()
-        self.first = nn.LSTM(dim, dim, bidirectional=True)
+        self.first = LSTM(in_dim=dim, hidden=dim, bidirectional=True)
         self.norm = nn.LayerNorm(2 * dim)
-        self.second = nn.LSTM(2 * dim, dim, bidirectional=True)
+        self.second = LSTM(in_dim=2 * dim, hidden=dim, bidirectional=True)
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
         """Return (batch, 4 dim): forward and backward state of the first LSTM, then the second.
@@ -61,21 +61,11 @@ class StackedLSTM(nn.Module):
             x: (batch, time, dim).
             valid: real steps, (batch, time) of bool; at least one in each row.
         """
-        lengths = valid.sum(1).cpu()
-        # Autocast would take float16 on a GPU, whatever its own type.
+        steps, first = self.first(x, valid)
         with torch.autocast(x.device.type, enabled=False):
-            packed = pack_padded_sequence(
-                x.float(), lengths, batch_first=True, enforce_sorted=False
-            )
-            steps, (first, _) = self.first(packed)  # first: (2, batch, dim)
-            normed = PackedSequence(
-                self.norm(steps.data),
-                steps.batch_sizes,
-                steps.sorted_indices,
-                steps.unsorted_indices,
-            )
-            _, (second, _) = self.second(normed)
-        return torch.cat([*first, *second], dim=-1)
+            normed = self.norm(steps)
+        _, second = self.second(normed, valid)
+        return torch.cat([first, second], dim=-1)
 
 
 class TokenMean(nn.Module):

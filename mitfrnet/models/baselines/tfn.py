@@ -3,11 +3,11 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence
 
 from mitfrnet.data.batches import Batch
 from mitfrnet.models.layers import BatchNorm, Count, PerModality, Probability, zero_padding
 from mitfrnet.models.output import SCORE, Output, Task, task_loss
+from mitfrnet.models.recurrent import LSTM
 from mitfrnet.params import StageParams, parse_params
 
 AVERAGED = ("acoustic", "visual")  # modalities of which only the mean over time is used
@@ -39,7 +39,7 @@ class TextSubnet(nn.Module):
 
     def __init__(self, *, in_dim: int, hidden: int, out_dim: int, dropout: float) -> None:
         super().__init__()
-        self.lstm = nn.LSTM(in_dim, hidden, batch_first=True)
+        self.lstm = LSTM(in_dim=in_dim, hidden=hidden)
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(hidden, out_dim)
 
@@ -50,14 +50,8 @@ class TextSubnet(nn.Module):
             x: (batch, time, in_dim).
             valid: real tokens, (batch, time) of bool; at least one in each row.
         """
-        lengths = valid.sum(1).cpu()
-        # Autocast would take float16 on a GPU, whatever its own type.
-        with torch.autocast(x.device.type, enabled=False):
-            packed = pack_padded_sequence(
-                x.float(), lengths, batch_first=True, enforce_sorted=False
-            )
-            _, (state, _) = self.lstm(packed)  # (1, batch, hidden)
-        return self.linear(self.dropout(state[0]))
+        _, state = self.lstm(x, valid)  # (batch, hidden)
+        return self.linear(self.dropout(state))
 
 
 class MeanSubnet(nn.Module):

@@ -14,7 +14,7 @@ from mitfrnet.models.layers import (
     PerModality,
     Probability,
 )
-from mitfrnet.models.mitfrnet.gru import BidirectionalGRU
+from mitfrnet.models.recurrent import BidirectionalGRU
 from mitfrnet.params import StageParams
 
 Gate = Literal["printed", "released"]

@@ -1,4 +1,9 @@
-"""A bidirectional GRU over padded sequences, for section 3.4 of the paper, equation 13."""
+"""Recurrent layers over padded sequences, without packing.
+
+Packing needs the lengths of sequences on the CPU, and so makes it wait for a GPU. Here the
+backward direction reads each clip turned around within its own length, and what a direction
+makes of the padding behind a clip is never read.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,16 +16,12 @@ from mitfrnet.models.layers import linear, zero_padding
 
 
 class BidirectionalGRU(nn.GRU):
-    r"""The GRU of PyTorch, bidirectional, in which padding reaches no real step.
+    r"""The GRU of PyTorch, bidirectional, for section 3.4 of the paper, equation 13.
 
     .. math::
         r &= \sigma(W_{ir} x + W_{hr} h + b_r), \quad z = \sigma(W_{iz} x + W_{hz} h + b_z) \\
         n &= \tanh(W_{in} x + b_{in} + r \odot (W_{hn} h + b_{hn})) \\
         h' &= n + z \odot (h - n)
-
-    Instead of packing sequences, which needs their lengths on the CPU and so makes it wait for a
-    GPU, the backward direction reads each clip turned around within its own length; what a
-    direction makes of the padding behind it is never read.
 
     Args:
         in_dim: features of a step.
@@ -38,11 +39,7 @@ class BidirectionalGRU(nn.GRU):
             x: (batch, time, in_dim).
             valid: real steps, (batch, time) of bool.
         """
-        batch, time = valid.shape
-        step = torch.arange(time, device=x.device)[:, None]
-        lengths = valid.sum(1)
-        turned = torch.where(step < lengths, lengths - 1 - step, step)  # (time, batch)
-        rows = (turned * batch + torch.arange(batch, device=x.device)).flatten()
+        rows = _turned_rows(valid)
         run = _stacked_directions if x.device.type == "cpu" else _one_by_one
         x = zero_padding(x, valid).transpose(0, 1)  # (time, batch, in_dim)
         for layer in range(self.num_layers):
@@ -50,6 +47,59 @@ class BidirectionalGRU(nn.GRU):
             forward, backward = run(x, _Turned.apply(x, rows), weights)
             x = torch.cat([forward, _Turned.apply(backward, rows)], dim=-1)
         return zero_padding(x.transpose(0, 1), valid)
+
+
+class LSTM(nn.LSTM):
+    """The LSTM of PyTorch, of one layer, in which padding reaches no real step.
+
+    Args:
+        in_dim: features of a step.
+        hidden: units in each direction.
+        bidirectional: whether there is a backward direction too.
+    """
+
+    def __init__(self, *, in_dim: int, hidden: int, bidirectional: bool = False) -> None:
+        super().__init__(in_dim, hidden, batch_first=True, bidirectional=bidirectional)
+
+    def forward(  # type: ignore[override]
+        self, x: Tensor, valid: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return every step, (batch, time, directions x hidden), and the last of each direction.
+
+        That is (batch, directions x hidden): what a direction made of the whole clip. Steps on
+        padding are of no use. Both are in float32 even under autocast.
+
+        Args:
+            x: (batch, time, in_dim).
+            valid: real steps, (batch, time) of bool; at least one in each row.
+        """
+        rows = _turned_rows(valid)
+        last = rows[: len(valid)]  # where a clip turned around begins
+        x = zero_padding(x, valid).transpose(0, 1)  # (time, batch, in_dim)
+        start = x.new_zeros(1, len(valid), self.hidden_size, dtype=torch.float32)
+        steps, ends = [], []
+        # Autocast would take float16 on a GPU, whatever its own type.
+        with torch.autocast(x.device.type, enabled=False):
+            for direction, weights in enumerate(self.all_weights):
+                read = _Turned.apply(x.float(), rows) if direction else x.float()
+                out = torch.lstm(
+                    read, [start, start], [*weights], True, 1, 0.0, self.training, False, False
+                )[0]
+                ends.append(out.flatten(0, 1).index_select(0, last))
+                steps.append(_Turned.apply(out, rows) if direction else out)
+        return torch.cat(steps, dim=-1).transpose(0, 1), torch.cat(ends, dim=-1)
+
+
+def _turned_rows(valid: Tensor) -> Tensor:
+    """Return which row each step comes from if every clip is read backwards, (time x batch,).
+
+    Rows are those of (time, batch) flattened; padding, `valid` False, stays where it is.
+    """
+    batch, time = valid.shape
+    step = torch.arange(time, device=valid.device)[:, None]
+    lengths = valid.sum(1)
+    turned = torch.where(step < lengths, lengths - 1 - step, step)  # (time, batch)
+    return (turned * batch + torch.arange(batch, device=valid.device)).flatten()
 
 
 class _Turned(torch.autograd.Function):

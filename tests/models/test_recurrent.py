@@ -1,0 +1,72 @@
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from mitfrnet.models import recurrent
+from mitfrnet.models.recurrent import LSTM, BidirectionalGRU
+
+LENGTHS = torch.tensor([7, 1, 4])
+
+
+def packed(rnn: nn.RNNBase, x: Tensor, valid: Tensor) -> tuple[Tensor, Any]:
+    """The plain way: packed sequences through PyTorch's own layer, and its last states."""
+    sequences = pack_padded_sequence(x, valid.sum(1), batch_first=True, enforce_sorted=False)
+    plain = nn.GRU if isinstance(rnn, nn.GRU) else nn.LSTM
+    steps, states = plain.forward(rnn, sequences)
+    padded, _ = pad_packed_sequence(steps, batch_first=True, total_length=x.shape[1])
+    return padded, states
+
+
+@pytest.mark.parametrize("device", ["cpu", "gpu"])
+def test_numbers_and_gradients_are_those_of_packed_sequences(monkeypatch, device):
+    """The padded time is longer than any clip, and holds NaN."""
+    if device == "gpu":  # what runs there is PyTorch's GRU, so that it runs here too
+        monkeypatch.setattr(recurrent, "_stacked_directions", recurrent._one_by_one)
+    torch.manual_seed(0)
+    gru = BidirectionalGRU(in_dim=5, hidden=4, layers=3)
+    valid = torch.arange(9) < LENGTHS[:, None]
+    clean = torch.randn(3, 9, 5)
+    dirty = clean.masked_fill(~valid[..., None], torch.nan).requires_grad_()
+    clean.requires_grad_()
+    weight = torch.randn(3, 9, 8)
+
+    out, expected = gru(dirty, valid), packed(gru, clean, valid)[0]
+    torch.testing.assert_close(out, expected, atol=1e-6, rtol=1e-5)
+    inputs = list(gru.parameters())
+    gradients = torch.autograd.grad((weight * out).sum(), [dirty, *inputs])
+    plain = torch.autograd.grad((weight * expected).sum(), [clean, *inputs])
+    for gradient, other in zip(gradients, plain, strict=True):
+        torch.testing.assert_close(gradient, other, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_an_lstm_reads_each_clip_to_its_own_end(bidirectional):
+    torch.manual_seed(0)
+    lstm = LSTM(in_dim=5, hidden=4, bidirectional=bidirectional)
+    valid = torch.arange(9) < LENGTHS[:, None]
+    clean = torch.randn(3, 9, 5)
+    dirty = clean.masked_fill(~valid[..., None], torch.nan).requires_grad_()
+    clean.requires_grad_()
+
+    steps, last = lstm(dirty, valid)
+    expected, (states, _) = packed(lstm, clean, valid)
+    torch.testing.assert_close(steps[valid], expected[valid], atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(last, torch.cat([*states], dim=-1), atol=1e-6, rtol=1e-5)
+    weight = torch.randn(3, last.shape[1])
+    inputs = list(lstm.parameters())
+    ours = (weight * last).sum() + steps[valid].square().sum()
+    theirs = (weight * torch.cat([*states], dim=-1)).sum() + expected[valid].square().sum()
+    gradients = torch.autograd.grad(ours, [dirty, *inputs])
+    plain = torch.autograd.grad(theirs, [clean, *inputs])
+    for gradient, other in zip(gradients, plain, strict=True):
+        torch.testing.assert_close(gradient, other, atol=1e-6, rtol=1e-5)
+
+
+def test_weights_have_the_names_of_torch():
+    """So that models saved before load."""
+    gru, lstm = BidirectionalGRU(in_dim=5, hidden=4, layers=2), LSTM(in_dim=5, hidden=4)
+    assert list(gru.state_dict()) == list(nn.GRU(5, 4, 2, bidirectional=True).state_dict())
+    assert list(lstm.state_dict()) == list(nn.LSTM(5, 4).state_dict())
