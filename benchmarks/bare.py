@@ -130,7 +130,10 @@ def ffmpeg(clips: list[str], settings: Settings) -> tuple[int, int, float]:
         command = ["ffmpeg", "-v", "quiet", "-nostdin", "-i", path]
         rate = str(settings["visual"]["fps"])
         subprocess.run([*command, "-r", rate, str(folder / "%06d.bmp")], check=True)
-        subprocess.run([*command, str(folder / "sound.wav")])  # fails where there is no sound
+        with av.open(path) as container:
+            has_sound = bool(container.streams.audio)
+        if has_sound:
+            subprocess.run([*command, str(folder / "sound.wav")], check=True)
 
     return through_files(clips, settings, write)
 

@@ -10,7 +10,11 @@ models count. Contenders take turns, and the medians and ratios are those of all
 - ours: the stage's own code for both modalities, with the shards it writes.
 - dump: what MMSA-FET does for such features: every frame at the same rate written as a BMP, read
   back by OpenCV, a FaceMesh for each clip; one process. PyAV writes the files or, where there is
-  one, the command ffmpeg, twice for each clip, as MMSA-FET has it.
+  one, the command ffmpeg, twice for each clip, as MMSA-FET has it. It is timed on a part of the
+  clips, and its time for as many frames as the floor's counts.
+
+Seconds of sound are decoding and analysis for the floor, a whole stage for ours, and for dumps
+reading and analysis. Memory is that of the largest process; beside ours is that of the stage.
 
 With `--memory` it measures instead how much more memory a clip of 20 minutes at 1080p takes.
 """
@@ -60,8 +64,8 @@ class Result:
     """What one contender took for all clips."""
 
     seconds: float  # of the whole process
-    loop_seconds: float  # without imports; of the bare loops alone
-    sound_seconds: float  # of the analysis of sound; of ours with the imports of its stage
+    loop_seconds: float  # without imports; ours: with them
+    sound_seconds: float
     peak_mb: float  # of the largest process that extracts
     frames: int
     steps: int
@@ -109,12 +113,12 @@ def bare(loop: str, manifest: pa.Table, raw: Path, folder: Path, cores: list[int
         results = list(pool.map(run, range(len(cores))))
     seconds = time.perf_counter() - begin
     return Result(
-        seconds,
-        max(r["seconds"] for r in results),
-        max(r["sound_seconds"] for r in results),
-        max(r["peak_mb"] for r in results),
-        sum(r["frames"] for r in results),
-        sum(r["steps"] for r in results),
+        seconds=seconds,
+        loop_seconds=max(r["seconds"] for r in results),
+        sound_seconds=max(r["sound_seconds"] for r in results),
+        peak_mb=max(r["peak_mb"] for r in results),
+        frames=sum(r["frames"] for r in results),
+        steps=sum(r["steps"] for r in results),
     )
 
 
@@ -129,8 +133,14 @@ def ours(folder: Path, raw: Path, workers: int) -> Result:
             peaks.append(done["peak_mb"])
         steps = {m: sum(map(len, read_features(Path(out) / m)["detected"])) for m in MODALITIES}
     whole = sum(seconds.values())
-    sound = seconds["acoustic"]
-    return Result(whole, whole, sound, max(peaks), steps["visual"], steps["acoustic"])
+    return Result(
+        seconds=whole,
+        loop_seconds=whole,
+        sound_seconds=seconds["acoustic"],
+        peak_mb=max(peaks),
+        frames=steps["visual"],
+        steps=steps["acoustic"],
+    )
 
 
 def stage(modality: str, folder: str, raw: str, out: str, workers: str) -> None:
@@ -208,7 +218,8 @@ def compare(raw: Path, seconds: float, rounds: int, dump_part: int) -> None:
                 rounds_of.append(bare(dumps[name], part, raw, folder, [cores[0]]))
                 console.print(f"round {i + 1}: {name}: {rounds_of[-1].seconds:.1f} s")
         for name, rounds_of in dumped.items():
-            results[f"{name}, pinned"] = [for_all(r, clips / len(part)) for r in rounds_of]
+            frames = results["ours, 1 worker"][0].frames
+            results[f"{name}, pinned"] = [for_all(r, frames) for r in rounds_of]
         console.print(table_of(results, clips, hours))
         frames = {rounds[0].frames for name, rounds in results.items() if "dump" not in name}
         if len(frames) > 1:
@@ -220,13 +231,14 @@ def compare(raw: Path, seconds: float, rounds: int, dump_part: int) -> None:
             console.print(f"{name} / ours with 1 worker: {ratio:.2f}")
 
 
-def for_all(part: Result, times: float) -> Result:
-    """Return what so many times the clips would take; imports count once."""
+def for_all(part: Result, frames: int) -> Result:
+    """Return what so many frames would take; imports count once."""
+    times = frames / part.frames
     return replace(
         part,
         seconds=part.seconds + (times - 1) * part.loop_seconds,
         sound_seconds=times * part.sound_seconds,
-        frames=round(part.frames * times),
+        frames=frames,
     )
 
 
@@ -265,7 +277,9 @@ def one_clip(modality: str, path: str) -> None:
     features = build_extractor(modality, params, {"limits": limits}).extract(
         Clip("a/b", Path(path))
     )
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # Not `ru_maxrss`, which starts at the peak of the process that started this one.
+    status = Path("/proc/self/status").read_text()
+    peak = int(status.split("VmHWM:")[1].split()[0]) / 1024
     found = float(features.detected.mean())
     print(json.dumps({"peak_mb": peak, "steps": len(features.detected), "detected": found}))
 

@@ -85,7 +85,7 @@ def epoch(folder: Path, model: str, processes: int, threads: int) -> None:
             splits,
             masks,
             name=model,
-            model_params=load_model_params(model, baseline=model != "mitfrnet"),
+            model_params=load_model_params(model, baseline=not model.startswith("mitfrnet")),
             params=params.model_copy(update={"max_epochs": 3, "threads": threads}),
             seed=1,
             curves=Path(work),

@@ -222,7 +222,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--text", nargs="+", choices=["frozen", "finetuned"], default=["frozen", "finetuned"]
     )
-    parser.add_argument("--steps", type=int, default=5, help="batches that stand for the epoch")
+    parser.add_argument("--steps", type=int, default=9, help="batches that stand for the epoch")
     parser.add_argument("--rounds", type=int, default=3, help="times each is repeated")
     parser.add_argument("--clips", type=int, default=CLIPS, help="of the made corpus")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")

@@ -578,11 +578,11 @@ def test_a_corrupt_feature_that_is_hidden_breaks_a_loss_that_is_named(splits, ma
         (24, 1, r"a batch of 24 does not fit .* batch_size 16 with accumulate 3 makes"),
         (9, 1, r"a batch of 9 does not fit .* batch_size 6 with accumulate 3 makes"),
         (1, 1, r"a batch of 1 does not fit .* bf16-mixed"),
-        (24, 4, r"a batch of 12 does not fit .* batch_size 8 with accumulate 6 makes"),
+        (24, 4, r"a batch of 6 does not fit .* batch_size 16 with accumulate 3 makes"),
     ],
 )
 def test_too_little_memory_says_what_would_fit(size, processes, message):
-    """Of batches of two parts, of which each process has a share."""
+    """Of batches of two parts, each shared out to the processes."""
     optimiser = SHIPPED.optimiser.model_copy(update={"batch_size": size, "accumulate": 2})
     with (
         pytest.raises(TrainingError, match=message),

@@ -154,14 +154,18 @@ if fabric.is_global_zero:
 """
 
 
-# Processes, and the size of what each computes at once.
 @pytest.mark.parametrize(
-    ("norm", "others"), [("layer", [(1, 8), (2, 8)]), ("batch", [(2, 19), (2, 10)])]
+    ("norm", "runs"),  # a run: processes, and batch_size
+    [
+        ("layer", [(1, 19), (1, 8), (2, 8)]),
+        ("batch", [(1, 19), (2, 19)]),
+        ("batch", [(1, 8), (2, 8)]),
+    ],
 )
-def test_two_processes_take_the_step_of_one(corpus, tmp_path, norm, others):
-    """19 utterances as one batch; with BatchNorm, which parts change, not in several parts."""
+def test_two_processes_take_the_step_of_one(corpus, tmp_path, norm, runs):
+    """19 utterances as one batch, whole or in three parts, which BatchNorm would tell apart."""
     found = []
-    for devices, size in [(1, 19), *others]:
+    for devices, size in runs:
         folder = tmp_path / f"{devices}-{size}"
         shutil.copytree(corpus, folder)
         write_params(

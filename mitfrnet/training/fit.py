@@ -65,7 +65,7 @@ class Fit:
                 self.optimiser, factor=params.plateau_factor, patience=params.plateau_patience
             )
         processes = fabric.world_size
-        self._validation = sorted_batches(utterances.valid.steps, params.batch_size * processes)
+        self._validation = sorted_batches(utterances.valid.steps, params.batch_size)
         training = params.batch_size * params.accumulate
         smallest = min(
             utterances.training_clips // -(-utterances.training_clips // training),
@@ -120,14 +120,13 @@ class Fit:
         return measured | {"epoch": number, SECONDS: time.perf_counter() - start}
 
     def _parts(self, utterances: MaskedUtterances, rows: NDArray[np.int64]) -> list[Batch]:
-        """Return this process's share of a batch, in like parts of about `batch_size`.
+        """Return this process's share of each part of a batch; parts have `batch_size` rows.
 
-        All processes have as many parts, since BatchNorm waits for the others in each.
+        BatchNorm takes the statistics of a part, so parts do not depend on the processes, and none
+        is a small one left over. Every process has a row of each, and waits for the others there.
         """
         processes = self.fabric.world_size
-        # Every process has a row of each part, and no part is a small one left over, which would
-        # have the statistics of BatchNorm to itself.
-        count = min(-(-len(rows) // (self._params.batch_size * processes)), len(rows) // processes)
+        count = min(-(-len(rows) // self._params.batch_size), len(rows) // processes)
         return [
             utterances.batch(part[self.fabric.global_rank :: processes]).to(self.fabric.device)
             for part in np.array_split(rows, count)

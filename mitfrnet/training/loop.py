@@ -235,10 +235,10 @@ def _explained(name: str, params: OptimiserParams, processes: int) -> Iterator[N
         yield
     except torch.OutOfMemoryError as error:
         size, whole = params.batch_size, params.batch_size * params.accumulate
-        computed = min(size, -(-whole // processes))  # by each device at once
+        computed = -(-size // processes)  # by each device at once
         advice = "train with precision bf16-mixed, or a frozen text encoder"
         if computed > 1:
-            part = max(k for k in range(1, computed) if whole % k == 0)
+            part = max(k for k in range(1, size) if whole % k == 0)
             advice = (
                 f"model.{name}.optimiser: batch_size {part} with accumulate {whole // part} makes "
                 "steps of as many clips"

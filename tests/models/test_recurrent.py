@@ -65,6 +65,16 @@ def test_an_lstm_reads_each_clip_to_its_own_end(bidirectional):
         torch.testing.assert_close(gradient, other, atol=1e-6, rtol=1e-5)
 
 
+def test_an_lstm_is_computed_in_float32_under_autocast():
+    torch.manual_seed(0)
+    lstm, x = LSTM(in_dim=5, hidden=4), torch.randn(3, 9, 5)
+    valid = torch.arange(9) < LENGTHS[:, None]
+    with torch.autocast("cpu", torch.bfloat16):
+        found = lstm(x, valid)
+    for under, plain in zip(found, lstm(x, valid), strict=True):
+        assert under.equal(plain)
+
+
 def test_weights_have_the_names_of_torch():
     """So that models saved before load."""
     gru, lstm = BidirectionalGRU(in_dim=5, hidden=4, layers=2), LSTM(in_dim=5, hidden=4)

@@ -96,7 +96,7 @@ class Fusion(nn.Module):
         classifier_dim: width of the classifier's hidden layer.
         classifier_dropout: of that layer.
         classifier_norm: `batch`, or `layer`, with which training does not depend on how a
-            global batch is divided among devices.
+            batch is cut into parts (`accumulate`).
         outputs: numbers the classifier gives per utterance.
     """
 
