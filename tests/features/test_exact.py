@@ -18,6 +18,7 @@ from mitfrnet.corpus.manifest import read_manifest
 from mitfrnet.features.run import extract_corpus, extractor_params
 from mitfrnet.modalities import MODALITIES
 from mitfrnet.workers import RunParams, supervised_map
+from tests.faces import BACKEND
 from tests.pipeline.running import (
     REAL_CLIPS,
     ROOT,
@@ -48,6 +49,8 @@ def extracted(request, corpus):
 
 def extract(corpus, modality, out, workers):
     params = yaml.safe_load((ROOT / "params.yaml").read_text())["extract"][modality]
+    if modality == "visual":
+        params["backend"] = BACKEND
     manifest = read_manifest(corpus / "data" / "sample" / "manifest.parquet")
     done = extract_corpus(
         modality,
@@ -95,7 +98,7 @@ def test_neither_time_nor_machine_nor_place_is_in_a_shard(corpus, extracted, tmp
     (folder / "raw").mkdir()
     shutil.copytree(REAL_CLIPS, folder / "raw" / "sample")
     shutil.copy(corpus / "data/sample/manifest.parquet", folder / "data/sample")
-    write_params(folder)
+    write_params(folder, extract__visual__backend=BACKEND)
     words = [sys.executable, "-m", *command_of("extract", corpus="sample", modality=modality)]
     other = ["unshare", "--user", "--map-root-user", "--uts", "sh", "-c"]
     other += ['hostname elsewhere && exec "$@"', "sh"]
