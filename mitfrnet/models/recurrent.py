@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from mitfrnet.models import compiled
 from mitfrnet.models.layers import linear, zero_padding
 
 
@@ -37,16 +39,13 @@ class BidirectionalGRU(nn.GRU):
 
         Args:
             x: (batch, time, in_dim).
-            valid: real steps, (batch, time) of bool.
+            valid: real steps, (batch, time) of bool, in front of all padding.
         """
-        rows = _turned_rows(valid)
-        run = _stacked_directions if x.device.type == "cpu" else _one_by_one
-        x = zero_padding(x, valid).transpose(0, 1)  # (time, batch, in_dim)
+        run = _compiled_layer if x.device.type == "cpu" else _layer
+        x = zero_padding(x, valid)
         for layer in range(self.num_layers):
-            weights = [self.all_weights[2 * layer], self.all_weights[2 * layer + 1]]
-            forward, backward = run(x, _Turned.apply(x, rows), weights)
-            x = torch.cat([forward, _Turned.apply(backward, rows)], dim=-1)
-        return zero_padding(x.transpose(0, 1), valid)
+            x = run(x, valid, self.all_weights[2 * layer : 2 * layer + 2])
+        return zero_padding(x, valid)
 
 
 class LSTM(nn.LSTM):
@@ -121,108 +120,68 @@ class _Turned(torch.autograd.Function):
         return gradient.flatten(0, 1).index_select(0, rows).view(gradient.shape), None
 
 
-def _one_by_one(x: Tensor, turned: Tensor, weights: Sequence[Sequence[Tensor]]) -> list[Tensor]:
-    """Return what each direction makes of its input, (time, batch, hidden) both, on a GPU."""
+def _layer(x: Tensor, valid: Tensor, weights: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Return what a layer makes of `x`, (batch, time, in_dim): (batch, time, 2 hidden)."""
+    rows = _turned_rows(valid)
     out = []
     # Autocast would take float16 here, whatever its own type, and small gradients would be lost.
     with torch.autocast(x.device.type, enabled=False):
-        for sequence, parameters in zip((x.float(), turned.float()), weights, strict=True):
-            start = sequence.new_zeros(1, x.shape[1], parameters[1].shape[1])
-            run = torch.gru(sequence, start, [*parameters], True, 1, 0.0, True, False, False)
-            out.append(run[0])
-    return out
+        x = x.float().transpose(0, 1)  # (time, batch, in_dim)
+        for direction, parameters in enumerate(weights):
+            start = x.new_zeros(1, x.shape[1], parameters[1].shape[1])
+            read = _Turned.apply(x, rows) if direction else x
+            steps = torch.gru(read, start, [*parameters], True, 1, 0.0, True, False, False)[0]
+            out.append(_Turned.apply(steps, rows) if direction else steps)
+    return torch.cat(out, dim=-1).transpose(0, 1)
 
 
-def _stacked_directions(
-    x: Tensor, turned: Tensor, weights: Sequence[Sequence[Tensor]]
-) -> list[Tensor]:
-    """Return the same on a CPU, where the two directions are stepped through together."""
-    gates = torch.stack(
-        [
-            linear(sequence, w_in, b_in)
-            for sequence, (w_in, _, b_in, _) in zip((x, turned), weights, strict=True)
-        ]
-    )  # (2, time, batch, 3 hidden)
-    w_hidden = torch.stack([parameters[1] for parameters in weights])
-    b_hidden = torch.stack([parameters[3] for parameters in weights])
-    return _Recurrence.apply(gates, w_hidden, b_hidden[:, None]).unbind()
+def _compiled_layer(x: Tensor, valid: Tensor, weights: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Return the same on a CPU, zero on padding."""
+    w_in, w_hidden, b_in, b_hidden = (list(kind) for kind in zip(*weights, strict=True))
+    gates = linear(x, torch.cat(w_in), torch.cat(b_in)).unflatten(-1, (2, -1))
+    lengths = valid.sum(1)
+    return _Recurrence.apply(gates, torch.stack(w_hidden), torch.stack(b_hidden), lengths)
 
 
 class _Recurrence(torch.autograd.Function):
-    """The steps of a GRU in several directions, whose inputs are projected already.
+    """The steps of a bidirectional GRU; see `compiled.recurrence_kernels`.
 
-    PyTorch on a CPU makes and differentiates some twenty small tensors in each step. Here the
-    gradient of a step is the state's gradient times factors that are known for all steps at
-    once, and a product with the weights.
+    PyTorch on a CPU makes and differentiates some twenty small tensors in each step.
     """
 
     @staticmethod
     @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)
-    def forward(ctx: Any, gates: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """Return the states, (directions, time, batch, hidden).
+    def forward(ctx: Any, gates: Tensor, weight: Tensor, bias: Tensor, lengths: Tensor) -> Tensor:
+        """Return the states, (batch, time, 2 hidden).
 
-        `gates` is W_i x + b_i of r, z and n, (directions, time, batch, 3 hidden); `weight` is
-        W_h, (directions, 3 hidden, hidden), and `bias` b_h, (directions, 1, 3 hidden).
+        `gates` is W_i x + b_i of r, z and n, (batch, time, 2, 3 hidden); `weight` is W_h,
+        (2, 3 hidden, hidden), `bias` b_h, (2, 3 hidden), and `lengths` real steps, (batch,).
         """
-        directions, time, batch, _ = gates.shape
+        batch, time, sides, _ = gates.shape
         hidden = weight.shape[2]
-        recurrent = torch.empty_like(gates)  # W_h h + b_h
-        rz = gates.new_empty(directions, time, batch, 2 * hidden)
-        n = gates.new_empty(directions, time, batch, hidden)
-        states = gates.new_zeros(directions, time + 1, batch, hidden)  # one before the first
-        weight_t = weight.transpose(1, 2)
-        steps = zip(
-            gates[..., : 2 * hidden].unbind(1),
-            gates[..., 2 * hidden :].unbind(1),
-            recurrent.unbind(1),
-            recurrent[..., : 2 * hidden].unbind(1),
-            recurrent[..., 2 * hidden :].unbind(1),
-            rz.unbind(1),
-            rz[..., :hidden].unbind(1),
-            rz[..., hidden:].unbind(1),
-            n.unbind(1),
-            states[:, :-1].unbind(1),
-            states[:, 1:].unbind(1),
-            strict=True,
-        )
-        for in_rz, in_n, all_h, rz_h, n_h, rz_t, r_t, z_t, n_t, h, h_next in steps:
-            torch.baddbmm(bias, h, weight_t, out=all_h)
-            torch.add(in_rz, rz_h, out=rz_t).sigmoid_()
-            torch.addcmul(in_n, r_t, n_h, out=n_t).tanh_()
-            torch.lerp(n_t, h, z_t, out=h_next)
-        ctx.save_for_backward(weight, recurrent[..., 2 * hidden :], rz, n, states)
-        return states[:, 1:]
+        out = gates.new_zeros(batch, time, sides, hidden)
+        rz, n, n_h = (gates.new_empty(batch, time, sides, k * hidden) for k in (2, 1, 1))
+        forward, ctx.kernel = compiled.recurrence_kernels()
+        ctx.groups = sides * -(-batch // compiled.TOGETHER)
+        saved = weight.transpose(1, 2), lengths, out, rz, n, n_h
+        arrays = compiled.arrays(gates.contiguous(), saved[0], bias, *saved[1:])
+        compiled.over_threads(forward, ctx.groups, *arrays)
+        ctx.save_for_backward(*saved)
+        return out.flatten(2)
 
     @staticmethod
     @torch.amp.custom_bwd(device_type="cpu")
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        weight, n_h, rz, n, states = ctx.saved_tensors
-        hidden = weight.shape[2]
-        r, z = rz.chunk(2, dim=-1)
-        h = states[:, :-1]
-        # How the inputs of tanh and of the sigmoids move with the next state.
-        to_n = (1 - z) * (1 - n * n)
-        factors = torch.cat([to_n * n_h * r * (1 - r), (h - n) * z * (1 - z), to_n * r], dim=-1)
-        d_recurrent = torch.empty_like(factors)
-        d_states = torch.empty_like(n)
-        carried = torch.zeros_like(n[:, 0])
-        steps = zip(
-            gradient.unbind(1),
-            factors.unflatten(-1, (3, hidden)).unbind(1),
-            z.unbind(1),
-            d_states.unbind(1),
-            d_states.unsqueeze(-2).unbind(1),
-            d_recurrent.unbind(1),
-            d_recurrent.unflatten(-1, (3, hidden)).unbind(1),
-            strict=True,
-        )
-        for g, factor, z_t, d_state, wide_d_state, d_all, d_three in reversed(list(steps)):
-            torch.add(g, carried, out=d_state)
-            torch.mul(wide_d_state, factor, out=d_three)
-            torch.mul(d_state, z_t, out=carried)
-            torch.baddbmm(carried, d_all, weight, out=carried)
-        d_gates = torch.cat([d_recurrent[..., : 2 * hidden], d_states * to_n], dim=-1)
-        d_rows = d_recurrent.flatten(1, 2)
-        d_weight = d_rows.transpose(1, 2) @ h.flatten(1, 2)
-        return d_gates, d_weight, d_rows.sum(1, keepdim=True)
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        out, rz = ctx.saved_tensors[2:4]
+        d_gates = rz.new_zeros(*out.shape[:3], 3 * out.shape[3])
+        d_recurrent = torch.zeros_like(d_gates)
+        d_out = gradient.reshape(out.shape).contiguous()
+        arrays = compiled.arrays(d_out, *ctx.saved_tensors, d_gates, d_recurrent)
+        compiled.over_threads(ctx.kernel, ctx.groups, *arrays)
+        before = torch.stack(
+            [F.pad(out[:, :-1, 0], (0, 0, 1, 0)), F.pad(out[:, 1:, 1], (0, 0, 0, 1))]
+        )  # the state that a step begins with: (2, batch, time, hidden)
+        d_rows = d_recurrent.flatten(0, 1).transpose(0, 1)  # (2, batch x time, 3 hidden)
+        d_weight = d_rows.transpose(1, 2) @ before.flatten(1, 2)
+        return d_gates, d_weight, d_rows.sum(1), None

@@ -24,7 +24,7 @@ def packed(rnn: nn.RNNBase, x: Tensor, valid: Tensor) -> tuple[Tensor, Any]:
 def test_numbers_and_gradients_are_those_of_packed_sequences(monkeypatch, device):
     """The padded time is longer than any clip, and holds NaN."""
     if device == "gpu":  # what runs there is PyTorch's GRU, so that it runs here too
-        monkeypatch.setattr(recurrent, "_stacked_directions", recurrent._one_by_one)
+        monkeypatch.setattr(recurrent, "_compiled_layer", recurrent._layer)
     torch.manual_seed(0)
     gru = BidirectionalGRU(in_dim=5, hidden=4, layers=3)
     valid = torch.arange(9) < LENGTHS[:, None]

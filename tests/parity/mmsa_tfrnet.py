@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mitfrnet.data.batches import Batch
 from mitfrnet.modalities import MODALITIES
-from mitfrnet.models.layers import TransformerEncoder
+from mitfrnet.models.attention import TransformerEncoder
 from mitfrnet.models.mitfrnet.extraction import Extraction
 from mitfrnet.models.mitfrnet.fusion import Fusion
 

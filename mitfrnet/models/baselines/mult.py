@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mitfrnet.data.batches import Batch
 from mitfrnet.modalities import MODALITIES
+from mitfrnet.models.attention import TransformerEncoder
 from mitfrnet.models.layers import (
     Count,
     Dropout,
@@ -16,7 +17,6 @@ from mitfrnet.models.layers import (
     MaskedConv1d,
     PerModality,
     Probability,
-    TransformerEncoder,
 )
 from mitfrnet.models.output import SCORE, Output, Task, task_loss
 from mitfrnet.params import StageParams, parse_params

@@ -7,6 +7,7 @@ from pydantic import model_validator
 from torch import Tensor, nn
 
 from mitfrnet.modalities import MODALITIES
+from mitfrnet.models.attention import TransformerEncoder
 from mitfrnet.models.layers import (
     Count,
     Dropout,
@@ -14,7 +15,6 @@ from mitfrnet.models.layers import (
     MaskedConv1d,
     PerModality,
     Probability,
-    TransformerEncoder,
 )
 from mitfrnet.params import StageParams
 
@@ -84,7 +84,7 @@ class Extraction(nn.Module):
         relu_dropout: inside the encoders' feed-forward networks.
         residual_dropout: of what each encoder block adds to its shortcut.
         embed_dropout: of the encoders' inputs.
-        causal: hide later steps from earlier ones (TFR-Net); see `attention_mask`.
+        causal: hide later steps from earlier ones (TFR-Net); see `reach_of`.
     """
 
     @classmethod

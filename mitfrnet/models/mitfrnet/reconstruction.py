@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from mitfrnet.data.batches import Batch
 from mitfrnet.modalities import MODALITIES
-from mitfrnet.models.layers import Count, PerModality, TransformerEncoder, Weight, zero_padding
+from mitfrnet.models.attention import TransformerEncoder
+from mitfrnet.models.layers import Count, PerModality, Weight, zero_padding
 from mitfrnet.models.mitfrnet.extraction import ExtractionParams
 
 Reconstruct = Literal["missing", "all"]
