@@ -84,6 +84,9 @@ class _CompiledAttention(torch.autograd.Function):
         return *gradients, None, None, None
 
 
+WIDEST = 32  # features of a head for which compiled loops are faster than PyTorch
+
+
 class MultiheadAttention(nn.Module):
     """Scaled dot-product attention in several heads.
 
@@ -120,7 +123,8 @@ class MultiheadAttention(nn.Module):
             q = F.linear(query, weight[: self.dim], bias[: self.dim])
             k, v = F.linear(source, weight[self.dim :], bias[self.dim :]).chunk(2, dim=-1)
         dropout = self.dropout if self.training else 0.0
-        if self.training and q.device.type == "cpu" and q.dtype != torch.float64:
+        narrow = self.dim <= WIDEST * self.heads
+        if self.training and narrow and q.device.type == "cpu" and q.dtype != torch.float64:
             return self.project_out(_CompiledAttention.apply(q, k, v, reach, self.heads, dropout))
         q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (q, k, v))
         seen = torch.arange(source.shape[1], device=source.device) < reach[:, None, :, None]

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mitfrnet.models.attention import (
+    WIDEST,
     MultiheadAttention,
     TransformerEncoder,
     _CompiledAttention,
@@ -59,16 +60,17 @@ def test_heads_must_divide():
 
 
 @pytest.mark.parametrize("cross", [False, True])
-def test_attention_equals_torch(cross):
+@pytest.mark.parametrize("dim", [6, 3 * WIDEST, 3 * (WIDEST + 1)])
+def test_attention_equals_torch(cross, dim):
     """The same weights in torch's own attention give the same numbers."""
     torch.manual_seed(0)
-    ours = MultiheadAttention(dim=6, heads=3, dropout=0.0)
-    theirs = nn.MultiheadAttention(6, 3, batch_first=True)
+    ours = MultiheadAttention(dim=dim, heads=3, dropout=0.0)
+    theirs = nn.MultiheadAttention(dim, 3, batch_first=True)
     theirs.in_proj_weight.data = ours.project_in.weight.data
     theirs.in_proj_bias.data = ours.project_in.bias.data.normal_()
     theirs.out_proj.load_state_dict(ours.project_out.state_dict())
-    query = torch.randn(2, 4, 6)
-    source = torch.randn(2, 5, 6) if cross else query
+    query = torch.randn(2, 4, dim)
+    source = torch.randn(2, 5, dim) if cross else query
     valid = torch.ones(2, source.shape[1], dtype=torch.bool)
     valid[0, 3:] = False
     expected, _ = theirs(query, source, source, key_padding_mask=~valid)
