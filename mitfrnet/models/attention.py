@@ -33,7 +33,7 @@ def reach_of(query_valid: Tensor, key_valid: Tensor, *, causal: bool) -> Tensor:
 
     Padded keys never are seen. With `causal`, query i of a clip sees keys up to i + |n_q - n_k|,
     where n_q and n_k are that clip's own lengths: offsets from the padded lengths would make
-    its result depend on its batch mates. Every query sees at least the first key.
+    its result depend on its batch mates. Every query sees the first key, as every clip has a step.
 
     Args:
         query_valid: real query steps, (batch, query time) of bool, in front of all padding.
@@ -52,7 +52,6 @@ class _CompiledAttention(torch.autograd.Function):
     """Attention with dropout on a CPU; see `compiled.attention_kernels`."""
 
     @staticmethod
-    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)
     def forward(
         ctx: Any,
         query: Tensor,
@@ -74,7 +73,6 @@ class _CompiledAttention(torch.autograd.Function):
         return out
 
     @staticmethod
-    @torch.amp.custom_bwd(device_type="cpu")
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         *inputs, out, norm = ctx.saved_tensors
@@ -123,9 +121,13 @@ class MultiheadAttention(nn.Module):
             q = F.linear(query, weight[: self.dim], bias[: self.dim])
             k, v = F.linear(source, weight[self.dim :], bias[self.dim :]).chunk(2, dim=-1)
         dropout = self.dropout if self.training else 0.0
-        narrow = self.dim <= WIDEST * self.heads
-        if self.training and narrow and q.device.type == "cpu" and q.dtype != torch.float64:
-            return self.project_out(_CompiledAttention.apply(q, k, v, reach, self.heads, dropout))
+        # Without gradients PyTorch's own attention, which then needs no dropout, is as fast.
+        compiled_here = self.training and q.device.type == "cpu" and q.dtype != torch.float64
+        if compiled_here and self.dim <= WIDEST * self.heads:
+            context = _CompiledAttention.apply(
+                q.float(), k.float(), v.float(), reach, self.heads, dropout
+            )
+            return self.project_out(context.to(q.dtype))
         q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (q, k, v))
         seen = torch.arange(source.shape[1], device=source.device) < reach[:, None, :, None]
         # (batch, heads, query time, dim / heads)
@@ -235,8 +237,14 @@ class TransformerEncoder(nn.Module):
             source: where keys and values come from, (batch, key time, dim); None for
                 self-attention.
             source_valid: its real steps, (batch, key time) of bool.
+
+        Raises:
+            ValueError: real steps and sequences differ in shape.
         """
         key_valid = query_valid if source_valid is None else source_valid
+        given = (query if source is None else source).shape[:2]
+        if key_valid.shape != given or query_valid.shape != query.shape[:2]:
+            raise ValueError("the real steps are not those of the sequences")
         reach = reach_of(query_valid, key_valid, causal=self.causal)
         x = self._embed(query)
         keys = None if source is None else self._embed(source)

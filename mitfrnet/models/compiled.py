@@ -15,6 +15,7 @@ the file changes, but not when another one does.
 import functools
 import itertools
 import math
+import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -40,16 +41,18 @@ _njit: Callable[..., Any] = functools.partial(
 _inlined = _njit()
 
 
-def _compiled(signature: Any) -> Callable[[Callable], Callable]:
+def _compiled(signature: Any, name: str) -> Callable[[Callable], Callable]:
     """Return a decorator that compiles a function, once for all processes where that can be kept.
 
-    Numba keeps it beside this file or in the user's cache, if it may write to one of them.
+    Numba keeps it beside this file or in the user's cache, if it may write to one of them. Of one
+    name there may be one kind only: numba's files are not safe from processes that write two.
     """
 
     def compile_kept(function: Callable) -> Callable:
+        function.__qualname__ = name
         try:
             return _njit(signature, cache=True)(function)
-        except (RuntimeError, OSError):  # nowhere to keep it
+        except Exception:  # nowhere to keep it, or what is kept is damaged
             return _njit(signature)(function)
 
     return compile_kept
@@ -61,7 +64,7 @@ def over_threads(function: Callable, count: int, *arguments: Any) -> None:
     cuts = [count * i // threads for i in range(threads + 1)]
     ranges = list(itertools.pairwise(cuts))
     others: list[Future] = [
-        _pool(threads - 1).submit(function, start, stop, *arguments) for start, stop in ranges[1:]
+        _pool().submit(function, start, stop, *arguments) for start, stop in ranges[1:]
     ]
     function(*ranges[0], *arguments)
     for other in others:
@@ -74,8 +77,8 @@ def arrays(*tensors: Tensor) -> list[np.ndarray]:
 
 
 @functools.cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads)
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(os.cpu_count())
 
 
 def threshold(dropout: float) -> np.uint32:
@@ -108,30 +111,32 @@ def _hash(column, key):
 
 @functools.cache
 def dropout_kernel() -> Callable:
-    """Return `drop(blocks, x, out, seed, threshold)`.
+    """Return `drop(x, out, seed, threshold)`.
 
     It writes `x` with elements lost, and the others scaled up, to `out`, (elements,) both. It is
     over before a second thread would wake up.
     """
 
-    @_compiled(void(int64, float32[::1], float32[::1], uint64, uint32))
-    def drop(blocks, x, out, seed, threshold):
+    @_compiled(void(float32[::1], float32[::1], uint64, uint32), "drop")
+    def drop(x, out, seed, threshold):
         scale = float32(1 / (1 - threshold / 2**32))
-        for block in range(blocks):
+        for block in range((len(x) + BLOCK - 1) // BLOCK):
             key = _row_key(seed, block)
             given = x[block * BLOCK : (block + 1) * BLOCK]
             left = out[block * BLOCK : (block + 1) * BLOCK]
             for i in range(len(given)):
-                left[i] = given[i] * scale if _hash(i, key) >= threshold else float32(0)
+                left[i] = given[i] * (scale if _hash(i, key) >= threshold else float32(0))
 
     return drop
 
 
 _LOG2_E = np.float32(1 / math.log(2))
-# The series of 2^x, exact to 1e-7 within half a unit of zero.
+# The series of 2^x, exact to 2e-7 within half a unit of zero.
 _P1, _P2, _P3, _P4, _P5, _P6 = (
     np.float32(math.log(2) ** power / math.factorial(power)) for power in range(1, 7)
 )
+
+_T3, _T5, _T7, _T9 = (np.float32(x) for x in (-1 / 3, 2 / 15, -17 / 315, 62 / 2835))
 
 
 @_inlined
@@ -198,7 +203,7 @@ def _drop_rows(x, out, keys, key, threshold):
     for j in range(keys):
         for row in range(TOGETHER):
             kept = _hash(row * keys + j, key) >= threshold
-            out[row, j] = x[row, j] if kept else float32(0)
+            out[row, j] = x[row, j] * (float32(1) if kept else float32(0))
 
 
 @_inlined
@@ -262,7 +267,7 @@ def attention_kernels(dim: int) -> tuple[Callable, Callable]:
     three, reaches = float32[:, :, :], int64[:, :]
     given = (int64, int64, three, three, three, reaches, int64, uint64, uint32, three, three)
 
-    @_compiled(void(*given))
+    @_compiled(void(*given), f"attention_{dim}")
     def forward(start, stop, q, k, v, reach, heads, seed, threshold, out, norm):
         time, wide = q.shape[1], (k.shape[1] + LANES - 1) // LANES * LANES
         keys_t, values_t = _zeros(dim, wide), _zeros(dim, wide)
@@ -278,7 +283,7 @@ def attention_kernels(dim: int) -> tuple[Callable, Callable]:
                 for first in range(0, time, TOGETHER):
                     count = min(TOGETHER, time - first)
                     for row in range(count):
-                        seen[row] = reach[b, first + row]
+                        seen[row] = min(reach[b, first + row], k.shape[1])
                         for d in range(dim):
                             queries[row, d] = q[b, first + row, head + d] * to_base_two
                     keys = (seen.max() + LANES - 1) // LANES * LANES
@@ -304,7 +309,7 @@ def attention_kernels(dim: int) -> tuple[Callable, Callable]:
                         for row in range(count):
                             out[b, first + row, head + d] = sums[row] * share[row]
 
-    @_compiled(void(*given, three, three, three, three))
+    @_compiled(void(*given, three, three, three, three), f"attention_{dim}_backward")
     def backward(
         start, stop, q, k, v, reach, heads, seed, threshold, out, norm, d_out, d_q, d_k, d_v
     ):
@@ -328,7 +333,8 @@ def attention_kernels(dim: int) -> tuple[Callable, Callable]:
                     count = min(TOGETHER, time - first)
                     for row in range(count):
                         i = first + row
-                        seen[row], norms[row], along[row] = reach[b, i], norm[b, h, i], 0
+                        seen[row], along[row] = min(reach[b, i], k.shape[1]), 0
+                        norms[row] = norm[b, h, i]
                         for d in range(dim):
                             queries[row, d] = q[b, i, head + d] * to_base_two
                             d_outs[row, d] = d_out[b, i, head + d] * share
@@ -359,6 +365,7 @@ def attention_kernels(dim: int) -> tuple[Callable, Callable]:
                             d_q[b, first + row, head + d] = sums[row] * natural
                         _add_rows(d_keys_t, d, d_scores, queries, keys)
                         _add_rows(d_values_t, d, kept, d_outs, keys)
+                # Queries carry 1 / sqrt(dim), and 1 / log(2) that the gradient has not.
                 _turn_back(d_k, d_keys_t, b, head, to_natural)
                 _turn_back(d_v, d_values_t, b, head, float32(1))
 
@@ -368,6 +375,16 @@ def attention_kernels(dim: int) -> tuple[Callable, Callable]:
 @_inlined
 def _sigmoid(x):
     return float32(1) / (float32(1) + _power_of_two(x * -_LOG2_E))
+
+
+@_inlined
+def _tanh(x):
+    """Return tanh(x), exact to 1e-6 of itself; near zero by its series, which does not cancel."""
+    square = x * x
+    series = (_T7 + square * _T9) * square + _T5
+    series = float32(1) + square * (_T3 + square * series)
+    near = square < float32(0.0625)
+    return x * series if near else float32(2) * _sigmoid(float32(2) * x) - float32(1)
 
 
 @_inlined
@@ -397,7 +414,7 @@ def recurrence_kernels() -> tuple[Callable, Callable]:
     """
     four, three, two, one = float32[:, :, :, ::1], float32[:, :, :], float32[:, :], int64[:]
 
-    @_compiled(void(int64, int64, four, three, two, one, four, four, four, four))
+    @_compiled(void(int64, int64, four, three, two, one, four, four, four, four), "gru")
     def forward(start, stop, gates, weight_t, bias, lengths, out, rz, n, n_h):
         batch, _, _, columns = gates.shape
         hidden = columns // 3
@@ -424,11 +441,13 @@ def recurrence_kernels() -> tuple[Callable, Callable]:
                     for j in range(hidden):
                         new_h[j] = recurrent[row, 2 * hidden + j]
                         x = given[2 * hidden + j] + both[j] * new_h[j]
-                        new[j] = float32(2) * _sigmoid(float32(2) * x) - float32(1)  # tanh
+                        new[j] = _tanh(x)
                         h[row, j] = new[j] + both[hidden + j] * (h[row, j] - new[j])
                     out[b, t, side] = h[row, :hidden]
 
-    @_compiled(void(int64, int64, four, three, one, four, four, four, four, four, four))
+    nine = four, three, one, four, four, four, four, four, four
+
+    @_compiled(void(int64, int64, *nine), "gru_backward")
     def backward(start, stop, d_out, weight_t, lengths, out, rz, n, n_h, d_gates, d_recurrent):
         batch, _, _, hidden = d_out.shape
         columns = 3 * hidden

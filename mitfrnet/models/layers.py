@@ -107,15 +107,14 @@ class _CompiledDropout(torch.autograd.Function):
 def _dropped(x: Tensor, seed: np.uint64, threshold: np.uint32) -> Tensor:
     x = x.contiguous()
     out = torch.empty_like(x)
-    blocks = -(-x.numel() // compiled.BLOCK)
     arrays = compiled.arrays(x.view(-1), out.view(-1))
-    compiled.dropout_kernel()(blocks, *arrays, seed, threshold)
+    compiled.dropout_kernel()(*arrays, seed, threshold)
     return out
 
 
 def draw_seed() -> np.uint64:
     """Return a seed for the loops of `compiled`, from PyTorch's generator."""
-    return np.uint64(torch.randint(2**63 - 1, ()).item())
+    return np.uint64(torch.randint(2**63 - 1, (), device="cpu").item())
 
 
 class Dropout(nn.Dropout):

@@ -2,7 +2,8 @@
 
 Packing needs the lengths of sequences on the CPU, and so makes it wait for a GPU. Here the
 backward direction reads each clip turned around within its own length, and what a direction
-makes of the padding behind a clip is never read.
+makes of the padding behind a clip is never read. On a CPU the GRU steps through each clip by
+itself, in compiled loops.
 """
 
 from collections.abc import Sequence
@@ -40,7 +41,12 @@ class BidirectionalGRU(nn.GRU):
         Args:
             x: (batch, time, in_dim).
             valid: real steps, (batch, time) of bool, in front of all padding.
+
+        Raises:
+            ValueError: `valid` is not of the shape of `x`.
         """
+        if valid.shape != x.shape[:2]:
+            raise ValueError(f"valid is {tuple(valid.shape)}, and x {tuple(x.shape)}")
         run = _compiled_layer if x.device.type == "cpu" else _layer
         x = zero_padding(x, valid)
         for layer in range(self.num_layers):
@@ -139,8 +145,9 @@ def _compiled_layer(x: Tensor, valid: Tensor, weights: Sequence[Sequence[Tensor]
     """Return the same on a CPU, zero on padding."""
     w_in, w_hidden, b_in, b_hidden = (list(kind) for kind in zip(*weights, strict=True))
     gates = linear(x, torch.cat(w_in), torch.cat(b_in)).unflatten(-1, (2, -1))
-    lengths = valid.sum(1)
-    return _Recurrence.apply(gates, torch.stack(w_hidden), torch.stack(b_hidden), lengths)
+    hidden = torch.stack(w_hidden).float(), torch.stack(b_hidden).float()
+    # Autocast leaves weights as they are, so that states stay in float32 under it.
+    return _Recurrence.apply(gates.float(), *hidden, valid.sum(1)).to(w_hidden[0].dtype)
 
 
 class _Recurrence(torch.autograd.Function):
@@ -150,7 +157,6 @@ class _Recurrence(torch.autograd.Function):
     """
 
     @staticmethod
-    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)
     def forward(ctx: Any, gates: Tensor, weight: Tensor, bias: Tensor, lengths: Tensor) -> Tensor:
         """Return the states, (batch, time, 2 hidden).
 
@@ -170,7 +176,6 @@ class _Recurrence(torch.autograd.Function):
         return out.flatten(2)
 
     @staticmethod
-    @torch.amp.custom_bwd(device_type="cpu")
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         out, rz = ctx.saved_tensors[2:4]

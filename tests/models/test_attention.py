@@ -188,6 +188,46 @@ def test_compiled_attention_is_attention(causal, dropout):
         torch.testing.assert_close(out, fused.transpose(1, 2).flatten(2))
 
 
+def test_weights_are_dropped_independently():
+    """Of two weights at dropout 0.4, both are kept in 0.36 of all cases, up to five deviations.
+
+    Neighbours are those of the same key in other queries, heads and clips, and other keys.
+    """
+    kept = kept_weights((8, 64, 16), torch.full((8, 1), 16), 0.4)
+    assert abs(kept.mean() - 0.6) < 5 * math.sqrt(0.24 / kept.numel())
+    for axis, distance in ((0, 1), (1, 1), (2, 1), (2, 2), (2, 4), (3, 1)):
+        both = kept * kept.roll(distance, axis)
+        assert abs(both.mean() - 0.36) < 5 * math.sqrt(0.25 / kept.numel())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_attention_takes_other_types(dtype):
+    torch.manual_seed(0)
+    attention = MultiheadAttention(dim=6, heads=3, dropout=0.0)
+    x, reach = torch.randn(2, 4, 6), torch.full((2, 1), 4)
+    expected = attention(x, x, reach)
+    found = attention.to(dtype)(x.to(dtype), x.to(dtype), reach)
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.float(), expected, atol=0.05, rtol=0.05)
+
+
+def test_real_steps_of_another_sequence_are_refused():
+    valid = torch.ones(1, 5, dtype=torch.bool)
+    for query_valid, key_valid in ((valid[:, :3], valid), (valid, valid[:, :3])):
+        with pytest.raises(ValueError, match="real steps"):
+            encoder().train()(torch.randn(1, 3, 4), query_valid, torch.randn(1, 4, 4), key_valid)
+
+
+def test_a_reach_beyond_the_keys_ends_at_the_last():
+    torch.manual_seed(0)
+    q, k, v = (clips_of(2, 9) for _ in range(3))
+    found = [
+        _CompiledAttention.apply(q, k, v, torch.full((2, 1), reach), HEADS, 0.0)
+        for reach in (9, 1000)
+    ]
+    assert found[0].equal(found[1])
+
+
 def test_large_scores_are_as_exact_as_in_torch():
     """With scores of some hundred all weight is on one key, and nothing overflows."""
     torch.manual_seed(0)

@@ -85,6 +85,11 @@ def test_dropout_scales_what_it_keeps_and_follows_the_seed():
     assert torch.equal(dropout.eval()(x), x)
 
 
+def test_dropout_does_not_hide_what_is_not_a_number():
+    x = torch.tensor([math.nan, math.inf, -math.inf]).repeat(100)
+    assert not Dropout(0.5)(x).isfinite().any()
+
+
 @pytest.mark.parametrize("shape", [(3, 7, 80), (1, 1, 80), (2, 1, 80), (1, 5, 80)])
 def test_linear_is_that_of_torch(monkeypatch, shape):
     torch.manual_seed(0)

@@ -42,6 +42,71 @@ def test_numbers_and_gradients_are_those_of_packed_sequences(monkeypatch, device
         torch.testing.assert_close(gradient, other, atol=1e-6, rtol=1e-5)
 
 
+def test_many_clips_long_steps_and_large_gates_are_those_of_torch():
+    """13 clips are three times what is stepped through together, and one."""
+    torch.manual_seed(0)
+    gru = BidirectionalGRU(in_dim=5, hidden=21, layers=2)
+    valid = torch.arange(40) < torch.randint(1, 41, (13, 1))
+    x = (50 * torch.randn(13, 40, 5)).requires_grad_()  # gates of some hundred
+    weight = torch.randn(13, 40, 42)
+    out, expected = gru(x, valid), packed(gru, x, valid)[0]
+    torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-5)
+    inputs = [x, *gru.parameters()]
+    gradients = torch.autograd.grad((weight * out).sum(), inputs)
+    plain = torch.autograd.grad((weight * expected).sum(), inputs)
+    for gradient, other in zip(gradients, plain, strict=True):
+        scale = other.abs().max().item()
+        torch.testing.assert_close(gradient, other, atol=1e-5 * scale, rtol=1e-4)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-2, 1e-4, 1e-8])
+def test_small_signals_pass(scale):
+    """Without biases the state of a step grows with its input, however small that is."""
+    torch.manual_seed(0)
+    gru = BidirectionalGRU(in_dim=5, hidden=4, layers=1)
+    with torch.no_grad():
+        for name, parameter in gru.named_parameters():
+            if name.startswith("bias"):
+                parameter.zero_()
+    valid, x = torch.ones(2, 6, dtype=torch.bool), scale * torch.randn(2, 6, 5)
+    exact = nn.GRU.forward(gru.double(), x.double())[0]
+    found = gru.float()(x, valid).double()
+    torch.testing.assert_close(found, exact, atol=1e-5 * exact.abs().max().item(), rtol=1e-4)
+
+
+def test_numbers_do_not_depend_on_threads():
+    torch.manual_seed(0)
+    gru, x = BidirectionalGRU(in_dim=5, hidden=4, layers=1), torch.randn(9, 12, 5)
+    valid = torch.arange(12) < torch.randint(1, 13, (9, 1))
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            out = gru(x, valid)
+            found.append([out, *torch.autograd.grad(out.square().sum(), gru.weight_hh_l0)])
+    finally:
+        torch.set_num_threads(before)
+    for one, three in zip(*found, strict=True):
+        torch.testing.assert_close(one, three, atol=1e-6, rtol=1e-5)
+
+
+def test_real_steps_of_other_clips_are_refused():
+    gru, x = BidirectionalGRU(in_dim=5, hidden=4, layers=1), torch.randn(3, 4, 5)
+    with pytest.raises(ValueError, match="valid is"):
+        gru(x, torch.ones(1, 4, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_a_gru_takes_other_types(dtype):
+    torch.manual_seed(0)
+    gru, x = BidirectionalGRU(in_dim=5, hidden=4, layers=2), torch.randn(3, 9, 5)
+    valid = torch.arange(9) < LENGTHS[:, None]
+    expected = gru(x, valid)
+    found = gru.to(dtype)(x.to(dtype), valid)
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.float(), expected, atol=0.05, rtol=0.05)
+
+
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_an_lstm_reads_each_clip_to_its_own_end(bidirectional):
     torch.manual_seed(0)
