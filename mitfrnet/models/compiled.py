@@ -120,7 +120,7 @@ def dropout_kernel() -> Callable:
     @_compiled(void(float32[::1], float32[::1], uint64, uint32), "drop")
     def drop(x, out, seed, threshold):
         scale = float32(1 / (1 - threshold / 2**32))
-        for block in range((len(x) + BLOCK - 1) // BLOCK):
+        for block in range(_filled(len(x), BLOCK) // BLOCK):
             key = _row_key(seed, block)
             given = x[block * BLOCK : (block + 1) * BLOCK]
             left = out[block * BLOCK : (block + 1) * BLOCK]
@@ -136,7 +136,14 @@ _P1, _P2, _P3, _P4, _P5, _P6 = (
     np.float32(math.log(2) ** power / math.factorial(power)) for power in range(1, 7)
 )
 
+# The series of tanh.
 _T3, _T5, _T7, _T9 = (np.float32(x) for x in (-1 / 3, 2 / 15, -17 / 315, 62 / 2835))
+
+
+@_inlined
+def _filled(count, unit):
+    """Return `count`, filled up to whole units."""
+    return (count + unit - 1) // unit * unit
 
 
 @_inlined
@@ -269,9 +276,10 @@ def attention_kernels(dim: int) -> tuple[Callable, Callable]:
 
     @_compiled(void(*given), f"attention_{dim}")
     def forward(start, stop, q, k, v, reach, heads, seed, threshold, out, norm):
-        time, wide = q.shape[1], (k.shape[1] + LANES - 1) // LANES * LANES
+        time, wide = q.shape[1], _filled(k.shape[1], LANES)
         keys_t, values_t = _zeros(dim, wide), _zeros(dim, wide)
-        weights, kept = _zeros(TOGETHER, wide), _zeros(TOGETHER, wide)
+        weights = _zeros(TOGETHER, wide)
+        kept = _zeros(TOGETHER, wide) if threshold > uint32(0) else weights
         queries, tops = _zeros(TOGETHER, dim), np.zeros(TOGETHER, np.float32)
         seen, share = np.zeros(TOGETHER, np.int64), np.zeros(TOGETHER, np.float32)
         probability = float32(1 - threshold / 2**32)
@@ -286,7 +294,7 @@ def attention_kernels(dim: int) -> tuple[Callable, Callable]:
                         seen[row] = min(reach[b, first + row], k.shape[1])
                         for d in range(dim):
                             queries[row, d] = q[b, first + row, head + d] * to_base_two
-                    keys = (seen.max() + LANES - 1) // LANES * LANES
+                    keys = _filled(seen.max(), LANES)
                     for row in range(TOGETHER):
                         _products(weights, row, queries, keys_t, float32(0), seen[row], keys, dim)
                     _subtract_largest(weights, tops, keys)
@@ -302,10 +310,7 @@ def attention_kernels(dim: int) -> tuple[Callable, Callable]:
                         key = _row_key(seed, (b * heads + h) * time + first)
                         _drop_rows(weights, kept, keys, key, threshold)
                     for d in range(dim):
-                        if threshold > uint32(0):
-                            sums = _sums(kept, values_t, d, keys)
-                        else:
-                            sums = _sums(weights, values_t, d, keys)
+                        sums = _sums(kept, values_t, d, keys)
                         for row in range(count):
                             out[b, first + row, head + d] = sums[row] * share[row]
 
@@ -313,10 +318,11 @@ def attention_kernels(dim: int) -> tuple[Callable, Callable]:
     def backward(
         start, stop, q, k, v, reach, heads, seed, threshold, out, norm, d_out, d_q, d_k, d_v
     ):
-        time, wide = q.shape[1], (k.shape[1] + LANES - 1) // LANES * LANES
+        time, wide = q.shape[1], _filled(k.shape[1], LANES)
         keys_t, values_t = _zeros(dim, wide), _zeros(dim, wide)
         d_keys_t, d_values_t = _zeros(dim, wide), _zeros(dim, wide)
-        weights, kept = _zeros(TOGETHER, wide), _zeros(TOGETHER, wide)
+        weights = _zeros(TOGETHER, wide)
+        kept = _zeros(TOGETHER, wide) if threshold > uint32(0) else weights
         d_scores = _zeros(TOGETHER, wide)
         queries, d_outs = _zeros(TOGETHER, dim), _zeros(TOGETHER, dim)
         seen, along = np.zeros(TOGETHER, np.int64), np.zeros(TOGETHER, np.float32)
@@ -343,7 +349,7 @@ def attention_kernels(dim: int) -> tuple[Callable, Callable]:
                         queries[row] = 0
                         d_outs[row] = 0
                         along[row] = 0
-                    keys = (seen.max() + LANES - 1) // LANES * LANES
+                    keys = _filled(seen.max(), LANES)
                     for row in range(TOGETHER):
                         _products(weights, row, queries, keys_t, -norms[row], seen[row], keys, dim)
                         _products(d_scores, row, d_outs, values_t, float32(0), keys, keys, dim)
@@ -351,10 +357,6 @@ def attention_kernels(dim: int) -> tuple[Callable, Callable]:
                     if threshold > uint32(0):
                         key = _row_key(seed, (b * heads + h) * time + first)
                         _drop_rows(weights, kept, keys, key, threshold)
-                    else:
-                        for row in range(TOGETHER):
-                            for j in range(keys):
-                                kept[row, j] = weights[row, j]
                     for row in range(TOGETHER):
                         for j in range(keys):
                             d_weight = kept[row, j] * d_scores[row, j]
@@ -418,8 +420,8 @@ def recurrence_kernels() -> tuple[Callable, Callable]:
     def forward(start, stop, gates, weight_t, bias, lengths, out, rz, n, n_h):
         batch, _, _, columns = gates.shape
         hidden = columns // 3
-        groups = (batch + TOGETHER - 1) // TOGETHER
-        inner, wide = (hidden + 3) // 4 * 4, (columns + LANES - 1) // LANES * LANES
+        groups = _filled(batch, TOGETHER) // TOGETHER
+        inner, wide = _filled(hidden, 4), _filled(columns, LANES)
         matrix, recurrent, h = _zeros(inner, wide), _zeros(TOGETHER, wide), _zeros(TOGETHER, inner)
         for group in range(start, stop):
             side, first = group // groups, group % groups * TOGETHER
@@ -451,8 +453,8 @@ def recurrence_kernels() -> tuple[Callable, Callable]:
     def backward(start, stop, d_out, weight_t, lengths, out, rz, n, n_h, d_gates, d_recurrent):
         batch, _, _, hidden = d_out.shape
         columns = 3 * hidden
-        groups = (batch + TOGETHER - 1) // TOGETHER
-        wide = (columns + LANES - 1) // LANES * LANES
+        groups = _filled(batch, TOGETHER) // TOGETHER
+        wide = _filled(columns, LANES)
         matrix, d_all = _zeros(hidden, wide), _zeros(TOGETHER, wide)
         carried, before = _zeros(TOGETHER, hidden), np.zeros(hidden, np.float32)
         for group in range(start, stop):

@@ -47,10 +47,12 @@ class BidirectionalGRU(nn.GRU):
         """
         if valid.shape != x.shape[:2]:
             raise ValueError(f"valid is {tuple(valid.shape)}, and x {tuple(x.shape)}")
-        run = _compiled_layer if x.device.type == "cpu" else _layer
         x = zero_padding(x, valid)
+        on_cpu = x.device.type == "cpu"
+        run = _compiled_layer if on_cpu else _layer
+        order = valid.sum(1) if on_cpu else _turned_rows(valid)
         for layer in range(self.num_layers):
-            x = run(x, valid, self.all_weights[2 * layer : 2 * layer + 2])
+            x = run(x, order, self.all_weights[2 * layer : 2 * layer + 2])
         return zero_padding(x, valid)
 
 
@@ -126,9 +128,11 @@ class _Turned(torch.autograd.Function):
         return gradient.flatten(0, 1).index_select(0, rows).view(gradient.shape), None
 
 
-def _layer(x: Tensor, valid: Tensor, weights: Sequence[Sequence[Tensor]]) -> Tensor:
-    """Return what a layer makes of `x`, (batch, time, in_dim): (batch, time, 2 hidden)."""
-    rows = _turned_rows(valid)
+def _layer(x: Tensor, rows: Tensor, weights: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Return what a layer makes of `x`, (batch, time, in_dim): (batch, time, 2 hidden).
+
+    `rows` are those of `_turned_rows`.
+    """
     out = []
     # Autocast would take float16 here, whatever its own type, and small gradients would be lost.
     with torch.autocast(x.device.type, enabled=False):
@@ -141,13 +145,13 @@ def _layer(x: Tensor, valid: Tensor, weights: Sequence[Sequence[Tensor]]) -> Ten
     return torch.cat(out, dim=-1).transpose(0, 1)
 
 
-def _compiled_layer(x: Tensor, valid: Tensor, weights: Sequence[Sequence[Tensor]]) -> Tensor:
-    """Return the same on a CPU, zero on padding."""
+def _compiled_layer(x: Tensor, lengths: Tensor, weights: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Return the same on a CPU, zero behind the `lengths` of the clips, (batch,)."""
     w_in, w_hidden, b_in, b_hidden = (list(kind) for kind in zip(*weights, strict=True))
     gates = linear(x, torch.cat(w_in), torch.cat(b_in)).unflatten(-1, (2, -1))
     hidden = torch.stack(w_hidden).float(), torch.stack(b_hidden).float()
     # Autocast leaves weights as they are, so that states stay in float32 under it.
-    return _Recurrence.apply(gates.float(), *hidden, valid.sum(1)).to(w_hidden[0].dtype)
+    return _Recurrence.apply(gates.float(), *hidden, lengths).to(w_hidden[0].dtype)
 
 
 class _Recurrence(torch.autograd.Function):
