@@ -15,7 +15,7 @@ CELL := for stage in train evaluate; do dvc --wait-for-lock repro -s "$$stage$$1
 
 # What MediaPipe 1.x needs, and the tests of all that decodes clips and finds faces.
 MODEL := $(abspath $(or $(MITFRNET_FACE_LANDMARKER),../shared/models/face_landmarker.task))
-LATEST := tests/features tests/test_alignment.py tests/test_media.py \
+LATEST := tests/features tests/data/test_alignment.py tests/media/test_decode.py \
 	tests/inspection/test_stills.py tests/pipeline/test_real_clips.py
 
 .PHONY: help install repro study test latest parity check clean
@@ -70,4 +70,4 @@ check: install ## lint, format and types, without changing a file
 	@$(RUN) mypy
 
 clean: ## remove what the pipeline made, and DVC's cache of it
-	rm -rf data models predictions report timings work .dvc/cache .dvc/tmp
+	rm -rf plan data models predictions report timings work .dvc/cache .dvc/tmp

@@ -46,10 +46,10 @@ from rich.table import Table
 from mitfrnet.corpus.ingest import IngestParams, build_manifest, probe_clips, read_corpus
 from mitfrnet.corpus.manifest import read_manifest, write_manifest
 from mitfrnet.corpus.params import CorpusParams
-from mitfrnet.features.run import build_extractor, extract_corpus, extractor_params
-from mitfrnet.features.store import read_features
+from mitfrnet.features.extract import build_extractor, extract_corpus, extractor_params
+from mitfrnet.features.shards import read_features
 from mitfrnet.params import load_params, read_section
-from mitfrnet.workers import RunParams
+from mitfrnet.workers.params import RunParams
 
 ROOT = Path(__file__).parents[1]
 MODALITIES = ("acoustic", "visual")

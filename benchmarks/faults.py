@@ -11,8 +11,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.features.faults import SCENARIOS
-from tests.features.trial import CLIPS, UnavailableError, end_all, make_clean
+from tests.helpers.fault_trial import CLIPS, UnavailableError, end_all, make_clean
+from tests.helpers.faults import SCENARIOS
 
 
 def main() -> None:

@@ -29,13 +29,13 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from mitfrnet import media
 from mitfrnet.corpus import ingest
 from mitfrnet.corpus.params import CorpusParams
-from mitfrnet.features import run as extraction
-from mitfrnet.features.store import read_features
+from mitfrnet.features import extract as extraction
+from mitfrnet.features.shards import read_features
+from mitfrnet.media import decode
 from mitfrnet.params import load_params, read_section
-from mitfrnet.workers import RunParams
+from mitfrnet.workers.params import RunParams
 
 ROOT = Path(__file__).parents[1]
 PARAMS = ROOT / "params.yaml"
@@ -45,7 +45,7 @@ MODALITIES = ("acoustic", "visual")
 
 # All that may stand where a clip has no features, or only undetected steps.
 FAILURES = ("worker_crashed", "timed_out", "out_of_memory")
-KNOWN = {*media.REASONS, *FAILURES, "no_face"}
+KNOWN = {*decode.REASONS, *FAILURES, "no_face"}
 
 # Before and after these stand the fields that decide over reading, in MP4 and QuickTime; and what
 # opens the headers of MPEG.

@@ -1,4 +1,4 @@
-"""Measure `dvc repro` where there is nothing to do, for the shipped grid and for one of 347 stages.
+"""Measure `dvc repro` where there is nothing to do, for the shipped grid and for one of 350 stages.
 
     python -m benchmarks.idle [--rounds 3]
 
@@ -28,10 +28,9 @@ PROJECT = ["dvc.yaml", "params.yaml", ".dvc/config", ".dvcignore", ".gitignore",
 RATES = [i / 10 for i in range(11)]
 GRIDS = {
     "shipped": {},
-    # 4 + 11 masks + 2 * 15 * 11 cells + inspect + report
-    "347 stages": {
-        "models": ["mitfrnet"],
-        "baselines": ["tfn", "mult", "misa", "tfrnet"],
+    # plan, ingest, 3 of extract, tensors, 11 masks, 2 * 15 * 11 cells, cards, inspect, report
+    "350 stages": {
+        "models": ["mitfrnet", "tfn", "mult", "misa", "tfrnet"],
         "missing_rates": RATES,
         "seeds": [1, 2, 3],
     },

@@ -19,13 +19,14 @@ from typing import Any
 
 import numpy as np
 
-from mitfrnet.data.tensors import Ragged, SplitTensors, read_tensors, write_tensors
-from mitfrnet.metrics import SCALES
+from mitfrnet.data.tensors import ModalityTensors, SplitTensors, read_tensors, write_tensors
+from mitfrnet.features.text_encoder import load_tokenizer, vocabulary_digest, weights_digest
+from mitfrnet.labels import SCALES
 from mitfrnet.missing import MaskParams, mask_corpus
 from mitfrnet.modalities import MODALITIES
-from mitfrnet.models.text_encoder import load_tokenizer, vocabulary_digest, weights_digest
 from mitfrnet.params import load_params
-from mitfrnet.training import TrainParams, load_model_params, train
+from mitfrnet.training.loop import train
+from mitfrnet.training.settings import TrainParams, load_model_params
 
 WIDTHS = {"text": 384, "acoustic": 33, "visual": 168}
 STEPS_PER_SECOND = {"text": 3.6, "acoustic": 31.25, "visual": 10.0}  # of the shipped settings
@@ -42,7 +43,7 @@ def make_split(clips: int, name: str) -> SplitTensors:
         total = int(offsets[-1])
         values = random.standard_normal((total, width), dtype=np.float32)
         time_s = np.arange(total, dtype=np.float32)
-        modalities[modality] = Ragged(values, np.ones(total, bool), time_s, offsets)
+        modalities[modality] = ModalityTensors(values, np.ones(total, bool), time_s, offsets)
     tokens = len(modalities["text"].values)
     return SplitTensors(
         ids=[f"{name}/{i:06d}" for i in range(clips)],
@@ -77,7 +78,7 @@ def measure(folder: Path, model: str, rate: float) -> dict[str, float]:
             splits,
             masks,
             name=model,
-            model_params=load_model_params(model, baseline=model != "mitfrnet"),
+            model_params=load_model_params(model),
             params=params,
             seed=1,
             curves=Path(work) / "curves",

@@ -36,9 +36,9 @@ import yaml
 
 from mitfrnet.corpus.clips import LabelledClip
 from mitfrnet.corpus.ingest import ProbedClip
-from mitfrnet.data.tensors import Ragged, SplitTensors, read_tensors, write_tensors
-from mitfrnet.features.installed import GROUP
-from mitfrnet.media import Probe
+from mitfrnet.data.tensors import ModalityTensors, SplitTensors, read_tensors, write_tensors
+from mitfrnet.features.plugins import GROUP
+from mitfrnet.media.decode import Probe
 from mitfrnet.missing import read_masks
 
 ROOT = Path(__file__).parents[1]
@@ -117,7 +117,7 @@ def make_tensors(folder: Path, clips: int) -> None:
             offsets = np.concatenate([[0], lengths.cumsum()])
             total = int(offsets[-1])
             time_s = np.arange(total) - np.repeat(offsets[:-1], lengths)
-            modalities[modality] = Ragged(
+            modalities[modality] = ModalityTensors(
                 values=np.ones((total, 1), np.float32),
                 detected=rng.random(total) > 0.1 if modality == "visual" else np.ones(total, bool),
                 time_s=(time_s / per_second).astype(np.float32),
@@ -201,7 +201,7 @@ def extract(part: str) -> None:
     """Run the stage for sound, marking its parts."""
     stage = importlib.import_module("pipeline.extract")
     around(stage, "read_manifest", before="imports", after="read the manifest")
-    around(importlib.import_module("mitfrnet.features.run"), "track", before="plan the shards")
+    around(importlib.import_module("mitfrnet.features.extract"), "track", before="plan the shards")
     files = "--manifest data/manifest.parquet --raw raw/made --out data/features/acoustic"
     stage.main(["--modality", "acoustic", *files.split()])
     mark(part)

@@ -21,13 +21,13 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_value_
 
 from mitfrnet.data.batches import Batch, Utterance, collate
+from mitfrnet.features.text_encoder import TextEncoder
 from mitfrnet.modalities import MODALITIES
 from mitfrnet.models import registry
+from mitfrnet.models.base import objective
 from mitfrnet.models.layers import split_weight_decay
-from mitfrnet.models.output import objective
-from mitfrnet.models.text_encoder import TextEncoder
-from mitfrnet.trained import Network
-from mitfrnet.training.epochs import batches
+from mitfrnet.trained.model import Network
+from mitfrnet.training.batching import batches
 
 CLIPS = 1284  # the training split of CMU-MOSI
 MISSING_RATE = 0.3

@@ -31,12 +31,13 @@ from rich.table import Table
 
 from benchmarks.large_corpus import metadata
 from benchmarks.steps import CLIPS, MISSING_RATE, SHAPES, TEXT_DIM, draw_utterances
-from mitfrnet.data.tensors import Ragged, SplitTensors, read_tensors, write_tensors
+from mitfrnet.data.tensors import ModalityTensors, SplitTensors, read_tensors, write_tensors
 from mitfrnet.missing import MaskParams, mask_corpus
 from mitfrnet.modalities import MODALITIES
 from mitfrnet.params import load_params
-from mitfrnet.run import RunParams
-from mitfrnet.training import TrainParams, load_model_params, train
+from mitfrnet.training.loop import train
+from mitfrnet.training.settings import TrainParams, load_model_params
+from mitfrnet.workers.params import RunParams
 
 ENCODER = "minilm"  # whose features the frozen, embedded encoder gives
 
@@ -50,7 +51,7 @@ def make_split(clips: int, name: str) -> SplitTensors:
         values = torch.cat([u.target[m] for u in utterances]).numpy()
         offsets = np.cumsum([0, *(len(u.target[m]) for u in utterances)])
         seconds = np.arange(len(values), dtype=np.float32)
-        modalities[m] = Ragged(values, np.ones(len(values), bool), seconds, offsets)
+        modalities[m] = ModalityTensors(values, np.ones(len(values), bool), seconds, offsets)
     token_ids = torch.cat([u.token_ids for u in utterances]).numpy().astype(np.int32)
     return SplitTensors(
         ids=[f"{name}/{u.utterance_id}" for u in utterances],
@@ -85,7 +86,7 @@ def epoch(folder: Path, model: str, processes: int, threads: int) -> None:
             splits,
             masks,
             name=model,
-            model_params=load_model_params(model, baseline=not model.startswith("mitfrnet")),
+            model_params=load_model_params(model),
             params=params.model_copy(update={"max_epochs": 3, "threads": threads}),
             seed=1,
             curves=Path(work),

@@ -166,7 +166,7 @@ def validate(
     from mitfrnet.validate.block import load_block
     from mitfrnet.validate.report import check_corpus, to_json
     from mitfrnet.validate.terminal import render
-    from mitfrnet.workers import RunParams
+    from mitfrnet.workers.params import RunParams
 
     block = load_block(folder, corpus)
     ingest = load_params(IngestParams, section="ingest")
@@ -299,13 +299,13 @@ def predict(
 
     from rich.console import Console
 
-    from mitfrnet.model_folder import read_config
     from mitfrnet.predict import output
     from mitfrnet.predict.clips import find_clips
+    from mitfrnet.predict.extraction import LIMITS
     from mitfrnet.predict.predictor import model_folder
-    from mitfrnet.predict.recipe import LIMITS
     from mitfrnet.predict.scoring import score_clips
-    from mitfrnet.workers import available_cores
+    from mitfrnet.trained.folder import read_config
+    from mitfrnet.workers.params import available_cores
 
     found = find_clips(clips)
     if parquet is not None and parquet.is_dir():

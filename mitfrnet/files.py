@@ -13,6 +13,23 @@ from safetensors import SafetensorError
 
 from mitfrnet.errors import OutputError, system_words
 
+# Our one key in the metadata of Parquet and safetensors files.
+METADATA_KEY = "mitfrnet"
+
+
+def with_metadata(schema: Any, values: Any) -> Any:
+    """Return an Arrow schema with `values`, as JSON, in its metadata."""
+    return schema.with_metadata({METADATA_KEY: json.dumps(values, sort_keys=True)})
+
+
+def metadata_of(schema: Any) -> Any:
+    """Return what `with_metadata` stored in an Arrow schema.
+
+    Raises:
+        KeyError: there is nothing of ours in it.
+    """
+    return json.loads((schema.metadata or {})[METADATA_KEY.encode()])
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:

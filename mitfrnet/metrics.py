@@ -9,20 +9,12 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import (
-    AfterValidator,
-    Discriminator,
-    SerializerFunctionWrapHandler,
-    Tag,
-    model_serializer,
-    model_validator,
-)
 
-from mitfrnet.params import StageParams
+from mitfrnet.labels import ClassScale, Cut, Edges, LabelScale, Scale, parse_scale, rounding_limits
 
 Float32s = NDArray[np.float32]
 Floats = NDArray[np.float64]
@@ -32,154 +24,6 @@ Score = float | int | bool | None
 CONSTANT_RANGE = 1e-6
 
 PAPER_RATES = tuple(i / 10 for i in range(11))
-
-
-class Edges(StageParams):
-    """Classes between given values.
-
-    Attributes:
-        edges: where one class ends and the next begins, rising; one fewer than classes.
-        closed: the end a class includes: `right`, (a, b], gives an edge to the class below it;
-            `left`, [a, b), to the one above.
-    """
-
-    edges: tuple[float, ...]
-    closed: Literal["left", "right"]
-
-
-def _form(cut: Any) -> str:
-    return "round" if isinstance(cut, str) else "edges"
-
-
-Cut = Annotated[
-    Annotated[Literal["round"], Tag("round")] | Annotated[Edges, Tag("edges")],
-    Discriminator(_form),
-]
-
-
-class Scale(StageParams):
-    """The range of the labels, and how scores are cut into classes.
-
-    Either `family` or all of `neutral`, `neutral_is`, `clip` and `cuts`.
-
-    Attributes:
-        low, high: bounds of a label.
-        family: `mosi`: signs with and without zero, 5 and 7 classes by rounding, nothing
-            clipped for `mae` and `corr`; `sims`: right-closed bins, everything clipped first.
-        neutral: the point between negative and positive.
-        neutral_is: the side of the neutral point itself; `excluded`: clips labelled with it are
-            left out of the two classes.
-        clip: whether labels and predictions are clipped to the bounds before anything else.
-        cuts: by number of classes, 3 or more: its edges; or `round`: the whole numbers around
-            the neutral point, halves to even.
-    """
-
-    low: float
-    high: float
-    family: Literal["mosi", "sims"] | None = None
-    neutral: float | None = None
-    neutral_is: Literal["positive", "negative", "excluded"] | None = None
-    clip: bool | None = None
-    cuts: dict[int, Cut] | None = None
-
-    @model_validator(mode="after")
-    def _is_one_of_two_forms(self) -> "Scale":
-        own = (self.neutral, self.neutral_is, self.clip, self.cuts)
-        alone = all(value is None for value in own)
-        if not (alone if self.family else all(value is not None for value in own)):
-            raise ValueError(
-                "expected either family (mosi or sims), or all of neutral, neutral_is, clip, cuts"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _bounds_in_order(self) -> "Scale":
-        if not self.low < self.neutral_point < self.high:
-            raise ValueError(f"low must be below {self.neutral_point:g} and high above it")
-        return self
-
-    @model_validator(mode="after")
-    def _cuts_fit_the_bounds(self) -> "Scale":
-        for classes, cut in (self.cuts or {}).items():
-            if classes < 3:
-                raise ValueError(f"cuts: {classes} classes (two are cut at neutral; expected >= 3)")
-            if isinstance(cut, Edges):
-                edges = np.array([self.low, *cut.edges, self.high], np.float32)
-                if len(cut.edges) != classes - 1 or not (np.diff(edges) > 0).all():
-                    raise ValueError(
-                        f"cuts: edges {', '.join(f'{e:g}' for e in cut.edges) or 'absent'} for "
-                        f"{classes} classes (expected {classes - 1}, rising, between low and high)"
-                    )
-            else:
-                low, high = _rounding_limits(classes, self.neutral_point)
-                if low % 1 or low < self.low or high > self.high:
-                    raise ValueError(
-                        f"cuts: {classes} classes by rounding would be {low:g} to {high:g} "
-                        "(expected whole numbers within the bounds)"
-                    )
-        return self
-
-    @model_serializer(mode="wrap")
-    def _without_absent(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {key: value for key, value in dump(self).items() if value is not None}
-
-    @property
-    def neutral_point(self) -> float:
-        """Return the point between negative and positive: 0 in the families."""
-        return self.neutral if self.neutral is not None else 0.0
-
-    @property
-    def clips(self) -> bool:
-        """Return whether everything is clipped to the bounds before it is scored."""
-        return self.family == "sims" if self.clip is None else self.clip
-
-
-def _check_names(classes: tuple[str, ...]) -> tuple[str, ...]:
-    if len(classes) < 2:
-        raise ValueError("expected at least two classes")
-    if any(not name or name != name.strip() for name in classes):
-        raise ValueError("a class has no name, or blanks around it")
-    if len(set(classes)) < len(classes):
-        raise ValueError("a class stands there twice")
-    return classes
-
-
-ClassNames = Annotated[tuple[str, ...], AfterValidator(_check_names)]
-
-
-class ClassScale(StageParams):
-    """Labels without an order, such as emotions; a label is the index of its class.
-
-    Attributes:
-        task: tells this scale from a `Scale` where it is stored.
-        classes: names, at least two.
-    """
-
-    task: Literal["classification"] = "classification"
-    classes: ClassNames
-
-
-LabelScale = Scale | ClassScale
-
-SCALES = {
-    "mosi": Scale(low=-3, high=3, family="mosi"),
-    "sims": Scale(low=-1, high=1, family="sims"),
-}
-
-
-def parse_scale(scale: str | Mapping[str, Any] | LabelScale) -> LabelScale:
-    """Return the scale of that name, or the one that `model_dump` made this mapping of.
-
-    Raises:
-        ValueError: the name is unknown, or the mapping is no scale.
-    """
-    if isinstance(scale, Scale | ClassScale):
-        return scale
-    if isinstance(scale, str):
-        if scale not in SCALES:
-            raise ValueError(f"scale: {scale!r} is unknown (expected {', '.join(SCALES)})")
-        return SCALES[scale]
-    return ClassScale(**scale) if scale.get("task") == "classification" else Scale(**scale)
 
 
 def score(
@@ -206,7 +50,7 @@ def score(
             class, an unknown scale.
     """
     scale = parse_scale(scale)
-    predicted, true = prepare(prediction, target, scale)
+    predicted, true = as_scored(prediction, target, scale)
     if predicted.ndim != 1:
         raise ValueError(f"prediction is {predicted.shape} (expected one value per clip)")
     scores: dict[str, Score] = {}
@@ -235,7 +79,7 @@ def why_null(metric: str, scores: Mapping[str, Score]) -> str | None:
     return "constant prediction" if scores["constant_prediction"] else "all labels are the same"
 
 
-def prepare(
+def as_scored(
     prediction: ArrayLike, target: ArrayLike, scale: LabelScale
 ) -> tuple[Float32s, Float32s]:
     """Return predictions and labels as they are scored: checked, float32, clipped if need be.
@@ -284,7 +128,7 @@ class Measure(Protocol):
         """Return what is summed over clips, (..., clips, terms).
 
         Args:
-            predicted: (..., clips), as `prepare` gives them.
+            predicted: (..., clips), as `as_scored` gives them.
             true: (clips,), likewise.
         """
 
@@ -421,12 +265,8 @@ def _between(cut: Edges) -> Callable[[Float32s], NDArray[np.intp]]:
     return lambda values: np.searchsorted(edges, values, side=side)
 
 
-def _rounding_limits(classes: int, neutral: float) -> tuple[float, float]:
-    return neutral - (classes - 1) / 2, neutral + (classes - 1) / 2
-
-
 def _rounded(classes: int, neutral: float) -> Callable[[Float32s], NDArray[np.intp]]:
-    low, high = _rounding_limits(classes, neutral)
+    low, high = rounding_limits(classes, neutral)
     return lambda values: (np.round(np.clip(values, low, high)) - low).astype(np.intp)
 
 

@@ -5,28 +5,25 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from mitfrnet.data.masked_text import FrozenText
 from mitfrnet.data.tensors import read_tensors
-from mitfrnet.data.utterances import FrozenText
-from mitfrnet.evaluation import EvaluateParams, evaluate
+from mitfrnet.evaluation.evaluate import EvaluateParams, evaluate
 from mitfrnet.files import replacing, write_json
 from mitfrnet.missing import read_masks
-from mitfrnet.model_card import fingerprint, model_card
 from mitfrnet.params import load_params
-from mitfrnet.trained import TrainedModel
+from mitfrnet.trained.model import TrainedModel
 from pipeline import run_stage
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run the stage."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--corpus", required=True, help="what the model card calls it")
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--tensors", type=Path, required=True)
     parser.add_argument("--masks", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--scores", type=Path, required=True)
     parser.add_argument("--predictions", type=Path, required=True)
-    parser.add_argument("--card", type=Path, required=True)
     args = parser.parse_args(argv)
 
     params = load_params(EvaluateParams, section="evaluate")
@@ -37,15 +34,6 @@ def main(argv: list[str] | None = None) -> None:
     scores, predictions = evaluate(trained, splits, masks, params, text)
     with replacing(args.predictions) as temporary:
         pq.write_table(predictions, temporary, compression="zstd")
-    card = model_card(
-        trained.config,
-        fingerprint=fingerprint(trained.config, args.model),
-        scores=scores,
-        tested_at=(predictions["missing_rate"][0].as_py(), predictions["mask_seed"][0].as_py()),
-        corpus=args.corpus,
-    )
-    with replacing(args.card) as temporary:
-        temporary.write_text(card, encoding="utf-8")
     write_json(scores, args.scores)
 
 

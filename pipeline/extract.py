@@ -4,10 +4,10 @@ import argparse
 from pathlib import Path
 
 from mitfrnet.corpus.manifest import read_manifest
-from mitfrnet.features.run import extract_corpus, extractor_params
+from mitfrnet.features.extract import extract_corpus, extractor_params
 from mitfrnet.modalities import MODALITIES
 from mitfrnet.params import PARAMS_FILE, load_params, read_section
-from mitfrnet.workers import RunParams
+from mitfrnet.workers.params import RunParams
 from pipeline import run_stage
 
 

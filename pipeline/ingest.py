@@ -19,7 +19,8 @@ from mitfrnet.corpus.manifest import write_manifest
 from mitfrnet.corpus.params import CorpusParams
 from mitfrnet.files import write_json
 from mitfrnet.params import check_name, load_params
-from mitfrnet.workers import RunParams, track
+from mitfrnet.workers.local import track
+from mitfrnet.workers.params import RunParams
 from pipeline import run_stage
 
 

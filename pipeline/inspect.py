@@ -6,12 +6,13 @@ Besides what is named, it reads `data/` and `raw/` as `mitfrnet inspect` does.
 import argparse
 from pathlib import Path
 
+from mitfrnet.grid import GridParams
 from mitfrnet.inspection.worst import write_worst_clips
 from mitfrnet.missing import MaskParams
 from mitfrnet.params import PARAMS_FILE, load_params, parse_params, read_section
-from mitfrnet.report.results import GridParams, Results, read_cells
+from mitfrnet.report.results import Results, read_cells
 from mitfrnet.report.worst import WorstParams
-from mitfrnet.run import RunParams
+from mitfrnet.workers.params import RunParams
 from pipeline import run_stage
 
 
@@ -29,7 +30,7 @@ def main(argv: list[str] | None = None) -> None:
     params = load_params(WorstParams, section="report.worst")
     # Of the grid no more than this: a further model changes no page.
     axes = {axis: read_section(f"grid.{axis}") for axis in ("missing_rates", "seeds")}
-    own = {"corpora": [args.corpus], "models": [args.model], "baselines": []}
+    own = {"corpora": [args.corpus], "models": [args.model]}
     grid = parse_params(GridParams, own | axes, where=f"{PARAMS_FILE}: grid")
     cells = read_cells(
         grid,

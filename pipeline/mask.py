@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mitfrnet.data.tensors import read_steps
 from mitfrnet.files import write_json
-from mitfrnet.missing import MaskParams, mask_corpus, parse_condition, write_masks
+from mitfrnet.missing import MaskParams, mask_corpus, parse_protocol, write_masks
 from mitfrnet.params import load_params
 from pipeline import run_stage
 
@@ -21,7 +21,7 @@ def main(argv: list[str] | None = None) -> None:
 
     params = load_params(MaskParams, section="mask")
     steps = read_steps(args.tensors)
-    masks = mask_corpus(steps, rate=parse_condition(args.missing_rate), params=params)
+    masks = mask_corpus(steps, rate=parse_protocol(args.missing_rate), params=params)
     write_masks(masks, steps, args.out)
     write_json(masks.metadata, args.summary)
 

@@ -4,11 +4,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from mitfrnet.alignment import TensorParams
-from mitfrnet.assembly import build_tensors, summarise_features
 from mitfrnet.corpus.manifest import read_manifest
+from mitfrnet.data.alignment import TensorParams
+from mitfrnet.data.build import build_tensors, summarise_features
 from mitfrnet.data.tensors import write_tensors
-from mitfrnet.features.store import read_features
+from mitfrnet.features.shards import read_features
 from mitfrnet.files import write_json
 from mitfrnet.modalities import MODALITIES
 from mitfrnet.params import load_params

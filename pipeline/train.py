@@ -7,18 +7,19 @@ from mitfrnet.data.tensors import read_tensors
 from mitfrnet.files import sha256_of, write_json
 from mitfrnet.missing import read_masks
 from mitfrnet.params import load_params
-from mitfrnet.run import RunParams
-from mitfrnet.training import TrainParams, check_seed, load_model_params, train
+from mitfrnet.training.loop import train
+from mitfrnet.training.settings import TrainParams, check_seed, load_model_params
+from mitfrnet.workers.params import RunParams
 from pipeline import run_stage
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run the stage."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--plan", type=Path, required=True, help="what the training depends on")
     parser.add_argument("--tensors", type=Path, required=True)
     parser.add_argument("--masks", type=Path, required=True)
     parser.add_argument("--model", required=True)
-    parser.add_argument("--baseline", action="store_true", help="named in grid.baselines")
     parser.add_argument("--seed", required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
@@ -26,7 +27,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
 
     params = load_params(TrainParams, section="train")
-    model_params = load_model_params(args.model, baseline=args.baseline)
+    model_params = load_model_params(args.model)
     splits = read_tensors(args.tensors, ["train", "valid"])
     masks = read_masks(args.masks, {name: split.steps for name, split in splits.items()})
     trained = train(
@@ -40,6 +41,7 @@ def main(argv: list[str] | None = None) -> None:
         run=load_params(RunParams, section="run"),
         text_cache=args.work / "text",
         unfinished=args.work / "training",
+        code=sha256_of(args.plan),
     )
     if trained.first:
         trained.model.config["training"]["tensors"] = {

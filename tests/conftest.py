@@ -1,7 +1,7 @@
 import pytest
 
 import pipeline  # noqa: F401 - sets how threads wait, before any test imports torch
-from tests.browser import browser, opened
+from tests.helpers.browser import browser, opened
 
 
 @pytest.fixture
@@ -9,7 +9,7 @@ def s3(monkeypatch):
     """Return an S3 server, that of this process and of those it starts, empty at first."""
     for package in ("s3fs", "moto"):
         pytest.importorskip(package, reason=f"needs {package} (pip install 'mitfrnet[dev]')")
-    from tests.s3_server import clean_environment, serving
+    from tests.helpers.s3_server import clean_environment, serving
 
     with serving() as server, clean_environment(monkeypatch, server):
         yield server

@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 from importlib.metadata import version
-from pathlib import Path
 
 import pytest
 import yaml
@@ -14,10 +13,9 @@ from mitfrnet.cli import PublishedCorpus, app, main
 from mitfrnet.errors import CorpusError, ParamsError
 from mitfrnet.presets import read_preset
 from mitfrnet.report.compare import CORPORA, read_published
-from tests.clips import write_small_corpus
-from tests.defects import BLOCK, INGEST, write_defects
-
-ROOT = Path(__file__).parents[1]
+from tests.helpers.clips import write_small_corpus
+from tests.helpers.defects import BLOCK, INGEST, write_defects
+from tests.helpers.paths import ROOT
 
 
 def invoke(*argv):
@@ -28,7 +26,7 @@ def invoke(*argv):
 def run_of_one_cell(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     grid = {"corpora": ["mine"], "models": ["mitfrnet"], "missing_rates": [0.3], "seeds": [1]}
-    params = {"grid": grid | {"baselines": []}, "corpora": {"mine": {"scale": "mosi"}}}
+    params = {"grid": grid, "corpora": {"mine": {"scale": "mosi"}}}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     path = tmp_path / "metrics/mine/mitfrnet/0.3/1.json"
     path.parent.mkdir(parents=True)

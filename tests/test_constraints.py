@@ -1,10 +1,9 @@
 """The two sets of versions: one does not stay behind the other unseen."""
 
-from pathlib import Path
-
 from packaging.requirements import Requirement
 
-ROOT = Path(__file__).parents[1]
+from tests.helpers.paths import ROOT
+
 LATEST = (ROOT / "constraints-latest.txt").read_text()
 BORDER = "# As in constraints.txt.\n"
 

@@ -7,17 +7,8 @@ import pytest
 from pydantic import ValidationError
 from sklearn.metrics import accuracy_score, f1_score
 
-from mitfrnet.metrics import (
-    SCALES,
-    ClassScale,
-    Scale,
-    metric_names,
-    mwa,
-    over_rates,
-    parse_scale,
-    score,
-    why_null,
-)
+from mitfrnet.labels import SCALES, ClassScale, Scale, parse_scale
+from mitfrnet.metrics import metric_names, mwa, over_rates, score, why_null
 
 # Counts of negative, zero and positive labels in the test splits of CMU-MOSI and CH-SIMS.
 MOSI = np.array([-1.0] * 379 + [0.0] * 30 + [1.0] * 277)

@@ -7,8 +7,8 @@ import stat
 from pathlib import Path
 
 from mitfrnet.corpus.clips import SIDECARS
-from mitfrnet.corpus.storage import RemoteFolder
 from mitfrnet.errors import CorpusError
+from mitfrnet.media.storage import RemoteFolder
 
 _LEADS_OUT = "{where}: {path} leads out of the corpus folder (expected a file inside it)"
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from mitfrnet.corpus.words import Word
+from mitfrnet.corpus.transcripts.words import Word
 from mitfrnet.errors import CorpusError
-from mitfrnet.metrics import ClassScale, LabelScale, Scale
+from mitfrnet.labels import ClassScale, LabelScale, Scale
 from mitfrnet.modalities import SPLITS
 
 # `minutes:seconds` or `hours:minutes:seconds`, the fraction with a point or, as subtitles have it,

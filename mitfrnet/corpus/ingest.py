@@ -15,9 +15,6 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import Field
 
-from mitfrnet import media
-from mitfrnet.cluster import spread_map
-from mitfrnet.corpus.asr import transcribe
 from mitfrnet.corpus.clips import LabelledClip, Problems
 from mitfrnet.corpus.layouts import LAYOUTS
 from mitfrnet.corpus.manifest import (
@@ -29,15 +26,19 @@ from mitfrnet.corpus.manifest import (
     utterance_duration_s,
 )
 from mitfrnet.corpus.params import CorpusParams
-from mitfrnet.corpus.sidecars import complete
 from mitfrnet.corpus.splits import SplitParams, assign_splits
-from mitfrnet.corpus.storage import ClipStore, RemoteFolder
+from mitfrnet.corpus.transcripts.asr import transcribe
+from mitfrnet.corpus.transcripts.sidecars import complete
 from mitfrnet.errors import CorpusError, MediaError
 from mitfrnet.files import sha256_of
-from mitfrnet.metrics import ClassScale, LabelScale, parse_scale
+from mitfrnet.labels import ClassScale, LabelScale, parse_scale
+from mitfrnet.media import decode
+from mitfrnet.media.storage import ClipStore, RemoteFolder
 from mitfrnet.modalities import MODALITIES, SPLITS
 from mitfrnet.params import StageParams
-from mitfrnet.workers import RunParams, WorkerFailure
+from mitfrnet.workers.cluster import spread_map
+from mitfrnet.workers.local import WorkerFailure
+from mitfrnet.workers.params import RunParams
 
 
 class IngestParams(StageParams):
@@ -45,7 +46,7 @@ class IngestParams(StageParams):
 
     max_bad_fraction: float = Field(ge=0, le=1)  # more unreadable clips than this stop the stage
     split: SplitParams
-    limits: media.MediaLimits
+    limits: decode.MediaLimits
 
 
 @dataclass(frozen=True, slots=True)  # there may be a million
@@ -53,7 +54,7 @@ class ProbedClip:
     """What was found on disk for one labelled clip."""
 
     digest: str | None
-    probe: media.Probe
+    probe: decode.Probe
 
 
 Probed = tuple[LabelledClip, ProbedClip]
@@ -106,7 +107,7 @@ def read_corpus(
 def probe_clips(
     folder: Path,
     clips: Sequence[LabelledClip],
-    limits: media.MediaLimits,
+    limits: decode.MediaLimits,
     run: RunParams,
     *,
     media_url: str | None = None,
@@ -131,9 +132,9 @@ def probe_clips(
     store = ClipStore(folder, media_url, limits.max_bytes, run.timeout_seconds)
     for clip in clips:
         if clip.digest is not None:
-            yield clip, ProbedClip(clip.digest, media.unprobed())
+            yield clip, ProbedClip(clip.digest, decode.unprobed())
         elif clip.path is None:
-            yield clip, ProbedClip(None, media.unusable("no_file"))
+            yield clip, ProbedClip(None, decode.unusable("no_file"))
     on_disk = [clip for clip in clips if clip.digest is None and clip.path is not None]
     on_disk.sort(key=_path)
     by_path = [list(together) for _, together in groupby(on_disk, key=_path)]
@@ -145,7 +146,7 @@ def probe_clips(
     )
     for together, results in probing:
         if isinstance(results, WorkerFailure):
-            results = [ProbedClip(None, media.unusable(results.reason))] * len(together)
+            results = [ProbedClip(None, decode.unusable(results.reason))] * len(together)
         yield from zip(together, map(_with_shared_names, results), strict=True)
 
 
@@ -162,13 +163,13 @@ def _with_shared_names(found: ProbedClip) -> ProbedClip:
     return replace(found, probe=replace(found.probe, **shared))
 
 
-def _prober(store: ClipStore, limits: media.MediaLimits) -> "partial[list[ProbedClip]]":
-    media.limit_memory(limits)
+def _prober(store: ClipStore, limits: decode.MediaLimits) -> "partial[list[ProbedClip]]":
+    decode.limit_memory(limits)
     return partial(_probe_file, store, limits)
 
 
 def _probe_file(
-    store: ClipStore, limits: media.MediaLimits, clips: list[LabelledClip]
+    store: ClipStore, limits: decode.MediaLimits, clips: list[LabelledClip]
 ) -> list[ProbedClip]:
     digest = None
     try:
@@ -178,9 +179,9 @@ def _probe_file(
                     digest = sha256_of(path)
             except OSError:  # of which the probe gives the reason
                 pass
-            probes = media.probe_segments(path, limits, [(c.start_s, c.end_s) for c in clips])
+            probes = decode.probe_segments(path, limits, [(c.start_s, c.end_s) for c in clips])
     except MediaError as error:
-        probes = [media.unusable(str(error))] * len(clips)
+        probes = [decode.unusable(str(error))] * len(clips)
     return [ProbedClip(digest, probe) for probe in probes]
 
 
@@ -188,7 +189,7 @@ def add_transcripts(
     folder: Path,
     probed: Sequence[Probed],
     corpus: CorpusParams,
-    limits: media.MediaLimits,
+    limits: decode.MediaLimits,
     *,
     store: Path,
     run: RunParams,

@@ -13,10 +13,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mitfrnet.errors import FeatureError
-from mitfrnet.files import replacing
+from mitfrnet.files import metadata_of, replacing, with_metadata
 from mitfrnet.modalities import MODALITIES
-
-METADATA_KEY = b"mitfrnet"
 
 # Rows that are Python objects at one time, where they take ten times the room that Arrow needs.
 _ROWS_TOGETHER = 8192
@@ -70,7 +68,7 @@ SCHEMA = pa.schema(
 
 def make_manifest(rows: Iterable[dict[str, Any]], settings: dict[str, Any]) -> pa.Table:
     """Return the manifest of `rows`, with the corpus's `settings` in its metadata."""
-    schema = SCHEMA.with_metadata({METADATA_KEY: json.dumps(settings, sort_keys=True)})
+    schema = with_metadata(SCHEMA, settings)
     left = iter(rows)
     batches = []
     while together := list(itertools.islice(left, _ROWS_TOGETHER)):
@@ -141,4 +139,4 @@ def read_manifest(path: Path) -> pa.Table:
 
 def manifest_settings(manifest: pa.Table) -> dict[str, Any]:
     """Return the corpus's settings, as `mitfrnet.corpus.ingest.build_manifest` stores them."""
-    return json.loads(manifest.schema.metadata[METADATA_KEY])
+    return metadata_of(manifest.schema)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from mitfrnet.metrics import SCALES, ClassNames, ClassScale, LabelScale, Scale
+from mitfrnet.labels import SCALES, ClassNames, ClassScale, LabelScale, Scale
 from mitfrnet.modalities import MODALITIES, SPLITS
 from mitfrnet.params import StageParams
 

@@ -20,7 +20,7 @@ from mitfrnet.errors import CorpusError
 _MAX_BYTES = 512 * 2**20
 _MAX_ROWS = 2_000_000  # a few KiB of Parquet can claim billions
 
-Row = tuple[str, dict[str, str]]
+TableRow = tuple[str, dict[str, str]]
 
 
 def read_table(
@@ -31,7 +31,7 @@ def read_table(
     optional: Sequence[str] = (),
     ids: Sequence[str] = (),
     encoding: str = "utf-8",
-) -> Iterator[Row]:
+) -> Iterator[TableRow]:
     """Yield the rows of a table with the place of each, e.g. `raw/mine/label.csv:12`.
 
     Values are text: numbers and dates as the table writes them; null and NaN are empty. The place

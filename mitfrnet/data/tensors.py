@@ -13,16 +13,14 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from mitfrnet.data.ragged import RaggedArray, Steps
 from mitfrnet.errors import FeatureError
-from mitfrnet.files import replacing
-from mitfrnet.missing import Rows, Steps
+from mitfrnet.files import METADATA_KEY, replacing
 from mitfrnet.modalities import MODALITIES, SPLITS
-
-METADATA_KEY = "mitfrnet"
 
 
 @dataclass(frozen=True)
-class Ragged:
+class ModalityTensors:
     """One modality of a split.
 
     Attributes:
@@ -38,9 +36,9 @@ class Ragged:
     time_s: NDArray[np.float32]
     offsets: NDArray[np.int64]
 
-    def rows(self, array: NDArray[Any]) -> Rows[Any]:
+    def rows(self, array: NDArray[Any]) -> RaggedArray[Any]:
         """Return `array`, of which the first axis is steps, cut into utterances."""
-        return Rows(array, self.offsets)
+        return RaggedArray(array, self.offsets)
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ class SplitTensors:
 
     ids: list[str]
     label: NDArray[np.float32]
-    modalities: dict[str, Ragged]
+    modalities: dict[str, ModalityTensors]
     token_ids: NDArray[np.int32]
     special: NDArray[np.bool_]
     metadata: dict[str, Any]
@@ -121,10 +119,10 @@ def read_steps(folder: Path) -> dict[str, Steps]:
         with _opened(folder / f"{split}.safetensors", "numpy") as (file, metadata):
             offsets = {m: file.get_tensor(f"{m}.offsets") for m in MODALITIES}
             detected, times = (
-                {m: Rows(file.get_tensor(f"{m}.{part}"), offsets[m]) for m in MODALITIES}
+                {m: RaggedArray(file.get_tensor(f"{m}.{part}"), offsets[m]) for m in MODALITIES}
                 for part in ("detected", "time_s")
             )
-            special = Rows(file.get_tensor("text.special"), offsets["text"])
+            special = RaggedArray(file.get_tensor("text.special"), offsets["text"])
             steps[split] = Steps(metadata["ids"], detected, special, times)
     return steps
 
@@ -137,7 +135,8 @@ def _read_split(path: Path) -> SplitTensors:
             ids=metadata.pop("ids"),
             label=mapped["label"],
             modalities={
-                m: Ragged(**{part: mapped[f"{m}.{part}"] for part in _PARTS}) for m in MODALITIES
+                m: ModalityTensors(**{part: mapped[f"{m}.{part}"] for part in _PARTS})
+                for m in MODALITIES
             },
             token_ids=mapped["text.token_ids"],
             special=mapped["text.special"],

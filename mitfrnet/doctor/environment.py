@@ -22,7 +22,7 @@ from mitfrnet.doctor.findings import ERROR, OK, REMARK, Finding, one_line
 from mitfrnet.doctor.processes import run_process
 
 if TYPE_CHECKING:
-    from mitfrnet.media import Frame
+    from mitfrnet.media.decode import Frame
 
 ROOT = Path(__file__).resolve().parents[2]  # in a checkout, the folder of pyproject.toml
 INSTALL = (
@@ -247,7 +247,7 @@ def decoders() -> Iterator[Finding]:
     import av
     import numpy as np
 
-    from mitfrnet.media import iter_frames, read_waveform
+    from mitfrnet.media.decode import iter_frames, read_waveform
 
     known = set(av.codec.codecs_available)
     lacking = [name for names in _DECODERS.values() for name in names if name not in known]
@@ -278,7 +278,7 @@ def decoders() -> Iterator[Finding]:
 
 
 def _limits() -> Any:
-    from mitfrnet.media import MediaLimits
+    from mitfrnet.media.decode import MediaLimits
 
     return MediaLimits(max_duration_s=10, max_pixels=10**6, max_bytes=10**7, max_streams=2)
 

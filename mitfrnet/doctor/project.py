@@ -25,12 +25,12 @@ PARAMS = "params.yaml"
 # Sections that stages load whole, and their types.
 SECTIONS = {
     "grid": "mitfrnet.report.results.GridParams",
-    "run": "mitfrnet.run.RunParams",
+    "run": "mitfrnet.workers.params.RunParams",
     "ingest": "mitfrnet.corpus.ingest.IngestParams",
-    "tensors": "mitfrnet.alignment.TensorParams",
+    "tensors": "mitfrnet.data.alignment.TensorParams",
     "mask": "mitfrnet.missing.MaskParams",
     "train": "mitfrnet.training.settings.TrainParams",
-    "evaluate": "mitfrnet.evaluation.EvaluateParams",
+    "evaluate": "mitfrnet.evaluation.evaluate.EvaluateParams",
     "report": "mitfrnet.report.page.ReportParams",
 }
 
@@ -70,12 +70,12 @@ def _parameter_errors() -> Iterator[str]:
     import torch
 
     from mitfrnet.errors import MitfrnetError
-    from mitfrnet.features.run import extractor_params
-    from mitfrnet.missing import parse_condition
+    from mitfrnet.features.extract import extractor_params
+    from mitfrnet.missing import parse_protocol
     from mitfrnet.modalities import MODALITIES
     from mitfrnet.params import load_params, read_section
-    from mitfrnet.run import available_cores
     from mitfrnet.training.settings import check_seed, load_model_params
+    from mitfrnet.workers.params import available_cores
 
     errors: list[str] = []
 
@@ -101,10 +101,10 @@ def _parameter_errors() -> Iterator[str]:
         for corpus in grid.corpora:
             if (block := attempt(_corpus, corpus)) and (text := extractors["text"]):
                 attempt(_encoder, text, block)
-        for model in grid.all_models:
-            attempt(load_model_params, model, baseline=model in grid.baselines)
+        for model in grid.models:
+            attempt(load_model_params, model)
         for rate in grid.missing_rates:
-            attempt(parse_condition, rate)
+            attempt(parse_protocol, rate)
         for seed in grid.seeds:
             attempt(check_seed, str(seed))
     yield from errors
@@ -135,8 +135,8 @@ def _encoder(text: Any, block: CorpusParams) -> str:
 def visual_backend() -> Literal["face_mesh", "face_landmarker"] | None:
     """Return `extract.visual.backend`; None where faces are the business of another package."""
     from mitfrnet.errors import MitfrnetError
-    from mitfrnet.features.installed import InstalledParams
-    from mitfrnet.features.run import extractor_params
+    from mitfrnet.features.extract import extractor_params
+    from mitfrnet.features.plugins import InstalledParams
     from mitfrnet.params import read_section
 
     try:
@@ -189,7 +189,7 @@ def _text_encoders() -> dict[str, bool]:
     """Return the encoders that params.yaml names, and whether a corpus of the grid needs them."""
     from mitfrnet.errors import MitfrnetError
     from mitfrnet.features.text import TextParams
-    from mitfrnet.models.text_encoder import EMBEDDED
+    from mitfrnet.features.text_encoder import EMBEDDED
     from mitfrnet.params import load_params
 
     try:
@@ -205,7 +205,7 @@ def _text_encoders() -> dict[str, bool]:
 
 def _text_encoder(name: str, needed: bool) -> Finding:
     from mitfrnet.errors import FeatureError
-    from mitfrnet.models.text_encoder import (
+    from mitfrnet.features.text_encoder import (
         EMBEDDED,
         encoder_config,
         encoder_folder,

@@ -19,7 +19,7 @@ from pydantic import Field, model_validator
 from mitfrnet.errors import MediaError
 from mitfrnet.features.constant_q import BINS_PER_OCTAVE, ConstantQ
 from mitfrnet.features.extractor import Clip, Features
-from mitfrnet.media import MediaLimits, Waveform, iter_waveform
+from mitfrnet.media.decode import MediaLimits, Waveform, iter_waveform
 from mitfrnet.params import StageParams
 
 VERSION = "2"
@@ -110,7 +110,7 @@ class AcousticExtractor:
         """Return the sound features; step i starts at i · hop_length / sample_rate_hz seconds.
 
         Raises:
-            MediaError: the clip has no sound; the message is a reason of `mitfrnet.media`.
+            MediaError: the clip has no sound; the message is a reason of `mitfrnet.media.decode`.
         """
         pieces = iter_waveform(
             clip.path,

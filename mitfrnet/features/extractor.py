@@ -2,7 +2,7 @@
 
 `mitfrnet/features/<modality>.py` holds one extractor each: a type `<Modality>Params` for its
 section of `params.yaml`, and a class `<Modality>Extractor` that fulfils `Extractor`. Other
-packages may bring more: `mitfrnet/features/installed.py`.
+packages may bring more: `mitfrnet/features/plugins.py`.
 """
 
 from collections.abc import Sequence

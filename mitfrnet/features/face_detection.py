@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mitfrnet.errors import FeatureError
-from mitfrnet.media import Frame
+from mitfrnet.media.decode import Frame
 
 Backend = Literal["face_mesh", "face_landmarker"]
 

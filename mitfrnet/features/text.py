@@ -11,7 +11,7 @@ from pydantic import Field
 
 from mitfrnet.errors import ParamsError
 from mitfrnet.features.extractor import Clip, Features
-from mitfrnet.models.text_encoder import (
+from mitfrnet.features.text_encoder import (
     TextEncoder,
     encoder_config,
     load_tokenizer,

@@ -32,7 +32,7 @@ from mitfrnet.features.face_detection import (
     needed_model,
     quiet_stderr,
 )
-from mitfrnet.media import Frame, MediaLimits, iter_frames
+from mitfrnet.media.decode import Frame, MediaLimits, iter_frames
 from mitfrnet.params import StageParams
 
 VERSION = "1"
@@ -180,7 +180,7 @@ class VisualExtractor:
 
         Raises:
             FeatureError: MediaPipe lacks a library of the system.
-            MediaError: the clip has no picture; the message is a reason of `mitfrnet.media`.
+            MediaError: the clip has no picture; the message is a reason of `mitfrnet.media.decode`.
         """
         frames = iter_frames(
             clip.path,
@@ -424,7 +424,7 @@ def faces_in(
     A face is found as `VisualExtractor` finds it, if the frames are those it is given.
 
     Args:
-        frames: of `mitfrnet.media.iter_frames`.
+        frames: of `mitfrnet.media.decode.iter_frames`.
         params: which detector, and how sure it must be.
 
     Raises:

@@ -12,28 +12,28 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mitfrnet.alignment import TensorParams
-from mitfrnet.assembly import build_tensors
 from mitfrnet.corpus.manifest import (
     input_digest,
     make_manifest,
     manifest_settings,
     read_manifest,
 )
-from mitfrnet.corpus.storage import ClipStore
-from mitfrnet.data.tensors import Ragged, SplitTensors, read_tensors
+from mitfrnet.corpus.transcripts.words import Transcript
+from mitfrnet.data.alignment import TensorParams
+from mitfrnet.data.build import build_tensors
+from mitfrnet.data.tensors import ModalityTensors, SplitTensors, read_tensors
 from mitfrnet.errors import CorpusError, FeatureError, MediaError
+from mitfrnet.features.extract import build_extractor, extractor_params
 from mitfrnet.features.extractor import Clip, Extractor
-from mitfrnet.features.run import build_extractor, extractor_params
-from mitfrnet.features.store import Row, feature_schema, to_table
+from mitfrnet.features.shards import FeatureRow, feature_schema, to_table
 from mitfrnet.features.text import TextParams
-from mitfrnet.media import MediaLimits, Probe, probe
+from mitfrnet.media.decode import MediaLimits, Probe, probe
+from mitfrnet.media.storage import ClipStore
 from mitfrnet.modalities import MODALITIES
 from mitfrnet.params import PARAMS_FILE, StageParams, check_name, load_params, read_section
-from mitfrnet.predict.clips import Observed, manifest_row
-from mitfrnet.predict.recipe import LIMITS, Recipe
-from mitfrnet.predict.transcripts import Transcript
-from mitfrnet.run import RunParams
+from mitfrnet.predict.clips import ClipFeatures, manifest_row
+from mitfrnet.predict.extraction import LIMITS, FeatureSettings
+from mitfrnet.workers.params import RunParams
 
 _DATA, _RAW = Path("data"), Path("raw")
 
@@ -191,7 +191,7 @@ def only(split: SplitTensors, index: int) -> SplitTensors:
     modalities, cuts = {}, {}
     for modality, ragged in split.modalities.items():
         cut = cuts[modality] = slice(*ragged.offsets[index : index + 2])
-        modalities[modality] = Ragged(
+        modalities[modality] = ModalityTensors(
             values=ragged.values[cut],
             detected=ragged.detected[cut],
             time_s=ragged.time_s[cut],
@@ -207,7 +207,7 @@ def only(split: SplitTensors, index: int) -> SplitTensors:
     )
 
 
-def gather_clip(path: Path, said: Transcript, recipe: Recipe | None) -> Subject:
+def gather_clip(path: Path, said: Transcript, recipe: FeatureSettings | None) -> Subject:
     """Return a clip that is in no corpus, its features extracted now.
 
     Args:
@@ -232,7 +232,7 @@ def gather_clip(path: Path, said: Transcript, recipe: Recipe | None) -> Subject:
     else:
         settings |= {"language": first_language(), "text_encoder": None}
     reason_of = {"acoustic": found.audio_reason, "visual": found.video_reason}
-    observed = {m: Observed(found.duration_s, None, reason) for m, reason in reason_of.items()}
+    observed = {m: ClipFeatures(found.duration_s, None, reason) for m, reason in reason_of.items()}
     row = manifest_row(path, observed, said) | {"label": math.nan}
     clip = Clip(row["utterance_id"], path, transcript=said.text)
     features = {}
@@ -296,7 +296,7 @@ def _extracted(modality: str, clip: Clip, row: dict[str, Any], extractor: Extrac
             reason = features.reason
         except MediaError as error:
             reason = str(error)
-    stored = Row(clip.utterance_id, features, reason, input_digest(row, modality), "")
+    stored = FeatureRow(clip.utterance_id, features, reason, input_digest(row, modality), "")
     return to_table([stored], feature_schema(extractor))
 
 

@@ -4,10 +4,12 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from mitfrnet.corpus.transcripts.words import Transcript
 from mitfrnet.data.tensors import SplitTensors
 from mitfrnet.errors import MitfrnetError, ParamsError
 from mitfrnet.features.visual import RECIPES, VisualParams
 from mitfrnet.files import replacing
+from mitfrnet.grid import GridParams
 from mitfrnet.inspection import gather, masking, predictions, tracks
 from mitfrnet.inspection.masking import ClipMasks, ShownMasks
 from mitfrnet.inspection.page import View, render_page
@@ -16,10 +18,9 @@ from mitfrnet.inspection.predictions import ModelPredictions
 from mitfrnet.inspection.stills import Still, make_stills
 from mitfrnet.missing import MaskParams
 from mitfrnet.params import load_params, parse_params
+from mitfrnet.predict.extraction import LIMITS, FeatureSettings
 from mitfrnet.predict.predictor import Predictor, model_folder
-from mitfrnet.predict.recipe import LIMITS, Recipe
-from mitfrnet.predict.transcripts import Transcript, beside
-from mitfrnet.report.results import GridParams
+from mitfrnet.predict.transcripts import beside
 
 # What models make of an utterance under masks, and what is to be said of those left out.
 Predict = Callable[[SplitTensors, ClipMasks], tuple[list[ModelPredictions], str | None]]
@@ -52,9 +53,11 @@ def inspect(
         folders = [model_folder(model) for model in models]
         for folder in folders:
             Predictor(folder)  # refuses a model whose features cannot be made here
-        recipe = Recipe(folders[0], LIMITS) if folders else None
+        recipe = FeatureSettings(folders[0], LIMITS) if folders else None
         language = gather.first_language() if recipe is None else recipe.language
-        said = Transcript(transcript, "given") if transcript else beside(Path(name), language)
+        said = (
+            Transcript(transcript, source="given") if transcript else beside(Path(name), language)
+        )
         if isinstance(said, MitfrnetError):
             raise said
         subject = gather.gather_clip(Path(name), said, recipe)

@@ -1,6 +1,5 @@
 """The masks that a clip is shown under: those of its corpus, and the same recipe at other rates."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mitfrnet.data.ragged import Bools
 from mitfrnet.data.tensors import SplitTensors
 from mitfrnet.errors import FeatureError
-from mitfrnet.missing import Bools, MaskParams, mask_steps, parse_condition
-from mitfrnet.missing.masks import METADATA_KEY
+from mitfrnet.files import metadata_of
+from mitfrnet.missing import MaskParams, mask_steps, parse_protocol
 from mitfrnet.modalities import MODALITIES
 
 _RATES = tuple(i / 10 for i in range(11))
@@ -91,11 +91,11 @@ def corpus_masks(tensors: SplitTensors, part: str, folder: Path, shown: ShownMas
         metadata, observed = _stored(path, tensors)
         recipe = MaskParams(**metadata["params"])
         rate = metadata["rate"]
-        condition = parse_condition(metadata["protocol"] if rate is None else rate)
-        if condition.rate is not None:
-            stored.append(ClipMask(f"rate {condition.rate:g}, as stored", condition.rate, observed))
-        elif not condition.drawn_later(part):
-            stored.append(ClipMask(f"{condition.protocol}, as stored", None, observed))
+        protocol = parse_protocol(metadata["protocol"] if rate is None else rate)
+        if protocol.rate is not None:
+            stored.append(ClipMask(f"rate {protocol.rate:g}, as stored", protocol.rate, observed))
+        elif not protocol.drawn_later(part):
+            stored.append(ClipMask(f"{protocol.name}, as stored", None, observed))
     masks = stored
     if recipe.pattern != "legacy":
         known = {mask.rate for mask in stored}
@@ -144,7 +144,7 @@ def _stored(path: Path, tensors: SplitTensors) -> tuple[dict[str, Any], dict[str
     """Return what a mask file says of itself, and what it keeps of one utterance."""
     utterance_id = tensors.ids[0]
     try:
-        metadata = json.loads(pq.read_schema(path).metadata[METADATA_KEY])
+        metadata = metadata_of(pq.read_schema(path))
         rows = pq.read_table(path, filters=[("utterance_id", "=", utterance_id)]).to_pylist()
     except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
         raise FeatureError(f"{path}: no masks ({error}); run the mask stage") from error

@@ -20,7 +20,7 @@ from mitfrnet.inspection.masking import ClipMasks
 from mitfrnet.inspection.playback import Playback
 from mitfrnet.inspection.predictions import ModelPredictions, worded
 from mitfrnet.inspection.stills import COUNT, Still
-from mitfrnet.metrics import ClassScale, parse_scale
+from mitfrnet.labels import ClassScale, parse_scale
 from mitfrnet.modalities import MODALITIES
 from mitfrnet.report.template import page_environment
 
@@ -62,7 +62,7 @@ def render_page(view: View, *, report: str | None = None) -> str:
         report: link to a report that the page belongs to, if any.
     """
     here = Path(__file__).parent
-    environment = page_environment(here)
+    environment = page_environment(here, "page.js")
     environment.globals |= {"data_url": data_url, "percent_of": percent_of}
     subject = view.subject
     sound = view.sound

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mitfrnet.errors import FeatureError, MediaError, printable
 from mitfrnet.report.worst import WorstClip, page_name
-from mitfrnet.workers import WorkerFailure, supervised_map
+from mitfrnet.workers.local import WorkerFailure, supervised_map
 
 if TYPE_CHECKING:  # loaded in the worker alone, with all that decodes
     from mitfrnet.data.tensors import SplitTensors
@@ -67,10 +67,10 @@ class _Writer:
 
     def __call__(self) -> Callable[[WorstClip], str | None]:
         try:
-            from mitfrnet.data.utterances import FrozenText
+            from mitfrnet.data.masked_text import FrozenText
             from mitfrnet.inspection.inspect import inspect_utterance, write_page
             from mitfrnet.inspection.predictions import MAX_MODELS, of_model
-            from mitfrnet.trained import TrainedModel
+            from mitfrnet.trained.model import TrainedModel
         except ImportError as error:
             raise FeatureError(
                 f"pages of the worst clips: {error} (install what decodes clips, or set "

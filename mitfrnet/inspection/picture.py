@@ -14,9 +14,9 @@ from mitfrnet.inspection import tracks
 from mitfrnet.inspection.page import NAMES, View, modality_state, summary
 from mitfrnet.inspection.predictions import ALL_GIVEN, worded
 from mitfrnet.inspection.stills import COUNT
-from mitfrnet.metrics import ClassScale, parse_scale
+from mitfrnet.labels import ClassScale, parse_scale
 from mitfrnet.modalities import MODALITIES
-from mitfrnet.report.drawing import PRINT, SERIES, style
+from mitfrnet.report.charts.drawing import PRINT, SERIES, style
 
 _KEPT, _MASKED, _GONE = PRINT["series-1"], "#d8c9b8", "#9aa1ad"
 _NARROW = 0.06  # of the clip: a shorter word is written at a slant

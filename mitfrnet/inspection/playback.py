@@ -15,7 +15,7 @@ from av.error import FFmpegError
 
 from mitfrnet.errors import MediaError
 from mitfrnet.features.extractor import Clip
-from mitfrnet.media import Frame, MediaLimits, Waveform, iter_frames, read_waveform
+from mitfrnet.media.decode import Frame, MediaLimits, Waveform, iter_frames, read_waveform
 
 # In a page such bytes take a third more.
 MAX_BYTES = 2_500_000

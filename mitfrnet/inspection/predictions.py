@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mitfrnet.data.tensors import Ragged, SplitTensors
-from mitfrnet.data.utterances import FrozenText
+from mitfrnet.data.masked_text import FrozenText
+from mitfrnet.data.tensors import ModalityTensors, SplitTensors
 from mitfrnet.errors import FeatureError, ParamsError
+from mitfrnet.grid import GridParams
 from mitfrnet.inspection.masking import ClipMasks
-from mitfrnet.metrics import ClassScale, LabelScale
+from mitfrnet.labels import ClassScale, LabelScale
 from mitfrnet.missing import WHOLE_PATTERNS
 from mitfrnet.modalities import MODALITIES
 from mitfrnet.params import load_params
-from mitfrnet.report.results import GridParams
-from mitfrnet.trained import TrainedModel
+from mitfrnet.trained.model import TrainedModel
 
 _MODELS = Path("models")
 # Of a long grid; each takes a fraction of a second, and its numbers a place in the page.
@@ -73,7 +73,7 @@ def _repeated(tensors: SplitTensors, times: int, kept: Sequence[str]) -> SplitTe
     """Return a split of the same utterance several times, with some of its modalities."""
     steps = {m: len(tensors.modalities[m].detected) if m in kept else 0 for m in MODALITIES}
     modalities = {
-        m: Ragged(
+        m: ModalityTensors(
             values=np.tile(ragged.values[: steps[m]], (times, 1)),
             detected=np.tile(ragged.detected[: steps[m]], times),
             time_s=np.tile(ragged.time_s[: steps[m]], times),
@@ -139,7 +139,7 @@ def of_grid(
         grid = load_params(GridParams, section="grid", path=root / "params.yaml")
     except ParamsError as error:
         return [], f"The grid says which models there are, and cannot be read: {error}"
-    cells = list(product(grid.all_models, grid.missing_rates))
+    cells = list(product(grid.models, grid.missing_rates))
     folders = [root / _MODELS / corpus / m / str(c) / str(grid.seeds[0]) for m, c in cells]
     trained = [folder for folder in folders if (folder / "config.json").exists()]
     if not trained:

@@ -11,7 +11,7 @@ import numpy as np
 from mitfrnet.errors import MediaError
 from mitfrnet.features.extractor import Clip
 from mitfrnet.features.visual import FaceInFrame, VisualParams, faces_in
-from mitfrnet.media import Frame, MediaLimits, iter_frames
+from mitfrnet.media.decode import Frame, MediaLimits, iter_frames
 
 COUNT = 12
 _SIDE = 320  # pixels of the longer side

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mitfrnet.errors import MediaError
 from mitfrnet.inspection.gather import Subject
-from mitfrnet.media import read_waveform
+from mitfrnet.media.decode import read_waveform
 
 Array = NDArray[np.float64]
 

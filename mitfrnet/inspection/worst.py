@@ -11,7 +11,7 @@ from mitfrnet.inspection.pages import write_pages
 from mitfrnet.missing import MaskParams
 from mitfrnet.report.results import Results
 from mitfrnet.report.worst import WorstParams, judged_group, page_name, worst_clips, write_worst
-from mitfrnet.run import RunParams
+from mitfrnet.workers.params import RunParams
 
 
 def write_worst_clips(
@@ -39,7 +39,7 @@ def write_worst_clips(
         FeatureError: a stage has not run, or its files cannot be used.
     """
     group = judged_group(results)
-    corpus, model = group.corpus, results.grid.all_models[0]
+    corpus, model = group.corpus, results.grid.models[0]
     cells = results.select(corpus, model, group.trained)
     ids = cells[0].tested_at(group.tested)["utterance_id"].to_pylist()
     manifest = read_manifest(root / "data" / corpus / "manifest.parquet")

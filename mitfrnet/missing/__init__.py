@@ -1,9 +1,7 @@
 """Which steps of every utterance are missing: patterns, rates, seeds and protocols."""
 
-from mitfrnet.missing.conditions import PROTOCOLS, Condition, MaskParams, Protocol, parse_condition
 from mitfrnet.missing.masks import (
     Masks,
-    Steps,
     mask_corpus,
     mask_steps,
     reachable_rate,
@@ -11,9 +9,9 @@ from mitfrnet.missing.masks import (
     realised_rates,
     write_masks,
 )
+from mitfrnet.missing.params import PROTOCOLS, MaskParams, Protocol, ProtocolName, parse_protocol
 from mitfrnet.missing.patterns import (
     WHOLE_PATTERNS,
-    Bools,
     Pattern,
     Rates,
     check_rate,
@@ -21,27 +19,23 @@ from mitfrnet.missing.patterns import (
     draw_rates,
     legacy_masks,
 )
-from mitfrnet.missing.rows import Rows
 
 __all__ = [
     "PROTOCOLS",
     "WHOLE_PATTERNS",
-    "Bools",
-    "Condition",
     "MaskParams",
     "Masks",
     "Pattern",
     "Protocol",
+    "ProtocolName",
     "Rates",
-    "Rows",
-    "Steps",
     "check_rate",
     "draw_masks",
     "draw_rates",
     "legacy_masks",
     "mask_corpus",
     "mask_steps",
-    "parse_condition",
+    "parse_protocol",
     "reachable_rate",
     "read_masks",
     "realised_rates",

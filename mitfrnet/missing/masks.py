@@ -1,6 +1,5 @@
 """The masks of a corpus: drawn, measured, written and read."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,60 +11,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from mitfrnet.data.ragged import Bools, RaggedArray, Steps
 from mitfrnet.errors import FeatureError, ParamsError
-from mitfrnet.files import replacing
-from mitfrnet.missing.conditions import Condition, MaskParams, parse_condition
-from mitfrnet.missing.patterns import (
-    WHOLE_PATTERNS,
-    Bools,
-    Rates,
-    draw_masks,
-    draw_rates,
-)
-from mitfrnet.missing.rows import Rows
+from mitfrnet.files import metadata_of, replacing, with_metadata
+from mitfrnet.missing.params import MaskParams, Protocol, parse_protocol
+from mitfrnet.missing.patterns import WHOLE_PATTERNS, Rates, draw_masks, draw_rates
 from mitfrnet.modalities import MODALITIES
-
-METADATA_KEY = b"mitfrnet"
 
 # Utterances that are drawn or decoded together: their masks then take more than a byte a step.
 _TOGETHER = 4096
 # Rows of Parquet that are coded at one time: a step then takes several bytes, and one bit later.
 _ROW_GROUP = 1 << 16
-
-
-@dataclass(frozen=True)
-class Steps:
-    """The steps of one split that a mask is drawn for.
-
-    Attributes:
-        ids: utterance ids.
-        detected: per modality and utterance, (steps,); no step where it is naturally missing.
-        special: special tokens of the text, (steps,) per utterance; never hidden alone.
-        times: centre of each step in seconds, per modality and utterance, (steps,).
-
-    Lists of arrays are taken too, and laid end to end.
-    """
-
-    ids: list[str]
-    detected: dict[str, Rows[np.bool_]]
-    special: Rows[np.bool_]
-    times: dict[str, Rows[Any]]
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "detected", {m: Rows.of(r) for m, r in self.detected.items()})
-        object.__setattr__(self, "special", Rows.of(self.special))
-        object.__setattr__(self, "times", {m: Rows.of(r) for m, r in self.times.items()})
-
-    def maskable(self, modality: str) -> Rows[np.bool_]:
-        """Return the steps that may be hidden: detected and not special, (steps,) each."""
-        detected = self.detected[modality]
-        if modality != "text":
-            return detected
-        return Rows(detected.flat & ~self.special.flat, detected.offsets)
-
-    def present(self) -> dict[str, NDArray[np.bool_]]:
-        """Return per modality whether each utterance has any detected step, (utterances,)."""
-        return {m: self.detected[m].any() for m in MODALITIES}
 
 
 def reachable_rate(steps: Steps) -> float:
@@ -86,7 +42,7 @@ def mask_steps(
     split: str,
     params: MaskParams,
     epoch: int | None = None,
-) -> dict[str, Rows[np.bool_]]:
+) -> dict[str, RaggedArray[np.bool_]]:
     """Return the observed steps of one split: detected and kept, (steps,) per utterance.
 
     Where a modality is wholly hidden, so are its special tokens: no step is observed.
@@ -119,7 +75,7 @@ def mask_steps(
     present = steps.present()
     # The draws of `legacy` depend on all utterances.
     together = len(steps.ids) if params.pattern == "legacy" else _TOGETHER
-    observed: dict[str, Rows[np.bool_]] = {}
+    observed: dict[str, RaggedArray[np.bool_]] = {}
     for modality in MODALITIES:
         detected, maskable = steps.detected[modality], steps.maskable(modality)
         rates = np.broadcast_to(effective[modality], (len(steps.ids),))
@@ -143,7 +99,7 @@ def mask_steps(
             )
             ends = detected.offsets[first : first + together + 1]
             np.concatenate(drawn, out=kept[ends[0] : ends[-1]])
-        observed[modality] = Rows(detected.flat & kept, detected.offsets)
+        observed[modality] = RaggedArray(detected.flat & kept, detected.offsets)
     return observed
 
 
@@ -161,7 +117,7 @@ def realised_rates(
     rates: dict[str, Any] = {}
     effective = params.effective(rate)
     for modality in MODALITIES:
-        detected, kept = steps.detected[modality], Rows.of(observed[modality])
+        detected, kept = steps.detected[modality], RaggedArray.of(observed[modality])
         may_hide = steps.maskable(modality).flat
         maskable, valid = int(may_hide.sum()), len(may_hide)
         hidden = int((may_hide & ~kept.flat).sum())
@@ -180,7 +136,7 @@ def realised_rates(
 
 @dataclass(frozen=True)
 class Masks:
-    """The masks of a corpus under one condition.
+    """The masks of a corpus under one protocol.
 
     Attributes:
         observed: per split and modality, in the order of the split's utterances.
@@ -194,26 +150,26 @@ class Masks:
 
 
 def mask_corpus(
-    splits: Mapping[str, Steps], *, rate: float | Condition, params: MaskParams
+    splits: Mapping[str, Steps], *, rate: float | Protocol, params: MaskParams
 ) -> Masks:
-    """Return the masks of all splits at one rate, or under one condition.
+    """Return the masks of all splits at one rate, or under one protocol.
 
     Raises:
         ParamsError: the rate is not within [0, 1], or more than the pattern can reach.
     """
-    condition = rate if isinstance(rate, Condition) else parse_condition(rate)
+    protocol = rate if isinstance(rate, Protocol) else parse_protocol(rate)
     observed, realised = {}, {}
     for split, steps in splits.items():
-        rates: Rates | None = condition.rate_of(split, params.fixed_rate)
+        rates: Rates | None = protocol.rate_of(split, params.fixed_rate)
         if rates is None:
             rates = draw_rates(steps.ids, seed=params.seed, split=split)
         observed[split] = mask_steps(steps, rate=rates, split=split, params=params)
-        if not condition.drawn_later(split):
+        if not protocol.drawn_later(split):
             realised[split] = realised_rates(steps, observed[split], rate=rates, params=params)
-    used = params.used(condition.protocol)
+    used = params.used(protocol.name)
     metadata = {
-        "protocol": condition.protocol,
-        "rate": condition.rate,
+        "protocol": protocol.name,
+        "rate": protocol.rate,
         "pattern": used.pattern,
         "seed": used.seed,
         "params": used.model_dump(mode="json"),
@@ -229,7 +185,7 @@ def write_masks(masks: Masks, splits: Mapping[str, Steps], path: Path) -> None:
         "split": [name for name, steps in splits.items() for _ in steps.ids],
     }
     for modality in MODALITIES:
-        rows = [Rows.of(masks.observed[name][modality]) for name in splits]
+        rows = [RaggedArray.of(masks.observed[name][modality]) for name in splits]
         columns[modality] = pa.concat_arrays(
             [pa.ListArray.from_arrays(r.offsets.astype(np.int32), r.flat) for r in rows]
         )
@@ -239,10 +195,9 @@ def write_masks(masks: Masks, splits: Mapping[str, Steps], path: Path) -> None:
             pa.field("split", pa.string(), nullable=False),
             *(pa.field(m, pa.list_(pa.bool_()), nullable=False) for m in MODALITIES),
         ],
-        metadata={METADATA_KEY: json.dumps(masks.metadata, sort_keys=True)},
     )
     with replacing(path) as temporary:
-        table = pa.table(columns, schema=schema)
+        table = pa.table(columns, schema=with_metadata(schema, masks.metadata))
         pq.write_table(table, temporary, compression="zstd", row_group_size=_ROW_GROUP)
 
 
@@ -254,11 +209,11 @@ def read_masks(path: Path, splits: Mapping[str, Steps]) -> Masks:
     """
     try:
         with pq.ParquetFile(path) as file:
-            metadata = json.loads(file.schema_arrow.metadata[METADATA_KEY])
+            metadata = metadata_of(file.schema_arrow)
             table = pa.Table.from_batches(file.iter_batches(_TOGETHER), file.schema_arrow)
     except (OSError, pa.ArrowInvalid, KeyError, TypeError) as error:
         raise FeatureError(f"{path}: no masks ({error}); run the mask stage") from error
-    observed: dict[str, dict[str, Rows[np.bool_]]] = {}
+    observed: dict[str, dict[str, RaggedArray[np.bool_]]] = {}
     for split, steps in splits.items():
         places = pc.index_in(pa.array(steps.ids, pa.string()), table["utterance_id"])
         rows = _rows_at(table, places.drop_null().to_numpy())
@@ -276,7 +231,9 @@ def read_masks(path: Path, splits: Mapping[str, Steps]) -> Masks:
                 "(run the mask stage)"
             )
         observed[split] = {
-            m: Rows(lists[m].flatten().to_numpy(zero_copy_only=False), steps.detected[m].offsets)
+            m: RaggedArray(
+                lists[m].flatten().to_numpy(zero_copy_only=False), steps.detected[m].offsets
+            )
             for m in MODALITIES
         }
     return Masks(observed, metadata)

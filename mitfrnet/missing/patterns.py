@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from mitfrnet.data.ragged import Bools
 from mitfrnet.errors import ParamsError
 from mitfrnet.modalities import MODALITIES
 
@@ -20,7 +21,6 @@ WHOLE_PATTERNS: tuple[Pattern, ...] = ("modality", "modality_random")
 # Of these, the draws of one utterance serve all its modalities.
 _JOINT_PATTERNS: tuple[Pattern, ...] = ("structured", *WHOLE_PATTERNS)
 
-Bools = NDArray[np.bool_]
 Floats = NDArray[np.floating[Any]]
 Rates = float | Sequence[float] | Floats  # one of all utterances, or one of each
 

@@ -1,7 +1,6 @@
 """From a feature file of MMSA to a corpus folder of layout `features`."""
 
 import hashlib
-import json
 import os
 import shutil
 from collections import Counter
@@ -17,21 +16,20 @@ import pyarrow.parquet as pq
 import yaml
 
 from mitfrnet.corpus.layouts.features import (
-    METADATA_KEY,
     UTTERANCES_FILE,
     UTTERANCES_SCHEMA,
     is_features_folder,
 )
 from mitfrnet.errors import FeatureError
 from mitfrnet.features.extractor import Features
-from mitfrnet.features.store import Row, extractor_digest, feature_schema, to_table
-from mitfrnet.features.stored import ROWS_PER_GROUP, StoredExtractor
-from mitfrnet.files import sha256_of
-from mitfrnet.metrics import ClassScale, LabelScale
+from mitfrnet.features.imported import ROWS_PER_GROUP, StoredExtractor
+from mitfrnet.features.shards import FeatureRow, extractor_digest, feature_schema, to_table
+from mitfrnet.files import sha256_of, with_metadata
+from mitfrnet.labels import ClassScale, LabelScale
 from mitfrnet.mmsa.reading import NAMES, MmsaFile, MmsaUtterance, ModalitySteps, read
 from mitfrnet.mmsa.text import ImportedText, Place, stated_description
 from mitfrnet.modalities import MODALITIES, SPLITS
-from mitfrnet.workers import track
+from mitfrnet.workers.local import track
 
 VERSION = "1"
 ENCODERS = {"en": "bert-base-uncased", "zh": "bert-base-chinese"}  # that the published files use
@@ -136,7 +134,7 @@ def import_corpus(
         for chunk in track(chunks, total=len(ordered), size=len, description="import"):
             utterances = [source.splits[split][row] for split, row in chunk]
             vectors = text.vectors(utterances)
-            rows: dict[str, list[Row]] = {m: [] for m in MODALITIES}
+            rows: dict[str, list[FeatureRow]] = {m: [] for m in MODALITIES}
             for place, utterance, vector in zip(chunk, utterances, vectors, strict=True):
                 found = {
                     "text": text.features(place, utterance, vector),
@@ -146,7 +144,7 @@ def import_corpus(
                 digest = _digest(found)
                 for m, (features, reason) in found.items():
                     rows[m].append(
-                        Row(utterance.utterance_id, features, reason, digest, digests[m])
+                        FeatureRow(utterance.utterance_id, features, reason, digest, digests[m])
                     )
                     counts.missing[m].update([reason] if reason else [])
                 counts.notes.update([*utterance.notes, *text.notes(utterance)])
@@ -204,7 +202,7 @@ def _write_utterances(
         "stored": descriptions,
         "source": {"name": file.name, "sha256": sha256_of(file)},
     }
-    schema = UTTERANCES_SCHEMA.with_metadata({METADATA_KEY: json.dumps(metadata, sort_keys=True)})
+    schema = with_metadata(UTTERANCES_SCHEMA, metadata)
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), path, compression="zstd")
 
 

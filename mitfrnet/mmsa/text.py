@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from mitfrnet.errors import FeatureError
 from mitfrnet.features.extractor import Features
 from mitfrnet.features.text import TextExtractor, TextParams
+from mitfrnet.features.text_encoder import TextEncoder, load_tokenizer
 from mitfrnet.mmsa.reading import MmsaFile, MmsaUtterance
-from mitfrnet.models.text_encoder import TextEncoder, load_tokenizer
 
 # Stored vectors within this of what the encoder gives are its own: devices, versions and batches
 # move values of a few units by 1e-5.

@@ -20,14 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mitfrnet.corpus.manifest import manifest_settings, read_manifest
-from mitfrnet.data.tensors import Ragged, SplitTensors, read_tensors
+from mitfrnet.data.tensors import ModalityTensors, SplitTensors, read_tensors
 from mitfrnet.errors import FeatureError
+from mitfrnet.features.text_encoder import load_tokenizer
 from mitfrnet.files import replacing
-from mitfrnet.metrics import ClassScale, parse_scale
+from mitfrnet.labels import ClassScale, parse_scale
 from mitfrnet.mmsa.columns import SEPARATOR
 from mitfrnet.mmsa.reading import LETTERS, NAMES
 from mitfrnet.modalities import MODALITIES, SPLITS
-from mitfrnet.models.text_encoder import load_tokenizer
 
 _PROTOCOL = 4  # what MMSA-FET writes
 
@@ -107,7 +107,7 @@ def write(corpus_data_folder: Path, path: Path) -> None:
         _Pickler(file).dump(whole)
 
 
-def _lengths(ragged: Ragged) -> NDArray[np.int64]:
+def _lengths(ragged: ModalityTensors) -> NDArray[np.int64]:
     return np.diff(ragged.offsets)
 
 

@@ -11,32 +11,56 @@ A model takes `dims`, `task` and the settings of its section `model.<name>.netwo
   that those of its parts do not add up to that of the whole.
 """
 
+from collections.abc import Mapping
 from importlib import import_module
-from typing import NamedTuple
-
-from torch import nn
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mitfrnet.errors import ParamsError
 from mitfrnet.modalities import MODALITIES
-from mitfrnet.models.output import SCORE, Task
 from mitfrnet.params import StageParams
+
+if TYPE_CHECKING:  # without torch, which takes seconds to load
+    from torch import nn
+
+    from mitfrnet.models.base import Task
 
 
 class Entry(NamedTuple):
-    """Where a model lives: a module, its `nn.Module` and the type of its settings."""
+    """Where a model lives: a module, its `nn.Module` and the type of its settings; and its name.
+
+    Attributes:
+        label: the name in the model's paper.
+    """
 
     module: str
     model: str
     params: str
+    label: str
 
 
 MODELS: dict[str, Entry] = {
-    "mitfrnet": Entry("mitfrnet.models.mitfrnet.network", "MITFRNet", "MITFRNetParams"),
-    "tfn": Entry("mitfrnet.models.baselines.tfn", "TFN", "TFNParams"),
-    "mult": Entry("mitfrnet.models.baselines.mult", "MulT", "MulTParams"),
-    "misa": Entry("mitfrnet.models.baselines.misa", "MISA", "MISAParams"),
-    "tfrnet": Entry("mitfrnet.models.baselines.tfrnet", "TFRNet", "TFRNetParams"),
+    "mitfrnet": Entry(
+        "mitfrnet.models.mitfrnet.network", "MITFRNet", "MITFRNetParams", "MIT-FRNet"
+    ),
+    "tfn": Entry("mitfrnet.models.baselines.tfn", "TFN", "TFNParams", "TFN"),
+    "mult": Entry("mitfrnet.models.baselines.mult", "MulT", "MulTParams", "MulT"),
+    "misa": Entry("mitfrnet.models.baselines.misa", "MISA", "MISAParams", "MISA"),
+    "tfrnet": Entry("mitfrnet.models.baselines.tfrnet", "TFRNet", "TFRNetParams", "TFR-Net"),
 }
+
+
+def lacking(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return which parts of MIT-FRNet are switched off in a model's config: `mmr`, `mitr`."""
+    if config["architecture"] != "mitfrnet":
+        return ()
+    return tuple(part for part in ("mmr", "mitr") if not config["settings"].get(part, True))
+
+
+def full_name(config: Mapping[str, Any]) -> str:
+    """Return a model's name as its paper writes it, and what a variant lacks."""
+    entry = MODELS.get(config["architecture"])
+    name = entry.label if entry else config["architecture"]
+    return " ".join([name, *(f"without {part.upper()}" for part in lacking(config))])
 
 
 def params_type(name: str) -> type[StageParams]:
@@ -49,13 +73,15 @@ def params_type(name: str) -> type[StageParams]:
     return getattr(import_module(entry.module), entry.params)
 
 
-def build(name: str, *, dims: dict[str, int], task: Task = SCORE, **settings: object) -> nn.Module:
+def build(
+    name: str, *, dims: dict[str, int], task: "Task | None" = None, **settings: object
+) -> "nn.Module":
     """Return a new model.
 
     Args:
         name: one of `MODELS`.
         dims: features of a step by modality.
-        task: what it predicts.
+        task: what it predicts; None: a score on the scale of CMU-MOSI.
         settings: what section `model.<name>.network` of `params.yaml` holds.
 
     Raises:
@@ -65,7 +91,17 @@ def build(name: str, *, dims: dict[str, int], task: Task = SCORE, **settings: ob
     entry = _entry(name)
     if set(dims) != set(MODALITIES) or min(dims.values()) < 1:
         raise ValueError(f"dims is {dims}, and needs a positive number for each of {MODALITIES}")
-    return getattr(import_module(entry.module), entry.model)(dims=dims, task=task, **settings)
+    given: dict[str, Any] = {} if task is None else {"task": task}
+    return getattr(import_module(entry.module), entry.model)(dims=dims, **given, **settings)
+
+
+def module_of(name: str) -> str:
+    """Return the module of an architecture.
+
+    Raises:
+        ParamsError: no model has this name.
+    """
+    return _entry(name).module
 
 
 def _entry(name: str) -> Entry:

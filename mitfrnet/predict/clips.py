@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mitfrnet import media
 from mitfrnet.corpus.clips import MEDIA_ENDINGS
+from mitfrnet.corpus.transcripts.words import Transcript
 from mitfrnet.errors import CorpusError, MediaError
 from mitfrnet.features.extractor import Clip, Extractor, Features
-from mitfrnet.predict.transcripts import Transcript
+from mitfrnet.media import decode
 
 
 def find_clips(arguments: Iterable[str]) -> list[Path]:
@@ -54,7 +54,7 @@ def _clips_in(folder: Path) -> list[Path]:
 
 
 @dataclass(frozen=True)
-class Observed:
+class ClipFeatures:
     """Sound or face of one clip.
 
     Attributes:
@@ -68,20 +68,24 @@ class Observed:
     reason: str | None
 
 
-def observe(extractor: Extractor, limits: media.MediaLimits, modality: str, path: Path) -> Observed:
+def observe(
+    extractor: Extractor, limits: decode.MediaLimits, modality: str, path: Path
+) -> ClipFeatures:
     """Return the sound or the face of a clip; bad media give a reason, never an error."""
-    probe = media.probe(path, limits)
+    probe = decode.probe(path, limits)
     reason = probe.audio_reason if modality == "acoustic" else probe.video_reason
     if reason is not None:
-        return Observed(probe.duration_s, None, reason)
+        return ClipFeatures(probe.duration_s, None, reason)
     try:
         features = extractor.extract(Clip(str(path), path))
     except MediaError as error:
-        return Observed(probe.duration_s, None, str(error))
-    return Observed(probe.duration_s, features, features.reason)
+        return ClipFeatures(probe.duration_s, None, str(error))
+    return ClipFeatures(probe.duration_s, features, features.reason)
 
 
-def manifest_row(path: Path, observed: Mapping[str, Observed], said: Transcript) -> dict[str, Any]:
+def manifest_row(
+    path: Path, observed: Mapping[str, ClipFeatures], said: Transcript
+) -> dict[str, Any]:
     """Return the clip as the manifest of a corpus would have it."""
     return {
         "utterance_id": str(path),

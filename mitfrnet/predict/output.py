@@ -8,7 +8,7 @@ from typing import Any
 
 from mitfrnet.errors import MitfrnetError
 from mitfrnet.files import replacing
-from mitfrnet.metrics import ClassScale, parse_scale
+from mitfrnet.labels import ClassScale, parse_scale
 from mitfrnet.modalities import MODALITIES
 from mitfrnet.predict.predictor import Prediction
 

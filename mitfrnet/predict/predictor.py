@@ -17,23 +17,23 @@ import numpy as np
 from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
 from huggingface_hub.errors import HTTPError
 
-from mitfrnet import media
 from mitfrnet.corpus.manifest import input_digest
-from mitfrnet.corpus.words import place_words, spread
+from mitfrnet.corpus.transcripts.words import Transcript, place_words, spread
 from mitfrnet.data.tensors import SplitTensors
 from mitfrnet.errors import FeatureError, MediaError, MitfrnetError
 from mitfrnet.features.extractor import Clip, Features
-from mitfrnet.features.store import Row
-from mitfrnet.metrics import ClassScale, parse_scale
+from mitfrnet.features.shards import FeatureRow
+from mitfrnet.labels import ClassScale, parse_scale
+from mitfrnet.media import decode
 from mitfrnet.modalities import MODALITIES
-from mitfrnet.model_card import fingerprint, model_card, written_card
-from mitfrnet.model_folder import CARD, ENCODER, FILES, REQUIRED
-from mitfrnet.predict.clips import Observed, manifest_row, observe
-from mitfrnet.predict.recipe import LIMITS, MEDIA, Recipe
-from mitfrnet.predict.transcripts import Transcript, find_transcripts, foreign_share
+from mitfrnet.predict.clips import ClipFeatures, manifest_row, observe
+from mitfrnet.predict.extraction import LIMITS, MEDIA, FeatureSettings
+from mitfrnet.predict.transcripts import find_transcripts, foreign_share
+from mitfrnet.trained.card import fingerprint, model_card, written_card
+from mitfrnet.trained.folder import CARD, ENCODER, FILES, REQUIRED
 
 if TYPE_CHECKING:  # torch takes seconds to load, in which clips are already decoded
-    from mitfrnet.trained import TrainedModel
+    from mitfrnet.trained.model import TrainedModel
 
 
 # What the hub's client raises: beside errors of its own those of the HTTP library it uses, for
@@ -112,13 +112,13 @@ class Predictor(ModelHubMixin, library_name="mitfrnet"):
         self,
         folder: Path | str,
         *,
-        limits: media.MediaLimits = LIMITS,
+        limits: decode.MediaLimits = LIMITS,
         other_versions: bool = False,
     ) -> None:
-        from mitfrnet.trained import TrainedModel
+        from mitfrnet.trained.model import TrainedModel
 
         self.folder = Path(folder)
-        self._recipe = Recipe(self.folder, limits)
+        self._recipe = FeatureSettings(self.folder, limits)
         self.trained: TrainedModel = TrainedModel.load(self.folder)
         self._cautions: list[str] = []
         self._extractors = {m: self._recipe.extractor(m) for m in MODALITIES}
@@ -220,7 +220,7 @@ class Predictor(ModelHubMixin, library_name="mitfrnet"):
             yield path, self.score(path, observed, transcripts[path])
 
     def score(
-        self, path: Path, observed: Mapping[str, Observed], said: "Transcript | MitfrnetError"
+        self, path: Path, observed: Mapping[str, ClipFeatures], said: "Transcript | MitfrnetError"
     ) -> "Prediction | MitfrnetError":
         """Return the score of a clip whose sound and face are there, or why it has none."""
         if isinstance(said, MitfrnetError):
@@ -241,7 +241,11 @@ class Predictor(ModelHubMixin, library_name="mitfrnet"):
         if text is None or text.reason:
             missing["text"] = "empty_transcript"
         rows = {
-            m: [Row(row["utterance_id"], features[m], missing.get(m), input_digest(row, m), "")]
+            m: [
+                FeatureRow(
+                    row["utterance_id"], features[m], missing.get(m), input_digest(row, m), ""
+                )
+            ]
             for m in MODALITIES
         }
         split = self._recipe.tensors([row], rows, self._extractors)
@@ -275,7 +279,7 @@ class Predictor(ModelHubMixin, library_name="mitfrnet"):
             return self._extractors["text"].extract(Clip(str(path), path, transcript=transcript))
 
     def _predict(self, split: SplitTensors) -> float:
-        from mitfrnet.data.utterances import FrozenText
+        from mitfrnet.data.masked_text import FrozenText
 
         # Nothing is hidden, so the stored vectors serve and nothing is encoded anew.
         text = FrozenText(self.trained.config["features"]["text"]["identity"])
@@ -316,7 +320,7 @@ class Predictor(ModelHubMixin, library_name="mitfrnet"):
 
         Args:
             args: of the hub's own cards; unused.
-            card: `scores`, `tested_at` and `corpus`, as of `mitfrnet.model_card.model_card`.
+            card: `scores` and `corpus`, as of `mitfrnet.trained.card.model_card`.
 
         Raises:
             FeatureError: the card that was written cannot be read.
@@ -433,7 +437,7 @@ def _threads_of_training(trained: "TrainedModel") -> Iterator[None]:
 
 
 def _unreadable(
-    path: Path, observed: Mapping[str, Observed], limits: media.MediaLimits
+    path: Path, observed: Mapping[str, ClipFeatures], limits: decode.MediaLimits
 ) -> MediaError | None:
     """Return the line for a clip of which nothing can be read."""
     reasons = list(dict.fromkeys(o.reason or "" for o in observed.values()))
@@ -448,7 +452,7 @@ def _unreadable(
     return MediaError(f"{path}: cannot be read: {said}")
 
 
-def _seconds(sound: Features, observed: Observed) -> float:
+def _seconds(sound: Features, observed: ClipFeatures) -> float:
     """Return how much sound was read: up to the end of the last step, or of the clip."""
     starts = sound.start_s.astype(float)
     if len(starts) < 2 or np.isnan(starts).any():

@@ -7,17 +7,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mitfrnet import media
 from mitfrnet.errors import MitfrnetError
+from mitfrnet.features.extract import build_extractor
 from mitfrnet.features.extractor import Extractor
-from mitfrnet.features.installed import InstalledParams
-from mitfrnet.features.run import build_extractor
+from mitfrnet.features.plugins import InstalledParams
+from mitfrnet.media import decode
 from mitfrnet.params import StageParams
-from mitfrnet.predict.clips import Observed, observe
+from mitfrnet.predict.clips import ClipFeatures, observe
+from mitfrnet.predict.extraction import LIMITS, MEDIA, TIMEOUT_S, FeatureSettings
 from mitfrnet.predict.predictor import Prediction, Predictor
-from mitfrnet.predict.recipe import LIMITS, MEDIA, TIMEOUT_S, Recipe
 from mitfrnet.predict.transcripts import find_transcripts
-from mitfrnet.workers import WorkerFailure, supervised_map, track
+from mitfrnet.workers.local import WorkerFailure, supervised_map, track
 
 
 def score_clips(
@@ -26,7 +26,7 @@ def score_clips(
     texts: Mapping[Path, str],
     *,
     asr: str | None = None,
-    limits: media.MediaLimits = LIMITS,
+    limits: decode.MediaLimits = LIMITS,
     other_versions: bool = False,
     workers: int,
 ) -> list[tuple[Path, Prediction | MitfrnetError]]:
@@ -49,7 +49,7 @@ def score_clips(
         FeatureError: as for `Predictor`.
         CorpusError: there is no such ASR model.
     """
-    recipe = Recipe(model, limits)
+    recipe = FeatureSettings(model, limits)
     transcripts = find_transcripts(clips, texts, recipe, asr=asr)
     tasks = [(clip, modality) for clip in clips for modality in MEDIA]
     # Without those of text, whose module loads torch.
@@ -57,13 +57,13 @@ def score_clips(
     observing = supervised_map(setup, tasks, workers=workers, timeout_s=TIMEOUT_S)
     if len(clips) > 1 and sys.stderr.isatty():
         observing = track(observing, total=len(tasks), size=lambda _: 1, description="read clips")
-    observed: dict[Path, dict[str, Observed]] = {clip: {} for clip in clips}
+    observed: dict[Path, dict[str, ClipFeatures]] = {clip: {} for clip in clips}
     scored: dict[Path, Prediction | MitfrnetError] = {}
     with ThreadPoolExecutor(1) as background:
         loading = background.submit(Predictor, model, limits=limits, other_versions=other_versions)
         for (clip, modality), result in observing:
             if isinstance(result, WorkerFailure):
-                result = Observed(0.0, None, result.reason)
+                result = ClipFeatures(0.0, None, result.reason)
             observed[clip][modality] = result
             if len(observed[clip]) == len(MEDIA):
                 scored[clip] = loading.result().score(clip, observed.pop(clip), transcripts[clip])
@@ -77,15 +77,15 @@ class _Observer:
         self,
         params: Mapping[str, StageParams],
         settings: dict[str, Any],
-        limits: media.MediaLimits,
+        limits: decode.MediaLimits,
     ) -> None:
         # Those of others may hold models of any size, on a GPU perhaps.
         if not any(isinstance(one, InstalledParams) for one in params.values()):
-            media.limit_memory(limits)
+            decode.limit_memory(limits)
         self._params, self._settings, self._limits = params, settings, limits
         self._extractors: dict[str, Extractor] = {}
 
-    def __call__(self, task: tuple[Path, str]) -> Observed:
+    def __call__(self, task: tuple[Path, str]) -> ClipFeatures:
         path, modality = task
         if modality not in self._extractors:
             self._extractors[modality] = build_extractor(

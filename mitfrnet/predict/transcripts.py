@@ -3,37 +3,26 @@
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from mitfrnet.corpus.clips import LabelledClip, Problems
 from mitfrnet.corpus.params import CorpusParams
-from mitfrnet.corpus.scripts import script_of_letter, scripts_of
-from mitfrnet.corpus.sidecars import complete
-from mitfrnet.corpus.words import Word
+from mitfrnet.corpus.transcripts.sidecars import complete
+from mitfrnet.corpus.transcripts.words import Transcript
+from mitfrnet.corpus.transcripts.writing_systems import script_of_letter, scripts_of
 from mitfrnet.errors import CorpusError, MitfrnetError
 from mitfrnet.files import sha256_of
-from mitfrnet.predict.recipe import TIMEOUT_S, Recipe
-from mitfrnet.workers import RunParams, available_cores
-
-
-@dataclass(frozen=True)
-class Transcript:
-    """What is said in a clip.
-
-    Attributes:
-        text: may be empty.
-        source: `given`, a kind of file, or `asr`; None: there is no transcript.
-        words: when each word is spoken; None: nobody says.
-    """
-
-    text: str = ""
-    source: str | None = None
-    words: tuple[Word, ...] | None = None
+from mitfrnet.predict.extraction import TIMEOUT_S, FeatureSettings
+from mitfrnet.workers.params import RunParams, available_cores
 
 
 def find_transcripts(
-    clips: Sequence[Path], texts: Mapping[Path, str], recipe: Recipe, *, asr: str | None = None
+    clips: Sequence[Path],
+    texts: Mapping[Path, str],
+    recipe: FeatureSettings,
+    *,
+    asr: str | None = None,
 ) -> dict[Path, "Transcript | MitfrnetError"]:
     """Return what is said in each clip, or what is wrong with the file that should say it.
 
@@ -47,7 +36,9 @@ def find_transcripts(
         CorpusError: there is no such model, or it does not know the language.
     """
     found: dict[Path, Transcript | MitfrnetError] = {
-        clip: Transcript(texts[clip], "given") if clip in texts else beside(clip, recipe.language)
+        clip: Transcript(texts[clip], source="given")
+        if clip in texts
+        else beside(clip, recipe.language)
         for clip in clips
     }
     silent = [c for c, t in found.items() if isinstance(t, Transcript) and not t.text]
@@ -62,7 +53,7 @@ def beside(clip: Path, language: str) -> Transcript | MitfrnetError:
     completed = complete(clip.parent, [labelled], corpus, problems)[0]
     if problems.errors:
         return CorpusError(problems.errors[0])
-    return Transcript(completed.transcript, completed.transcript_source, completed.words)
+    return Transcript(completed.transcript, completed.words, completed.transcript_source)
 
 
 def _labelled(clip: Path, folder: Path) -> LabelledClip:
@@ -76,9 +67,11 @@ def _labelled(clip: Path, folder: Path) -> LabelledClip:
     )
 
 
-def _transcribed(clips: Sequence[Path], asr: str, recipe: Recipe) -> dict[Path, Transcript]:
+def _transcribed(
+    clips: Sequence[Path], asr: str, recipe: FeatureSettings
+) -> dict[Path, Transcript]:
     """Return what a model hears in the clips whose sound can be read."""
-    from mitfrnet.corpus.asr import transcribe  # loads torch
+    from mitfrnet.corpus.transcripts.asr import transcribe  # loads torch
 
     readable = {clip: clip.absolute() for clip in clips if clip.is_file()}
     root = Path(Path.cwd().anchor)
@@ -98,7 +91,7 @@ def _transcribed(clips: Sequence[Path], asr: str, recipe: Recipe) -> dict[Path, 
             run=RunParams(workers=len(available_cores()), timeout_seconds=TIMEOUT_S),
         )
     found = {clip: heard.get(labelled[clip].utterance_id) for clip in readable}
-    return {clip: Transcript(t.text, "asr", t.words) for clip, t in found.items() if t}
+    return {clip: replace(t, source="asr") for clip, t in found.items() if t}
 
 
 def foreign_share(transcript: str, language: str) -> float:

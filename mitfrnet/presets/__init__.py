@@ -227,8 +227,8 @@ def _check(path: Path, preset: dict[str, Any]) -> None:
         preset: its values.
     """
     # Here, since they bring torch.
-    from mitfrnet.report.results import GridParams
-    from mitfrnet.training import TrainParams, load_model_params
+    from mitfrnet.grid import GridParams
+    from mitfrnet.training.settings import TrainParams, load_model_params
 
     for section, values in preset.items():
         found = dict(_leaves(read_section(section, path)))
@@ -237,6 +237,5 @@ def _check(path: Path, preset: dict[str, Any]) -> None:
                 raise ParamsError(f"{path}: {section}.{key}: cannot be set to {value!r} here")
     grid = load_params(GridParams, section="grid", path=path)
     load_params(TrainParams, section="train", path=path)
-    baselines = {*grid.baselines, *preset.get("model", {})} - {*grid.models, "mitfrnet"}
-    for name in dict.fromkeys([*grid.all_models, *preset.get("model", {})]):
-        load_model_params(name, baseline=name in baselines, path=path)
+    for name in dict.fromkeys([*grid.models, *preset.get("model", {})]):
+        load_model_params(name, path=path)

@@ -18,17 +18,17 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from mitfrnet.architectures import ARCHITECTURES
 from mitfrnet.errors import CorpusError, FeatureError, ParamsError
-from mitfrnet.metrics import SCALES, Scale
+from mitfrnet.grid import GridParams
+from mitfrnet.labels import SCALES, Scale
+from mitfrnet.models.registry import MODELS
 from mitfrnet.params import PARAMS_FILE, load_params, parse_params, read_section
-from mitfrnet.report.plain import delimited
-from mitfrnet.report.results import GridParams
+from mitfrnet.report.tables.plain import delimited
 
 CORPORA = {"mosi": "CMU-MOSI", "sims": "CH-SIMS"}
 
-_MODEL_NAMES = ARCHITECTURES | {
-    f"mitfrnet_no_{part}": f"{ARCHITECTURES['mitfrnet']} without {part.upper()}"
+_MODEL_NAMES = {name: entry.label for name, entry in MODELS.items()} | {
+    f"mitfrnet_no_{part}": f"{MODELS['mitfrnet'].label} without {part.upper()}"
     for part in ("mmr", "mitr")
 }
 
@@ -76,7 +76,7 @@ class Published:
 
 
 @dataclass(frozen=True)
-class Row:
+class PublishedRow:
     """A published number and the runs of the same cell.
 
     Attributes:
@@ -130,7 +130,7 @@ class Comparison:
     """
 
     corpus: str
-    rows: tuple[Row, ...]
+    rows: tuple[PublishedRow, ...]
     models: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -191,7 +191,7 @@ def compare(
     rates = dict.fromkeys(p.missing_rate for p in printed)
     models = dict.fromkeys(p.model for p in printed)
     conditions = {c: rate for c in grid.missing_rates if (rate := _rate(c)) in rates}
-    shared = [m for m in grid.all_models if m in models]
+    shared = [m for m in grid.models if m in models]
     if not shared or not conditions:
         what, there = ("missing rate", rates) if shared else ("model", models)
         tables = sorted({p.table for p in printed})
@@ -211,12 +211,12 @@ def compare(
             f"{metrics / corpus}: scores of none of the {absent} cells that the grid shares with "
             "the paper (run `dvc repro`)"
         )
-    rows = tuple(Row(p, tuple(runs.get((p.model, p.missing_rate), ()))) for p in printed)
+    rows = tuple(PublishedRow(p, tuple(runs.get((p.model, p.missing_rate), ()))) for p in printed)
     notes = [] if same_corpus else [_other_corpus(corpus, published_corpus)]
     notes += of_scales
     if absent:
         notes.append(f"{absent} of {len(cells)} cells of the grid have no scores: left out.")
-    if left := [*(m for m in grid.all_models if m not in models)]:
+    if left := [*(m for m in grid.models if m not in models)]:
         notes.append(f"Not in the paper, and left out: {', '.join(left)}.")
     if left := [str(c) for c in grid.missing_rates if c not in conditions]:
         notes.append(f"No missing rate of the paper, and left out: {', '.join(left)}.")
@@ -341,7 +341,7 @@ def render(comparison: Comparison) -> Iterator[RenderableType]:
 
 
 def _model_table(
-    rows: Sequence[Row], printed: Sequence[Row], marks: dict[str, str]
+    rows: Sequence[PublishedRow], printed: Sequence[PublishedRow], marks: dict[str, str]
 ) -> Iterator[RenderableType]:
     """Yield a title, and one model's numbers with a column per missing rate.
 
@@ -372,7 +372,7 @@ def _model_table(
     yield table
 
 
-def _shared_caveats(rows: Iterable[Row]) -> frozenset[str]:
+def _shared_caveats(rows: Iterable[PublishedRow]) -> frozenset[str]:
     return frozenset.intersection(*(frozenset(row.published.caveats) for row in rows))
 
 
@@ -383,7 +383,7 @@ def _marked(text: str, codes: Collection[str], marks: dict[str, str]) -> str:
 
 
 def _lines(
-    metric: str, rows: Sequence[Row], shared: frozenset[str], marks: dict[str, str]
+    metric: str, rows: Sequence[PublishedRow], shared: frozenset[str], marks: dict[str, str]
 ) -> Iterator[tuple[str, list[str]]]:
     """Yield the lines of one metric: their name, and a cell per row.
 

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from mitfrnet.files import replacing
-from mitfrnet.metrics import ClassScale, LabelScale
+from mitfrnet.labels import ClassScale, LabelScale
 from mitfrnet.modalities import MODALITIES
 from mitfrnet.params import StageParams
-from mitfrnet.report import figures, plain, run_tables, study
-from mitfrnet.report.agreement import Agreement, agreement
-from mitfrnet.report.averages import Block, blocks
-from mitfrnet.report.charts import (
+from mitfrnet.report.charts import figures
+from mitfrnet.report.charts.agreement import Agreement, agreement
+from mitfrnet.report.charts.drawing import Chart
+from mitfrnet.report.charts.results import (
     MAX_SEEDS,
     LossCharts,
     average_charts,
@@ -21,12 +21,13 @@ from mitfrnet.report.charts import (
     loss_charts,
     rate_charts,
 )
-from mitfrnet.report.drawing import Chart
-from mitfrnet.report.paired import PairedParams, comparisons, paired_column
 from mitfrnet.report.results import Corpus, Results
-from mitfrnet.report.tables import BootstrapParams, Group, model_names, score_groups
+from mitfrnet.report.tables import plain, runs, study
+from mitfrnet.report.tables.averages import Block, blocks
+from mitfrnet.report.tables.paired import PairedParams, comparisons, paired_column
+from mitfrnet.report.tables.scores import BootstrapParams, Group, model_names, score_groups
+from mitfrnet.report.tables.typeset import Table
 from mitfrnet.report.template import page_environment
-from mitfrnet.report.typeset import Table
 from mitfrnet.report.worst import WorstClip, WorstParams
 
 _SAID = 160  # characters of a transcript in a table
@@ -177,16 +178,16 @@ def view(
         groups=own,
         scores=study.headline_table(own, params.bootstrap) if few else None,
         blocks=[_block_view(results, b, params, folded=b not in main) for b in found],
-        losses=[loss_charts(results, corpus.name, m, names[m]) for m in results.grid.all_models],
-        timings=run_tables.timing_table(results, corpus.name, names),
-        trainings=run_tables.training_table(results, corpus.name, names),
-        masks=run_tables.mask_table(corpus),
+        losses=[loss_charts(results, corpus.name, m, names[m]) for m in results.grid.models],
+        timings=runs.timing_table(results, corpus.name, names),
+        trainings=runs.training_table(results, corpus.name, names),
+        masks=runs.mask_table(corpus),
         agreements=[
             [
                 agreement(results.select(corpus.name, m, group.trained)[0], group, names[m])
                 for group in _spread(found[0].groups)
             ]
-            for m in results.grid.all_models
+            for m in results.grid.models
         ],
         worst=worst,
     )
@@ -227,7 +228,7 @@ def _spread(groups: Sequence[Group]) -> list[Group]:
 def render_page(results: Results, views: Sequence[CorpusView], params: ReportParams) -> str:
     """Return the page as HTML; whatever comes from data is escaped."""
     here = Path(__file__).parent
-    environment = page_environment(here)
+    environment = page_environment(here, "page.js")
     environment.filters |= {"percent": percent, "words": words, "shortened": shortened}
     return environment.get_template("page.html.jinja").render(
         title=params.title,
@@ -239,7 +240,7 @@ def render_page(results: Results, views: Sequence[CorpusView], params: ReportPar
         inputs=_inputs(results),
         predictors={row.key: row.name for v in views for row in v.groups[0].rows},
         modalities=MODALITIES,
-        splits=run_tables.SPLITS,
+        splits=runs.SPLITS,
         max_dots=figures.MAX_DOTS,
         max_seeds=MAX_SEEDS,
         over_rates=any(b.curves for v in views for b in v.blocks),

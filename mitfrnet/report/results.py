@@ -12,36 +12,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pydantic import Field, field_validator
 
 from mitfrnet.errors import FeatureError
-from mitfrnet.metrics import LabelScale, Score, parse_scale
-from mitfrnet.params import StageParams
+from mitfrnet.grid import Condition, GridParams
+from mitfrnet.labels import LabelScale, parse_scale
+from mitfrnet.metrics import Score
 
-Condition = int | float | str  # an entry of `grid.missing_rates`
 Run = tuple[int, int]  # seed of the training, seed of the test masks
-
-
-class GridParams(StageParams):
-    """Section `grid`: the axes of the study."""
-
-    corpora: list[str] = Field(min_length=1)
-    models: list[str] = Field(min_length=1)
-    baselines: list[str]
-    missing_rates: list[Condition] = Field(min_length=1)  # 1 and 1.0 name two folders
-    seeds: list[int] = Field(min_length=1)
-
-    @field_validator("corpora", "models", "baselines", "missing_rates", "seeds")
-    @classmethod
-    def _each_once(cls, values: list[Any]) -> list[Any]:
-        if len(set(values)) < len(values):
-            raise ValueError("a value stands there twice")
-        return values
-
-    @property
-    def all_models(self) -> list[str]:
-        """Return MIT-FRNet and its variants, then the baselines."""
-        return [*self.models, *self.baselines]
 
 
 @dataclass(frozen=True)
@@ -160,7 +137,7 @@ def read_cells(
     """Return the cells of the grid as `read_results` does, without `timings` if that is None."""
     cells = []
     for corpus, condition, model, seed in product(
-        grid.corpora, grid.missing_rates, grid.all_models, grid.seeds
+        grid.corpora, grid.missing_rates, grid.models, grid.seeds
     ):
         place = Path(corpus, model, str(condition))
         folder = models / place / str(seed)

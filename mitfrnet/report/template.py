@@ -8,11 +8,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 
-def page_environment(folder: Path) -> Environment:
-    """Return what renders `page.html.jinja` of a folder; whatever comes from data is escaped.
+def page_environment(folder: Path, script: str) -> Environment:
+    """Return what renders the templates of a folder; it escapes whatever comes from data.
 
-    Templates find `colours.css`, which all pages share, `script`, the content of `page.js`, and
-    `script_digest`, by which the page's policy lets this script run and no other.
+    Templates can use `script`, the content of the page's one script, and `script_digest`, with
+    which the page's policy admits this script and no other. They can include the style sheets of
+    their own folder and of this one.
     """
     environment = Environment(
         loader=FileSystemLoader([folder, Path(__file__).parent]),
@@ -22,7 +23,7 @@ def page_environment(folder: Path) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    script = (folder / "page.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    environment.globals |= {"script": Markup(script), "script_digest": digest}
+    code = (folder / script).read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
+    environment.globals |= {"script": Markup(code), "script_digest": digest}
     return environment

@@ -15,12 +15,12 @@ from pydantic import Field
 
 from mitfrnet.errors import FeatureError
 from mitfrnet.files import write_json
-from mitfrnet.metrics import ClassScale, LabelScale
+from mitfrnet.labels import ClassScale, LabelScale
 from mitfrnet.params import StageParams
-from mitfrnet.report.averages import blocks
-from mitfrnet.report.plain import kind
 from mitfrnet.report.results import Results
-from mitfrnet.report.tables import Group, score_groups
+from mitfrnet.report.tables.averages import blocks
+from mitfrnet.report.tables.plain import kind
+from mitfrnet.report.tables.scores import Group, score_groups
 
 LIST = "clips.json"
 

@@ -15,10 +15,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mitfrnet.data.tensors import SplitTensors
-from mitfrnet.files import replacing
+from mitfrnet.files import METADATA_KEY, replacing
 from mitfrnet.missing import Masks
-
-_METADATA_KEY = "mitfrnet"
 
 
 @dataclass
@@ -58,7 +56,7 @@ class Checkpoint:
             return progress
         try:
             with safe_open(self._path, framework="pt") as file:
-                progress.epochs = json.loads(file.metadata()[_METADATA_KEY])
+                progress.epochs = json.loads(file.metadata()[METADATA_KEY])
                 for key in file.keys():  # noqa: SIM118
                     part, name = key.split("/", 1)
                     getattr(progress, part)[name] = file.get_tensor(key)
@@ -76,7 +74,7 @@ class Checkpoint:
             for name, tensor in getattr(progress, part).items()
         }
         with replacing(self._path) as temporary:
-            save_file(tensors, temporary, metadata={_METADATA_KEY: json.dumps(progress.epochs)})
+            save_file(tensors, temporary, metadata={METADATA_KEY: json.dumps(progress.epochs)})
 
     def remove(self) -> None:
         """Forget a training that is finished, with what a killed one had not written whole."""
@@ -112,8 +110,6 @@ def digest_of(splits: Mapping[str, SplitTensors], masks: Masks, settings: Any) -
     """
     digest = hashlib.sha256()
     versions = [torch.__version__, transformers.__version__]
-    for file in sorted(Path(__file__).parents[1].rglob("*.py")):
-        digest.update(file.read_bytes())
     for name, split in sorted(splits.items()):
         text = [name, split.ids, split.metadata]
         digest.update(json.dumps(text, sort_keys=True).encode())

@@ -13,15 +13,15 @@ from torch.nn.utils import clip_grad_value_
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from mitfrnet.data.batches import Batch
-from mitfrnet.data.utterances import MaskedUtterances
+from mitfrnet.data.masked import MaskedUtterances
 from mitfrnet.errors import ParamsError, TrainingError
 from mitfrnet.modalities import MODALITIES
+from mitfrnet.models.base import objective
 from mitfrnet.models.layers import split_weight_decay
-from mitfrnet.models.output import objective
 from mitfrnet.params import PARAMS_FILE
-from mitfrnet.trained import Network
+from mitfrnet.trained.model import Network
 from mitfrnet.training import checkpoints
-from mitfrnet.training.epochs import Utterances, batches, sorted_batches
+from mitfrnet.training.batching import Utterances, batches, sorted_batches
 from mitfrnet.training.losses import EpochLosses
 from mitfrnet.training.settings import OptimiserParams
 

@@ -20,25 +20,20 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from torch import nn
 
+from mitfrnet.data.masked_text import FrozenText, load_encoder
+from mitfrnet.data.scaling import Scaling, fit_scaling, no_scaling
 from mitfrnet.data.tensors import SplitTensors
-from mitfrnet.data.utterances import (
-    FrozenText,
-    Scaling,
-    fit_scaling,
-    load_encoder,
-    no_scaling,
-)
 from mitfrnet.errors import ParamsError, TrainingError
 from mitfrnet.missing import Masks
 from mitfrnet.models import registry
 from mitfrnet.params import PARAMS_FILE
-from mitfrnet.run import RunParams, available_cores
-from mitfrnet.trained import Network, TrainedModel, task_of
+from mitfrnet.trained.model import Network, TrainedModel, task_of
 from mitfrnet.training import checkpoints
+from mitfrnet.training.batching import Utterances, device_for
 from mitfrnet.training.checkpoints import Checkpoint
-from mitfrnet.training.epochs import Utterances, device_for
 from mitfrnet.training.fit import SECONDS, WATCHED, Fit
 from mitfrnet.training.settings import ModelParams, OptimiserParams, TrainParams
+from mitfrnet.workers.params import RunParams, available_cores
 
 
 class Trained(NamedTuple):
@@ -72,6 +67,7 @@ def train(
     run: RunParams | None = None,
     text_cache: Path | None = None,
     unfinished: Path | None = None,
+    code: str = "",
 ) -> Trained:
     """Return the model of the epoch with the lowest validation task loss, and what it took.
 
@@ -91,6 +87,8 @@ def train(
         text_cache: folder for text encoded under masks.
         unfinished: folder for the state after each epoch: after a crash, the same call goes on
             from there and gives the same model. None: it starts anew.
+        code: digest of the code that training runs through; an unfinished training goes on only
+            under the same.
 
     Raises:
         TrainingError: the corpus has no labels, a loss was no finite number, or a batch does
@@ -136,6 +134,7 @@ def train(
         "model": model_params.model_dump(),
         "train": params.model_dump(),
         "seed": seed,
+        "code": code,
         "devices": [str(fabric.device), fabric.world_size],
     }
     inputs = "" if unfinished is None else checkpoints.digest_of(splits, masks, settings)

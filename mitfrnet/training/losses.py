@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mitfrnet.models.output import Loss
+from mitfrnet.models.base import Loss
 
 
 class EpochLosses:

@@ -45,13 +45,11 @@ class ModelParams(StageParams):
     optimiser: OptimiserParams
 
 
-def load_model_params(name: str, *, baseline: bool, path: Path = PARAMS_FILE) -> ModelParams:
+def load_model_params(name: str, path: Path = PARAMS_FILE) -> ModelParams:
     """Return the section of one model, its network's settings checked too.
 
     Args:
         name: of the section below `model`.
-        baseline: whether it is named in `grid.baselines`, and not in `grid.models`. DVC watches
-            the file of the baseline's name, and the folder of MIT-FRNet for all others.
         path: of the parameter file.
 
     Raises:
@@ -63,13 +61,6 @@ def load_model_params(name: str, *, baseline: bool, path: Path = PARAMS_FILE) ->
         kind = registry.params_type(params.architecture)
     except ParamsError as error:
         raise ParamsError(f"{where}.architecture: {error}") from error
-    expected = name if baseline else "mitfrnet"
-    if params.architecture != expected:
-        axis = "grid.baselines" if baseline else "grid.models"
-        raise ParamsError(
-            f"{where}.architecture: {params.architecture} (expected {expected} for an entry of "
-            f"{axis}: DVC would not notice a change to another model's code)"
-        )
     parse_params(kind, params.network, where=f"{where}.network")
     return params
 

@@ -10,7 +10,7 @@ from mitfrnet.corpus.clip_files import ClipFiles
 from mitfrnet.corpus.clips import LabelledClip
 from mitfrnet.corpus.ingest import ProbedClip
 from mitfrnet.corpus.manifest import utterance_duration_s
-from mitfrnet.metrics import ClassScale, LabelScale, Scale
+from mitfrnet.labels import ClassScale, LabelScale, Scale
 
 # Of a histogram of scores, at most.
 _BARS = 11

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mitfrnet import media
 from mitfrnet.corpus.clips import LabelledClip
 from mitfrnet.corpus.ingest import IngestParams, ProbedClip
 from mitfrnet.corpus.params import CorpusParams
-from mitfrnet.corpus.scripts import script_of, scripts_of
-from mitfrnet.metrics import ClassScale
+from mitfrnet.corpus.transcripts.writing_systems import script_of, scripts_of
+from mitfrnet.labels import ClassScale
+from mitfrnet.media import decode
 from mitfrnet.modalities import SPLITS
 from mitfrnet.validate.figures import duration_s, kinds_of, videos_on_two_sides
 
@@ -30,7 +30,7 @@ _WHY = {
     "empty_file": "empty (expected a film or sound; copy it again)",
     "not_media": "no media file, or a broken one (expected one that plays)",
     "unsupported_container": "a container that is not read (expected one of "
-    f"{media.CONTAINERS.replace(',', ', ')})",
+    f"{decode.CONTAINERS.replace(',', ', ')})",
     "too_large": "too many bytes (expected at most {max_bytes}, ingest.limits.max_bytes)",
     "too_long": "lasts {seconds:.6g} s (expected at most {max_duration_s:g}, "
     "ingest.limits.max_duration_s)",

@@ -6,12 +6,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import mean, median
 
-from mitfrnet import media
 from mitfrnet.corpus.clips import LabelledClip, Problems
 from mitfrnet.corpus.ingest import IngestParams, ProbedClip, probe_clips, read_corpus
 from mitfrnet.corpus.params import CorpusParams
-from mitfrnet.corpus.scripts import script_of
-from mitfrnet.metrics import LabelScale, Scale
+from mitfrnet.corpus.transcripts.writing_systems import script_of
+from mitfrnet.labels import LabelScale, Scale
+from mitfrnet.media import decode
 from mitfrnet.modalities import SPLITS
 from mitfrnet.validate import figures
 from mitfrnet.validate.figures import counts
@@ -22,7 +22,8 @@ from mitfrnet.validate.problems import (
     check_whole,
     worst_first,
 )
-from mitfrnet.workers import RunParams, track
+from mitfrnet.workers.local import track
+from mitfrnet.workers.params import RunParams
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,7 @@ def _probe(
 ) -> list[tuple[LabelledClip, ProbedClip]]:
     """Return what is on disk for each of the clips, in their order."""
     if run is None:
-        lost, unknown = media.unusable("no_file"), media.unprobed()
+        lost, unknown = decode.unusable("no_file"), decode.unprobed()
         absent = [clip.path is None and clip.digest is None for clip in clips]
         found = [ProbedClip(None, lost if gone else unknown) for gone in absent]
         return list(zip(clips, found, strict=True))

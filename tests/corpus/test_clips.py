@@ -12,7 +12,7 @@ from mitfrnet.corpus.clips import (
     unique,
 )
 from mitfrnet.errors import CorpusError
-from mitfrnet.metrics import SCALES, ClassScale
+from mitfrnet.labels import SCALES, ClassScale
 
 MOSI = SCALES["mosi"]
 EMOTIONS = ClassScale(classes=["anger", "joy"])

@@ -3,7 +3,6 @@ from collections import Counter
 import pytest
 
 from mitfrnet.corpus.ingest import (
-    CorpusParams,
     build_manifest,
     check_bad_fraction,
     probe_clips,
@@ -11,12 +10,13 @@ from mitfrnet.corpus.ingest import (
     summarise,
 )
 from mitfrnet.corpus.manifest import manifest_settings, read_manifest, write_manifest
+from mitfrnet.corpus.params import CorpusParams
 from mitfrnet.errors import CorpusError, FeatureError, ParamsError
-from mitfrnet.metrics import parse_scale
+from mitfrnet.labels import parse_scale
 from mitfrnet.params import parse_params
-from mitfrnet.workers import RunParams
-from tests.clips import write_corpus, write_small_corpus
-from tests.corpus.layouts.reading import INGEST
+from mitfrnet.workers.params import RunParams
+from tests.helpers.clips import write_corpus, write_small_corpus
+from tests.helpers.reading import INGEST
 
 CORPUS = CorpusParams(layout="mmsa", language="en", scale="mosi")
 EMOTIONS = CorpusParams(

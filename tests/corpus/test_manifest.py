@@ -3,8 +3,9 @@ import tracemalloc
 from mitfrnet.corpus.clips import LabelledClip
 from mitfrnet.corpus.ingest import ProbedClip, build_manifest, summarise
 from mitfrnet.corpus.manifest import manifest_rows
-from mitfrnet.media import unusable
-from tests.corpus.test_ingest import CORPUS, INGEST
+from mitfrnet.media.decode import unusable
+from tests.corpus.test_ingest import CORPUS
+from tests.helpers.reading import INGEST
 
 MANY = 20_000  # more than are Python objects at one time
 

@@ -2,7 +2,7 @@ import pytest
 
 from mitfrnet.corpus.params import CorpusParams
 from mitfrnet.errors import ParamsError
-from mitfrnet.metrics import SCALES
+from mitfrnet.labels import SCALES
 from mitfrnet.params import parse_params
 
 MMSA = {"layout": "mmsa", "language": "en", "scale": "mosi"}

@@ -6,7 +6,7 @@ import pytest
 from mitfrnet.data.tensors import read_steps, read_tensors, write_tensors
 from mitfrnet.errors import FeatureError
 from mitfrnet.modalities import MODALITIES
-from tests.data.made import DIMS, make_split
+from tests.helpers.splits import DIMS, make_split
 
 SPLITS = ("train", "valid", "test")
 

@@ -2,7 +2,6 @@ import subprocess
 import sys
 import warnings
 from fractions import Fraction
-from pathlib import Path
 
 import av
 import numpy as np
@@ -17,8 +16,9 @@ from mitfrnet.features.acoustic import (
     extract_acoustic,
 )
 from mitfrnet.features.extractor import Clip
-from mitfrnet.media import MediaLimits
+from mitfrnet.media.decode import MediaLimits
 from mitfrnet.params import parse_params
+from tests.helpers.paths import ROOT, SHARED
 
 RATE, HOP = 16000, 512
 VALUES = {
@@ -32,7 +32,7 @@ VALUES = {
 }
 PARAMS = AcousticParams(**VALUES)
 LIMITS = MediaLimits(max_duration_s=60, max_pixels=4_000_000, max_bytes=10**8, max_streams=8)
-CLIPS = Path(__file__).parents[3] / "shared" / "clips" / "Raw"
+CLIPS = SHARED / "clips" / "Raw"
 
 
 def tone(hz, seconds=2.0, level=0.5):
@@ -252,7 +252,7 @@ def test_recipe_paper_differs_in_its_rate_alone():
 
 def test_importing_does_not_load_librosa():
     code = "import sys, mitfrnet.features.acoustic; sys.exit('librosa' in sys.modules)"
-    root = Path(__file__).parents[2]
+    root = ROOT
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
 
 

@@ -13,15 +13,16 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from mitfrnet import cluster
 from mitfrnet.corpus.manifest import read_manifest
-from mitfrnet.features.run import extract_corpus, extractor_params
+from mitfrnet.features.extract import extract_corpus, extractor_params
 from mitfrnet.modalities import MODALITIES
-from mitfrnet.workers import RunParams, supervised_map
-from tests.faces import BACKEND
-from tests.pipeline.running import (
+from mitfrnet.workers import cluster
+from mitfrnet.workers.local import supervised_map
+from mitfrnet.workers.params import RunParams
+from tests.helpers.faces import BACKEND
+from tests.helpers.paths import ROOT
+from tests.helpers.running import (
     REAL_CLIPS,
-    ROOT,
     command_of,
     ingest_real_clips,
     needs_real_clips,

@@ -15,8 +15,8 @@ from mitfrnet.features import face_detection, visual
 from mitfrnet.features.extractor import Clip
 from mitfrnet.features.face_detection import find_model, has_face_mesh
 from mitfrnet.features.visual import VisualParams
-from tests.faces import MODEL, needs_face_mesh, needs_mediapipe_1, needs_model
 from tests.features.test_visual import VALUES, make, write_grey_clip
+from tests.helpers.faces import MODEL, needs_face_mesh, needs_mediapipe_1, needs_model
 
 
 def test_model_that_is_another_one(tmp_path, monkeypatch):

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.features.faults import SCENARIOS, stage_killed
-from tests.features.trial import CLIPS, UnavailableError, end_all, make_clean
+from tests.helpers.fault_trial import CLIPS, UnavailableError, end_all, make_clean
+from tests.helpers.faults import SCENARIOS, stage_killed
 
 # Each run of the stage takes seconds; `python -m benchmarks.faults` tries more often.
 TIMES = {"dvc_killed": 1, "worker_killed": 2, "ctrl_c": 3, "ctrl_c_under_dvc": 1}

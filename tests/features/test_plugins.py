@@ -12,14 +12,15 @@ import numpy as np
 import pytest
 
 from mitfrnet.corpus.manifest import make_manifest
-from mitfrnet.corpus.storage import ClipStore
 from mitfrnet.errors import FeatureError, ParamsError
+from mitfrnet.features.extract import _worker, build_extractor, extract_corpus, extractor_params
 from mitfrnet.features.extractor import Clip
-from mitfrnet.features.run import _worker, build_extractor, extract_corpus, extractor_params
-from mitfrnet.features.store import description_of, extractor_digest, read_features
-from mitfrnet.workers import RunParams
-from tests.clips import write_small_corpus
-from tests.pipeline.running import ROOT, command_of, write_params
+from mitfrnet.features.shards import description_of, extractor_digest, read_features
+from mitfrnet.media.storage import ClipStore
+from mitfrnet.workers.params import RunParams
+from tests.helpers.clips import write_small_corpus
+from tests.helpers.paths import ROOT
+from tests.helpers.running import command_of, write_params
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -371,7 +372,7 @@ def test_features_that_keep_it(installed):
 
 def test_imported_features_need_no_extractor(monkeypatch):
     """What the manifest says is stored decides, whatever `params.yaml` names."""
-    stored = pytest.importorskip("mitfrnet.features.stored")
+    stored = pytest.importorskip("mitfrnet.features.imported")
     described = {"version": "1", "feature_names": ["x"], "units": ["1"], "identity": {}}
     settings = {**SETTINGS, "stored": {"acoustic": described}}
     extractor = build_extractor("acoustic", chosen("ch_sims"), settings)

@@ -6,10 +6,10 @@ import pytest
 import yaml
 
 from mitfrnet.features.acoustic import RECIPES as ACOUSTIC
-from mitfrnet.features.run import build_extractor, extractor_params
+from mitfrnet.features.extract import build_extractor, extractor_params
 from mitfrnet.features.visual import RECIPES as VISUAL
-from tests.faces import needs_face_mesh
-from tests.pipeline.running import ROOT
+from tests.helpers.faces import needs_face_mesh
+from tests.helpers.paths import ROOT
 
 TEXT = (ROOT / "docs" / "extractors.md").read_text(encoding="utf-8")
 RECIPES = {"acoustic": ACOUSTIC, "visual": VISUAL}

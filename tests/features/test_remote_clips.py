@@ -7,13 +7,13 @@ import pytest
 
 from mitfrnet.corpus.ingest import build_manifest, probe_clips, read_corpus
 from mitfrnet.errors import CorpusError, StorageError
-from mitfrnet.features.run import build_extractor, extract_corpus, extractor_params
-from mitfrnet.features.store import read_features
-from mitfrnet.workers import RunParams
-from tests.clips import write_small_corpus
-from tests.corpus.layouts.reading import INGEST
+from mitfrnet.features.extract import build_extractor, extract_corpus, extractor_params
+from mitfrnet.features.shards import read_features
+from mitfrnet.workers.params import RunParams
 from tests.corpus.test_ingest import CORPUS
-from tests.features.test_run import PARAMS, contents
+from tests.features.test_extract import PARAMS, contents
+from tests.helpers.clips import write_small_corpus
+from tests.helpers.reading import INGEST
 
 pytestmark = pytest.mark.slow
 

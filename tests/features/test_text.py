@@ -3,10 +3,10 @@ import pytest
 import torch
 
 from mitfrnet.errors import FeatureError, ParamsError
+from mitfrnet.features import text_encoder
 from mitfrnet.features.extractor import Clip
 from mitfrnet.features.text import TextExtractor, TextParams, encoder_for
-from mitfrnet.models import text_encoder
-from mitfrnet.models.text_encoder import TextEncoder, encoder_folder, load_tokenizer
+from mitfrnet.features.text_encoder import TextEncoder, encoder_folder, load_tokenizer
 
 pytestmark = pytest.mark.slow
 

@@ -1,6 +1,5 @@
 import csv
 from fractions import Fraction
-from pathlib import Path
 from types import SimpleNamespace
 
 import av
@@ -12,9 +11,10 @@ from mitfrnet.features import visual
 from mitfrnet.features.extractor import Clip
 from mitfrnet.features.face_detection import MODEL_VARIABLE, Face
 from mitfrnet.features.visual import RECIPES, VisualExtractor, VisualParams
-from mitfrnet.media import MediaLimits, iter_frames
+from mitfrnet.media.decode import MediaLimits, iter_frames
 from mitfrnet.params import parse_params
-from tests.faces import BACKEND, MODEL, needs_face_mesh, needs_model
+from tests.helpers.faces import BACKEND, MODEL, needs_face_mesh, needs_model
+from tests.helpers.paths import SHARED
 
 LIMITS = MediaLimits(max_duration_s=60, max_pixels=4_000_000, max_bytes=10**8, max_streams=8)
 VALUES = {
@@ -24,7 +24,6 @@ VALUES = {
     "min_detection_confidence": 0.5,
     "max_side": 640,
 }
-SHARED = Path(__file__).parents[3] / "shared"
 CLIPS = SHARED / "clips"
 needs_clips = pytest.mark.skipif(not CLIPS.exists(), reason="no ../shared/clips beside the repo")
 

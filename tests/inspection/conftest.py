@@ -1,6 +1,6 @@
 import pytest
 
-from tests.inspection.project import run_pipeline
+from tests.helpers.inspected_project import run_pipeline
 
 
 @pytest.fixture(scope="session")

@@ -7,10 +7,10 @@ import pytest
 
 from mitfrnet.inspection.inspect import inspect, write_page
 from mitfrnet.inspection.predictions import ModelPredictions
-from tests.browser import needs_browser, opened, sideways, until, violations
-from tests.clips import tone, write_clip
-from tests.inspection.project import HOSTILE, VIDEO
-from tests.pipeline.running import ROOT
+from tests.helpers.browser import needs_browser, opened, sideways, until, violations
+from tests.helpers.clips import tone, write_clip
+from tests.helpers.inspected_project import HOSTILE, VIDEO
+from tests.helpers.paths import ROOT
 
 CLIPS = ROOT.parent / "shared" / "clips" / "Raw"
 

@@ -13,17 +13,17 @@ from mitfrnet.corpus.manifest import (
     read_manifest,
     write_manifest,
 )
+from mitfrnet.corpus.transcripts.words import Transcript
 from mitfrnet.errors import CorpusError, FeatureError, MediaError
 from mitfrnet.inspection.gather import find, gather_clip, gather_utterance
 from mitfrnet.inspection.inspect import inspect, page_name
 from mitfrnet.inspection.page import render_page
 from mitfrnet.inspection.predictions import given
 from mitfrnet.modalities import MODALITIES
-from mitfrnet.predict.recipe import LIMITS, Recipe
-from mitfrnet.predict.transcripts import Transcript
-from tests.clips import tone, write_clip
-from tests.inspection.project import HOSTILE, VIDEO
-from tests.pipeline.running import ROOT
+from mitfrnet.predict.extraction import LIMITS, FeatureSettings
+from tests.helpers.clips import tone, write_clip
+from tests.helpers.inspected_project import HOSTILE, VIDEO
+from tests.helpers.paths import ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -82,7 +82,9 @@ def test_a_clip_of_its_own_is_scored_as_in_its_corpus(view, project):
 
 def test_what_is_missing_has_its_reason(tmp_path, project):
     silent = write_clip(tmp_path / "silent.mkv", np.arange(6) / 10)
-    subject = gather_clip(silent, Transcript(" ", "given"), Recipe(project / MODEL, LIMITS))
+    subject = gather_clip(
+        silent, Transcript(" ", source="given"), FeatureSettings(project / MODEL, LIMITS)
+    )
     assert subject.reasons == {
         "text": "empty_transcript",
         "acoustic": "no_audio_stream",

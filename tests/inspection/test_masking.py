@@ -8,7 +8,7 @@ from mitfrnet.inspection.gather import only
 from mitfrnet.inspection.masking import Judged, ShownMasks, corpus_masks, draw
 from mitfrnet.missing import mask_corpus, mask_steps, write_masks
 from mitfrnet.modalities import MODALITIES
-from tests.data.made import make_mask_params, make_split
+from tests.helpers.splits import make_mask_params, make_split
 
 INDEX = 5
 

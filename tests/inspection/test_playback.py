@@ -9,8 +9,8 @@ import pytest
 from mitfrnet.features.extractor import Clip
 from mitfrnet.inspection import playback
 from mitfrnet.inspection.playback import make_playback
-from mitfrnet.predict.recipe import LIMITS
-from tests.clips import tone, write_clip
+from mitfrnet.predict.extraction import LIMITS
+from tests.helpers.clips import tone, write_clip
 
 
 def made(path, **known):

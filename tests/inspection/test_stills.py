@@ -5,11 +5,11 @@ import pytest
 from mitfrnet.features.extractor import Clip
 from mitfrnet.features.visual import faces_in
 from mitfrnet.inspection.stills import COUNT, make_stills
-from mitfrnet.media import iter_frames
-from mitfrnet.predict.recipe import LIMITS
-from tests.clips import write_clip
-from tests.faces import shipped_params
-from tests.pipeline.running import ROOT
+from mitfrnet.media.decode import iter_frames
+from mitfrnet.predict.extraction import LIMITS
+from tests.helpers.clips import write_clip
+from tests.helpers.faces import shipped_params
+from tests.helpers.paths import ROOT
 
 CLIP = ROOT / "raw/sample/Raw/speaker01_a/0005.mp4"  # 2.6 s of a drawn face
 

@@ -15,9 +15,9 @@ from mitfrnet.inspection.pages import write_pages
 from mitfrnet.missing import MaskParams
 from mitfrnet.params import load_params
 from mitfrnet.report.worst import WorstClip, page_name
-from tests.browser import needs_browser, opened, sideways, violations
-from tests.inspection.project import HOSTILE, VIDEO
-from tests.pipeline.running import run_stage, write_params
+from tests.helpers.browser import needs_browser, opened, sideways, violations
+from tests.helpers.inspected_project import HOSTILE, VIDEO
+from tests.helpers.running import run_stage, write_params
 
 pytestmark = pytest.mark.slow
 

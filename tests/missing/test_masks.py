@@ -4,22 +4,22 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from mitfrnet.data.ragged import Steps
 from mitfrnet.errors import FeatureError, ParamsError
 from mitfrnet.missing import (
     MaskParams,
-    Steps,
     draw_rates,
     legacy_masks,
     mask_corpus,
     mask_steps,
-    parse_condition,
+    parse_protocol,
     reachable_rate,
     read_masks,
     realised_rates,
     write_masks,
 )
 from mitfrnet.modalities import MODALITIES
-from tests.data.made import make_mask_params, make_split
+from tests.helpers.splits import make_mask_params, make_split
 
 PARAMS = make_mask_params()
 PATTERNS = ["random", "structured", "block", "modality", "modality_random", "legacy"]
@@ -212,7 +212,7 @@ def test_what_was_asked_is_the_effective_rate_or_the_mean_over_clips():
 )
 def test_a_condition_sets_the_rate_of_each_split(entry, train, valid, test):
     splits = {s: make_split(seed=i).steps for i, s in enumerate(("train", "valid", "test"))}
-    masks = mask_corpus(splits, rate=parse_condition(entry), params=PARAMS)
+    masks = mask_corpus(splits, rate=parse_protocol(entry), params=PARAMS)
     drawn = draw_rates(splits["valid"].ids, seed=7, split="valid")
     for split, rate in {"train": train, "valid": valid, "test": test}.items():
         rate = drawn if rate == "drawn" else rate
@@ -288,7 +288,7 @@ def test_settings_that_play_no_part_leave_the_bytes_alone(tmp_path, pattern, cha
 def test_only_masks_that_are_stored_have_realised_rates():
     splits = dict.fromkeys(("train", "valid", "test"), small_steps())
     for protocol, stored in (("complete_train", {"train", "valid"}), ("random_train", {"valid"})):
-        masks = mask_corpus(splits, rate=parse_condition(protocol), params=PARAMS)
+        masks = mask_corpus(splits, rate=parse_protocol(protocol), params=PARAMS)
         assert set(masks.metadata["realised"]) == stored
 
 

@@ -11,13 +11,13 @@ from transformers import BertConfig, BertModel, BertTokenizerFast
 from mitfrnet.corpus.layouts.features import stored_descriptions
 from mitfrnet.errors import FeatureError
 from mitfrnet.features.extractor import Clip
-from mitfrnet.features.stored import StoredExtractor
+from mitfrnet.features.imported import StoredExtractor
 from mitfrnet.features.text import TextExtractor, TextParams
-from mitfrnet.metrics import SCALES, ClassScale
+from mitfrnet.features.text_encoder import TextEncoder
+from mitfrnet.labels import SCALES, ClassScale
 from mitfrnet.mmsa import import_corpus
 from mitfrnet.modalities import MODALITIES
-from mitfrnet.models.text_encoder import TextEncoder
-from tests.mmsa.made import SENTENCES, aligned_file, file_of, save
+from tests.helpers.mmsa_files import SENTENCES, aligned_file, file_of, save
 
 pytestmark = pytest.mark.slow
 

@@ -5,7 +5,7 @@ import pytest
 
 from mitfrnet.errors import FeatureError
 from mitfrnet.mmsa import read
-from tests.mmsa.made import aligned_file, file_of, save
+from tests.helpers.mmsa_files import aligned_file, file_of, save
 
 pytestmark = pytest.mark.slow  # transformers
 

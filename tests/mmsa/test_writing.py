@@ -6,23 +6,23 @@ import pickletools
 import numpy as np
 import pytest
 
-from mitfrnet.alignment import TensorParams
-from mitfrnet.assembly import build_tensors
 from mitfrnet.corpus.clips import Problems
 from mitfrnet.corpus.ingest import IngestParams, build_manifest, probe_clips, summarise
 from mitfrnet.corpus.layouts.features import read_features_layout, stored_descriptions
 from mitfrnet.corpus.manifest import read_manifest
 from mitfrnet.corpus.params import CorpusParams
+from mitfrnet.data.alignment import TensorParams
+from mitfrnet.data.build import build_tensors
 from mitfrnet.errors import FeatureError
-from mitfrnet.features.run import extract_corpus
-from mitfrnet.features.store import read_features
+from mitfrnet.features.extract import extract_corpus
+from mitfrnet.features.shards import read_features
 from mitfrnet.features.text import TextParams
-from mitfrnet.metrics import SCALES, ClassScale
+from mitfrnet.labels import SCALES, ClassScale
 from mitfrnet.mmsa import import_corpus, write
 from mitfrnet.modalities import MODALITIES, SPLITS
 from mitfrnet.params import parse_params
-from mitfrnet.workers import RunParams
-from tests.mmsa.made import write_corpus
+from mitfrnet.workers.params import RunParams
+from tests.helpers.mmsa_files import write_corpus
 
 pytestmark = pytest.mark.slow
 

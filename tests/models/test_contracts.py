@@ -14,7 +14,7 @@ from torch import nn
 
 from mitfrnet.data.batches import Batch, collate
 from mitfrnet.modalities import MODALITIES
-from mitfrnet.models.output import SCORE, Task, objective
+from mitfrnet.models.base import SCORE, Task, objective
 from mitfrnet.models.registry import MODELS, build
 
 TOLERANCE = 1e-5  # float32 sums in another order; leaks seen in the field start at 1e-3

@@ -11,7 +11,7 @@ from torch import Tensor
 from mitfrnet.data.batches import Batch, Utterance, collate
 from mitfrnet.modalities import MODALITIES
 from mitfrnet.models.baselines.misa import MISA
-from tests.parity.mmsa_tfrnet import GivenText, lively
+from tests.helpers.mmsa_tfrnet import GivenText, lively
 
 pytestmark = pytest.mark.parity
 

@@ -11,7 +11,7 @@ import torch
 
 from mitfrnet.modalities import MODALITIES
 from mitfrnet.models.mitfrnet.network import MITFRNet
-from tests.parity import mmsa_tfrnet as mmsa
+from tests.helpers import mmsa_tfrnet as mmsa
 
 pytestmark = pytest.mark.parity
 

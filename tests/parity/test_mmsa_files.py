@@ -13,9 +13,9 @@ import torch
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from transformers import AutoTokenizer, BertConfig, BertModel
 
+from mitfrnet.features.text_encoder import encoder_folder
 from mitfrnet.mmsa import write
-from mitfrnet.models.text_encoder import encoder_folder
-from tests.mmsa.made import write_corpus
+from tests.helpers.mmsa_files import write_corpus
 
 pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("ignore")]
 

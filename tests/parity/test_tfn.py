@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from mitfrnet.data.batches import Batch, Utterance, collate
 from mitfrnet.modalities import MODALITIES
+from mitfrnet.models.base import Task
 from mitfrnet.models.baselines.tfn import TFN
-from mitfrnet.models.output import Task
 
 pytestmark = pytest.mark.parity
 

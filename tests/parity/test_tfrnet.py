@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mitfrnet.models.baselines.tfrnet import TFRNet
-from tests.parity import mmsa_tfrnet as mmsa
+from tests.helpers import mmsa_tfrnet as mmsa
 
 pytestmark = pytest.mark.parity
 

@@ -9,8 +9,8 @@ import torch
 from safetensors.numpy import load_file
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
-from tests.clips import tone, write_clip, write_corpus
-from tests.pipeline.running import run_stage, write_params
+from tests.helpers.clips import tone, write_clip, write_corpus
+from tests.helpers.running import run_stage, write_params
 
 pytestmark = pytest.mark.slow
 

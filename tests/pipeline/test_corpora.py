@@ -11,11 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from mitfrnet.features.store import read_features
-from tests.clips import tone, write_clip
-from tests.mmsa.made import file_of
-from tests.pipeline.running import ROOT, run_stage, write_params
-from tests.tiny_whisper import write_whisper
+from mitfrnet.features.shards import read_features
+from tests.helpers.clips import tone, write_clip
+from tests.helpers.mmsa_files import file_of
+from tests.helpers.paths import ROOT
+from tests.helpers.running import run_stage, write_params
+from tests.helpers.tiny_whisper import write_whisper
 
 pytestmark = pytest.mark.slow
 

@@ -1,4 +1,4 @@
-"""Ctrl-C before a stage has begun; tests/features/faults.py does it while one works."""
+"""Ctrl-C before a stage has begun; tests/helpers/faults.py does it while one works."""
 
 import os
 import signal
@@ -8,9 +8,9 @@ import sys
 import psutil
 import pytest
 
-from tests.features.trial import heed_ctrl_c
-from tests.pipeline.running import ROOT
-from tests.waiting import wait_for
+from tests.helpers.fault_trial import heed_ctrl_c
+from tests.helpers.paths import ROOT
+from tests.helpers.waiting import wait_for
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at a process's maps")

@@ -9,10 +9,11 @@ import sys
 import pytest
 
 from mitfrnet.corpus.manifest import manifest_settings, read_manifest
-from mitfrnet.features.store import read_features
+from mitfrnet.features.shards import read_features
 from mitfrnet.modalities import MODALITIES
-from tests.clips import write_small_corpus
-from tests.pipeline.running import ROOT, run_stage, write_params
+from tests.helpers.clips import write_small_corpus
+from tests.helpers.paths import ROOT
+from tests.helpers.running import run_stage, write_params
 
 pytestmark = pytest.mark.slow
 

@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from mitfrnet.features.store import read_features
+from mitfrnet.features.shards import read_features
 from mitfrnet.modalities import MODALITIES
-from tests.pipeline.running import REAL_CLIPS, ingest_real_clips, needs_real_clips, run_stage
+from tests.helpers.running import REAL_CLIPS, ingest_real_clips, needs_real_clips, run_stage
 
 pytestmark = [pytest.mark.slow, needs_real_clips]
 

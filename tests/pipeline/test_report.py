@@ -1,14 +1,13 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from mitfrnet.report.worst import WorstClip, write_worst
-from tests.report.made_results import TITLE, write_results
+from tests.helpers.made_results import TITLE, write_results
+from tests.helpers.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 READ = ("metrics", "predictions", "models", "timings")
 PATHS = [*(f"--{name}={name}" for name in READ), "--inspected=report/inspect", "--out=report"]
 CLIP = WorstClip("one", "video_0/0", "1.00", "-1.00", "What is said.", "a.html")

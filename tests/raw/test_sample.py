@@ -13,7 +13,9 @@ import av
 import numpy as np
 import pytest
 
-SAMPLE = Path(__file__).parents[2] / "raw" / "sample"
+from tests.helpers.paths import ROOT
+
+SAMPLE = ROOT / "raw" / "sample"
 COLUMNS = ["video_id", "clip_id", "text", "label", "label_T", "label_A", "label_V"]
 COLUMNS += ["annotation", "mode"]
 LARGEST_BYTES = 6_000_000

@@ -3,8 +3,8 @@
 import pytest
 
 from mitfrnet.report.page import write_report
-from tests.browser import needs_browser, opened, sideways, violations
-from tests.report.made_results import REPORT, read, write_results
+from tests.helpers.browser import needs_browser, opened, sideways, violations
+from tests.helpers.made_results import REPORT, read, write_results
 
 pytestmark = needs_browser
 
@@ -17,7 +17,7 @@ def path(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
     grid = write_results(
         folder,
-        baselines=("tfn", "mult", "misa", "tfrnet"),
+        others=("tfn", "mult", "misa", "tfrnet"),
         rates=tuple(i / 10 for i in range(11)),
         seeds=(1, 2, 3),
         clips=60,

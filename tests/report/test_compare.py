@@ -7,7 +7,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from mitfrnet.corpus.ingest import CorpusParams
+from mitfrnet.corpus.params import CorpusParams
 from mitfrnet.errors import CorpusError, FeatureError, ParamsError
 from mitfrnet.metrics import mwa, score
 from mitfrnet.report.compare import (
@@ -51,7 +51,6 @@ def study(tmp_path, monkeypatch):
         axes = {
             "corpora": ["mine"],
             "models": list(dict.fromkeys(model for model, _, _ in scores)),
-            "baselines": [],
             "missing_rates": list(dict.fromkeys(rate for _, rate, _ in scores)),
             "seeds": list(dict.fromkeys(seed for _, _, seed in scores)),
         }
@@ -266,7 +265,9 @@ def test_of_several_test_rates_that_of_training_counts(study):
 
 
 def test_absent_cells_are_counted_and_left_out(study):
-    metrics = study({("mitfrnet", 0.3, 1): {"acc7": 0.4}}, seeds=[1, 2, 3], baselines=["tfn"])
+    metrics = study(
+        {("mitfrnet", 0.3, 1): {"acc7": 0.4}}, seeds=[1, 2, 3], models=["mitfrnet", "tfn"]
+    )
     comparison = compare("mine", "mosi", metrics)
     assert "5 of 6 cells of the grid have no scores: left out." in comparison.notes
     assert row_of(comparison, "acc7").mean == 0.4

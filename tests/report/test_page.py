@@ -17,14 +17,14 @@ from mitfrnet.report.page import (
     write_report,
 )
 from mitfrnet.report.worst import WorstClip
-from tests.pipeline.running import ROOT
-from tests.report.made_results import REPORT, read, write_results
+from tests.helpers.made_results import REPORT, read, write_results
+from tests.helpers.paths import ROOT
 
 HOSTILE = "<script>alert(1)</script>"
 STUDY = {
     "corpora": {"first": "mosi", "second": "sims"},
     "models": ("mitfrnet", "mitfrnet_no_mmr"),
-    "baselines": ("tfn",),
+    "others": ("tfn",),
     "rates": (0.1, 1.0),
     "seeds": (1, 2),
 }
@@ -292,7 +292,7 @@ def test_classes_have_no_scatter_but_a_confusion(tmp_path):
         {"one": [WorstClip("one", "v/a", "calm", "sad")]},
         corpora={"one": scale},
         rates=(0.1, 0.2, 0.3, 0.4),
-        baselines=("tfn",),
+        others=("tfn",),
     )
     page = Page(html)
     assert ["Label", "predicted calm", "predicted angry", "predicted sad"] in [

@@ -3,9 +3,9 @@ import json
 import pytest
 
 from mitfrnet.errors import FeatureError, ParamsError
+from mitfrnet.grid import GridParams
 from mitfrnet.params import parse_params
-from mitfrnet.report.results import GridParams
-from tests.report.made_results import read, write_results
+from tests.helpers.made_results import read, write_results
 
 
 def test_cells_come_in_the_order_of_the_grid(tmp_path):
@@ -73,15 +73,9 @@ def test_rates_name_folders_as_they_are_written(tmp_path):
 
 
 def test_a_grid_without_models_is_an_error():
-    values = {"corpora": ["a"], "models": [], "baselines": [], "missing_rates": [0.1], "seeds": [1]}
+    values = {"corpora": ["a"], "models": [], "missing_rates": [0.1], "seeds": [1]}
     with pytest.raises(ParamsError, match=r"grid\.models: List should have at least 1 item"):
         parse_params(GridParams, values, where="params.yaml: grid")
-
-
-def test_variants_come_before_baselines(tmp_path):
-    models = ("mitfrnet", "mitfrnet_no_mmr")
-    grid = write_results(tmp_path, models=models, baselines=("tfn",))
-    assert [c.model for c in read(tmp_path, grid).cells] == [*models, "tfn"]
 
 
 def test_one_model_tested_at_several_rates_with_several_masks(tmp_path):

@@ -1,7 +1,7 @@
 import pytest
 
 from mitfrnet.errors import FeatureError
-from mitfrnet.report.tables import score_groups
+from mitfrnet.report.tables.scores import score_groups
 from mitfrnet.report.worst import (
     WorstClip,
     judged_group,
@@ -10,7 +10,7 @@ from mitfrnet.report.worst import (
     worst_clips,
     write_worst,
 )
-from tests.report.made_results import read, write_results
+from tests.helpers.made_results import read, write_results
 
 
 def worst(folder, ids, **made):

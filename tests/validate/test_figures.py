@@ -2,8 +2,8 @@ import pytest
 
 from mitfrnet.corpus.clips import LabelledClip
 from mitfrnet.corpus.ingest import ProbedClip
-from mitfrnet.media import unprobed
-from mitfrnet.metrics import ClassScale, Scale, parse_scale
+from mitfrnet.labels import ClassScale, Scale, parse_scale
+from mitfrnet.media.decode import unprobed
 from mitfrnet.validate import figures
 
 

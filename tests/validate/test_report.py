@@ -1,20 +1,20 @@
 import json
 import re
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mitfrnet import media
 from mitfrnet.corpus.clips import LabelledClip
 from mitfrnet.corpus.ingest import IngestParams, ProbedClip
 from mitfrnet.corpus.params import CorpusParams
+from mitfrnet.media import decode
 from mitfrnet.validate.problems import KINDS, Problem, check_clips, worst_first
 from mitfrnet.validate.report import check_corpus, to_json
-from mitfrnet.workers import RunParams
-from tests.clips import write_clip, write_corpus, write_small_corpus
-from tests.defects import BLOCK, INGEST, write_defects
+from mitfrnet.workers.params import RunParams
+from tests.helpers.clips import write_clip, write_corpus, write_small_corpus
+from tests.helpers.defects import BLOCK, INGEST, write_defects
+from tests.helpers.paths import SHARED
 
 MOSI = CorpusParams(layout="mmsa", language="en", scale="mosi")
 EMOTIONS = CorpusParams(
@@ -22,10 +22,10 @@ EMOTIONS = CorpusParams(
 )
 INGEST = IngestParams.model_validate(INGEST)
 RUN = RunParams(workers=2, timeout_seconds=60)
-CLIPS = Path(__file__).parents[3] / "shared" / "clips"
+CLIPS = SHARED / "clips"
 COLUMNS = ("video_id", "clip_id", "text", "label")
 
-LIMITS = media.MediaLimits(max_duration_s=60, max_pixels=10**7, max_bytes=10**9, max_streams=8)
+LIMITS = decode.MediaLimits(max_duration_s=60, max_pixels=10**7, max_bytes=10**9, max_streams=8)
 
 
 def lines(report, level):
@@ -195,9 +195,9 @@ def test_a_folder_of_clips_has_no_labels_and_names_each_file_once(tmp_path):
 
 
 def test_every_reason_has_words_and_its_limits(tmp_path):
-    for reason in (*media.REASONS, "worker_crashed", "timed_out"):
+    for reason in (*decode.REASONS, "worker_crashed", "timed_out"):
         clip = LabelledClip("t.csv:2", "v", "1", path="v/1.mp4", start_s=1.0)
-        probed = [(clip, ProbedClip(None, media.unusable(reason)))]
+        probed = [(clip, ProbedClip(None, decode.unusable(reason)))]
         (problem,) = check_clips(tmp_path, probed, MOSI, INGEST)
         assert problem.kind == reason
         assert problem.line.startswith("t.csv:2: v/1.mp4: ")
@@ -207,7 +207,7 @@ def test_every_reason_has_words_and_its_limits(tmp_path):
         in next(
             check_clips(
                 tmp_path,
-                [(clip, ProbedClip(None, media.unusable("frame_too_large")))],
+                [(clip, ProbedClip(None, decode.unusable("frame_too_large")))],
                 MOSI,
                 INGEST,
             )
@@ -217,7 +217,7 @@ def test_every_reason_has_words_and_its_limits(tmp_path):
 
 def test_a_file_without_time_is_told(tmp_path):
     clip = LabelledClip("t.csv:2", "v", "1", path="v/1.mp4")
-    probe = media.Probe(0.0, 25.0, 1, 64, 48, "h264", "aac", 0.0, 16000, "mov", None, None)
+    probe = decode.Probe(0.0, 25.0, 1, 64, 48, "h264", "aac", 0.0, 16000, "mov", None, None)
     (problem,) = check_clips(tmp_path, [(clip, ProbedClip(None, probe))], MOSI, INGEST)
     assert problem.line == (
         "t.csv:2: v/1.mp4: lasts 0 s (expected a film or sound with time stamps)"
@@ -225,7 +225,7 @@ def test_a_file_without_time_is_told(tmp_path):
 
 
 def test_segments_of_one_film_are_no_duplicates(tmp_path):
-    probe = media.Probe(9.0, 25.0, 225, 64, 48, "h264", "aac", 9.0, 16000, "mov", None, None)
+    probe = decode.Probe(9.0, 25.0, 225, 64, 48, "h264", "aac", 9.0, 16000, "mov", None, None)
     times = [(0.0, 3.0), (3.0, 6.0), (0.0, 3.0)]
     probed = [
         (LabelledClip(f"t:{i}", "v", str(i), path="v.mp4", start_s=s, end_s=e), of)

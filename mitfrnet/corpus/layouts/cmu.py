@@ -32,7 +32,7 @@ from mitfrnet.corpus.clips import (
 from mitfrnet.corpus.params import PUBLISHED_LABELS, CorpusParams
 from mitfrnet.corpus.tables import check_file, read_lines
 from mitfrnet.errors import CorpusError
-from mitfrnet.metrics import Scale
+from mitfrnet.labels import Scale
 
 _MAX_TRANSCRIPT_BYTES = 16 * 2**20
 

@@ -4,7 +4,6 @@
 the columns that the extract stage gives them.
 """
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,11 @@ import pyarrow.parquet as pq
 from mitfrnet.corpus.clips import LabelledClip, Problems, identifier, label_of, split_of, unique
 from mitfrnet.corpus.params import CorpusParams
 from mitfrnet.errors import CorpusError
-from mitfrnet.metrics import ClassScale, LabelScale
+from mitfrnet.files import metadata_of
+from mitfrnet.labels import ClassScale, LabelScale
 from mitfrnet.modalities import MODALITIES
 
 UTTERANCES_FILE = "utterances.parquet"
-METADATA_KEY = b"mitfrnet"
 
 UTTERANCES_SCHEMA = pa.schema(
     [
@@ -80,7 +79,7 @@ def stored_descriptions(folder: Path) -> dict[str, dict[str, Any]]:
     Raises:
         CorpusError: the corpus is none of this layout.
     """
-    return json.loads(_read(folder / UTTERANCES_FILE).schema.metadata[METADATA_KEY])["stored"]
+    return metadata_of(_read(folder / UTTERANCES_FILE).schema)["stored"]
 
 
 def is_features_folder(folder: Path) -> bool:
@@ -96,7 +95,7 @@ def is_features_folder(folder: Path) -> bool:
 def _read(path: Path) -> pa.Table:
     try:
         table = pq.read_table(path)
-        stored = json.loads((table.schema.metadata or {})[METADATA_KEY])["stored"]
+        stored = metadata_of(table.schema)["stored"]
     except (OSError, pa.ArrowException) as error:
         raise CorpusError(f"{path}: cannot be read ({error}); import the corpus again") from error
     except (KeyError, TypeError, ValueError) as error:

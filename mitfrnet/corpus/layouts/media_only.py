@@ -15,8 +15,8 @@ from mitfrnet.corpus.clips import (
     unique,
 )
 from mitfrnet.corpus.params import CorpusParams
-from mitfrnet.corpus.storage import RemoteFolder
 from mitfrnet.errors import CorpusError
+from mitfrnet.media.storage import RemoteFolder
 
 
 def read_media_only(folder: Path, corpus: CorpusParams, problems: Problems) -> list[LabelledClip]:

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 from mitfrnet.data.batches import Batch
 from mitfrnet.modalities import MODALITIES
+from mitfrnet.models.base import SCORE, Loss, Output, Task, task_loss
 from mitfrnet.models.layers import Count, Probability, Weight, zero_padding
-from mitfrnet.models.output import SCORE, Loss, Output, Task, task_loss
 from mitfrnet.models.recurrent import LSTM
 from mitfrnet.params import StageParams, parse_params
 

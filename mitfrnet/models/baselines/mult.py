@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from mitfrnet.data.batches import Batch
 from mitfrnet.modalities import MODALITIES
 from mitfrnet.models.attention import TransformerEncoder
+from mitfrnet.models.base import SCORE, Output, Task, task_loss
 from mitfrnet.models.layers import (
     Count,
     Dropout,
@@ -18,7 +19,6 @@ from mitfrnet.models.layers import (
     PerModality,
     Probability,
 )
-from mitfrnet.models.output import SCORE, Output, Task, task_loss
 from mitfrnet.params import StageParams, parse_params
 
 

@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mitfrnet.data.batches import Batch
+from mitfrnet.models.base import SCORE, Output, Task, task_loss
 from mitfrnet.models.layers import BatchNorm, Count, PerModality, Probability, zero_padding
-from mitfrnet.models.output import SCORE, Output, Task, task_loss
 from mitfrnet.models.recurrent import LSTM
 from mitfrnet.params import StageParams, parse_params
 

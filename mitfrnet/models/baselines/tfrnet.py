@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mitfrnet.data.batches import Batch
+from mitfrnet.models.base import SCORE, Loss, Output, Task, task_loss
 from mitfrnet.models.layers import Count
 from mitfrnet.models.mitfrnet.extraction import Extraction
 from mitfrnet.models.mitfrnet.fusion import Fusion, FusionParams
@@ -17,7 +18,6 @@ from mitfrnet.models.mitfrnet.reconstruction import (
     reconstruction_counts,
     reconstruction_sums,
 )
-from mitfrnet.models.output import SCORE, Loss, Output, Task, task_loss
 from mitfrnet.params import parse_params
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mitfrnet.data.batches import Batch
 from mitfrnet.modalities import MODALITIES
+from mitfrnet.models.base import SCORE, Loss, Output, Task, task_loss
 from mitfrnet.models.layers import Count, Weight
 from mitfrnet.models.mitfrnet.extraction import Extraction
 from mitfrnet.models.mitfrnet.fusion import Fusion, FusionParams
@@ -18,7 +19,6 @@ from mitfrnet.models.mitfrnet.reconstruction import (
     reconstruction_counts,
     reconstruction_sums,
 )
-from mitfrnet.models.output import SCORE, Loss, Output, Task, task_loss
 from mitfrnet.params import parse_params
 
 

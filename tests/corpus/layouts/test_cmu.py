@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mitfrnet.corpus.layouts import cmu
-from tests.corpus.layouts.reading import read, refusal
+from tests.helpers.reading import read, refusal
 
 h5py = pytest.importorskip("h5py")
 

@@ -3,7 +3,7 @@ import os
 from mitfrnet.corpus.clips import Problems
 from mitfrnet.corpus.layouts.media_only import read_media_only
 from mitfrnet.corpus.params import CorpusParams
-from tests.corpus.layouts.reading import read, refusal
+from tests.helpers.reading import read, refusal
 
 BLOCK = {"layout": "media_only"}
 

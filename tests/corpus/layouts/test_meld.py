@@ -1,6 +1,6 @@
 import pytest
 
-from tests.corpus.layouts.reading import read, refusal
+from tests.helpers.reading import read, refusal
 
 SENTIMENT = {"layout": "meld", "label": "sentiment", "task": "classification",
              "classes": ["negative", "neutral", "positive"]}  # fmt: skip

@@ -1,7 +1,7 @@
 import pytest
 
-from tests.clips import write_corpus
-from tests.corpus.layouts.reading import read, refusal
+from tests.helpers.clips import write_corpus
+from tests.helpers.reading import read, refusal
 
 MOSI = {"layout": "mmsa", "scale": "mosi"}
 EMOTIONS = {"layout": "mmsa", "task": "classification", "classes": ["anger", "joy", "sadness"]}

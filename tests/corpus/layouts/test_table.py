@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.corpus.layouts.reading import read, refusal
+from tests.helpers.reading import read, refusal
 
 COLUMNS = {"video_id": "vid", "clip_id": "take", "text": "said", "label": "score", "split": "fold"}
 HEADER = "vid,take,said,score,fold"

@@ -6,8 +6,8 @@ import torch
 
 from mitfrnet.data.batches import collate
 from mitfrnet.errors import ParamsError
+from mitfrnet.models.base import SCORE, Task
 from mitfrnet.models.baselines.tfn import TFN, TextSubnet, observed_mean, tensor_fusion
-from mitfrnet.models.output import SCORE, Task
 
 
 @pytest.fixture

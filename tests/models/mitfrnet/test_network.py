@@ -6,9 +6,9 @@ import torch
 from mitfrnet.data.batches import collate
 from mitfrnet.errors import ParamsError
 from mitfrnet.modalities import MODALITIES
+from mitfrnet.models.base import objective
 from mitfrnet.models.layers import split_weight_decay
 from mitfrnet.models.mitfrnet.network import MITFRNet
-from mitfrnet.models.output import objective
 
 
 @pytest.fixture

@@ -1,0 +1,216 @@
+"""Score a trained model on the test split, beside what needs no model at all."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from pydantic import Field, ValidationInfo, field_validator
+from torch import Tensor
+
+from mitfrnet.data.masked_text import FrozenText
+from mitfrnet.data.ragged import Observed
+from mitfrnet.data.tensors import SplitTensors
+from mitfrnet.errors import ParamsError
+from mitfrnet.labels import ClassScale, parse_scale
+from mitfrnet.metrics import Score, score
+from mitfrnet.missing import WHOLE_PATTERNS, MaskParams, Masks, mask_steps
+from mitfrnet.params import PARAMS_FILE, StageParams
+from mitfrnet.trained.model import TrainedModel
+
+Scores = NDArray[np.float32]
+
+# Strengths that cross-validation within the training split chooses from.
+_RIDGE_ALPHAS = tuple(10.0**k for k in range(-2, 5))
+
+
+class EvaluateParams(StageParams):
+    """Section `evaluate`: what the test masks are drawn by."""
+
+    rates: Literal["matched"] | list[float]  # matched: as trained
+    protocol_rates: list[float] = Field(min_length=1)  # of models that no one rate matches
+    mask_seeds: Literal["matched"] | list[int]  # matched: as trained
+
+    @field_validator("rates", "mask_seeds", mode="before")
+    @classmethod
+    def _matched_or_listed(cls, values: Any, info: ValidationInfo) -> Any:
+        kind = int if info.field_name == "mask_seeds" else int | float
+        listed = isinstance(values, list) and all(
+            isinstance(v, kind) and not isinstance(v, bool) and math.isfinite(v) for v in values
+        )
+        if values != "matched" and not (listed and values):
+            what = "whole numbers" if kind is int else "numbers"
+            raise ValueError(f"expected 'matched' or a list of {what}")
+        return values
+
+    @field_validator("rates", "protocol_rates")
+    @classmethod
+    def _known_rates(cls, rates: Any) -> Any:
+        for rate in () if rates == "matched" else rates:
+            if not 0 <= rate <= 1:
+                raise ValueError(f"{rate} is no missing rate (expected within [0, 1])")
+        return rates
+
+    @field_validator("rates", "protocol_rates", "mask_seeds")
+    @classmethod
+    def _each_once(cls, values: Any) -> Any:
+        if values != "matched" and len(set(values)) < len(values):
+            raise ValueError("a value stands there twice")
+        return values
+
+    @field_validator("mask_seeds")
+    @classmethod
+    def _known_seeds(cls, seeds: Any) -> Any:
+        if seeds != "matched" and min(seeds) < 0:
+            raise ValueError(f"{min(seeds)} is no seed (expected a whole number from 0 on)")
+        return seeds
+
+
+def evaluate(
+    trained: TrainedModel,
+    splits: Mapping[str, SplitTensors],
+    masks: Masks,
+    params: EvaluateParams,
+    text: FrozenText,
+) -> tuple[dict[str, Any], pa.Table]:
+    """Return the scores on the test split, and the predictions they come from.
+
+    Args:
+        trained: the model.
+        splits: complete features of `train` and `test`; the former for the references only.
+        masks: those the model was trained under.
+        params: which rates and seeds of missing the test split is scored at.
+        text: encodes masked transcripts.
+
+    Returns:
+        The scores under the one test mask, or, of several, `by_rate` and within it
+        `by_mask_seed`; and a table of `utterance_id`, `missing_rate`, `mask_seed`, `label`,
+        `prediction` and each reference. Of classes, labels and predictions are indices.
+
+    Raises:
+        ParamsError: a rate that the masks' pattern cannot reach, or seeds for a pattern that
+            has its own.
+        FeatureError: the features are not of the kind the model was trained on.
+    """
+    # Predictions depend on the number in their last bits, as the weights do.
+    torch.set_num_threads(trained.config["training"]["train"]["threads"])
+    test = splits["test"]
+    scale = parse_scale(test.metadata["scale"])
+    mask_params = MaskParams(**masks.metadata["params"])
+    test_masks = _test_masks(test, masks.metadata["rate"], mask_params, params)
+    references = References(splits["train"], _train_mask(splits["train"], masks, mask_params), text)
+    by_rate: dict[str, dict[str, dict[str, dict[str, Score]]]] = {}
+    tables = []
+    for (rate, seed), observed in test_masks.items():
+        whole = mask_params.pattern in WHOLE_PATTERNS
+        prediction = trained.predict(test, observed, text, whole=whole)
+        scores = score(prediction, test.label, scale)
+        by_rate.setdefault(str(rate), {"by_mask_seed": {}})["by_mask_seed"][str(seed)] = scores
+        n = len(test.ids)
+        columns = {
+            "utterance_id": pa.array(test.ids, pa.string()),
+            "missing_rate": pa.array([rate] * n, pa.float64()),
+            "mask_seed": pa.array([seed] * n, pa.int64()),
+            "label": pa.array(test.label, pa.float32()),
+            "prediction": pa.array(prediction, pa.float32()),
+        }
+        for name, values in references.predict(text.encode(test, observed)).items():
+            columns[name] = pa.array(values, pa.float32())
+        tables.append(pa.table(columns))
+    return scores if len(tables) == 1 else {"by_rate": by_rate}, pa.concat_tables(tables)
+
+
+def _test_masks(
+    test: SplitTensors, trained_rate: float | None, mask_params: MaskParams, params: EvaluateParams
+) -> dict[tuple[float, int], Observed]:
+    """Return the test masks by rate and seed; all of them, so that errors come before work."""
+    if trained_rate is None:
+        key, rates = "protocol_rates", params.protocol_rates
+    else:
+        key, rates = "rates", [trained_rate] if params.rates == "matched" else params.rates
+    drawn: dict[tuple[float, int], Observed] = {}
+    for rate in rates:
+        for seed in _mask_seeds(mask_params, params):
+            seeded = mask_params.model_copy(update={"seed": seed})
+            try:
+                observed = mask_steps(test.steps, rate=rate, split="test", params=seeded)
+            except ParamsError as error:
+                raise ParamsError(f"{PARAMS_FILE}: evaluate.{key}: {error}") from error
+            drawn[rate, seed] = observed
+    return drawn
+
+
+def _train_mask(train: SplitTensors, masks: Masks, mask_params: MaskParams) -> Observed:
+    """Return the training mask; where there is one for each epoch, the first."""
+    if masks.metadata["protocol"] == "random_train":
+        return mask_steps(train.steps, rate=None, split="train", params=mask_params, epoch=1)
+    return masks.observed["train"]
+
+
+def _mask_seeds(mask_params: MaskParams, params: EvaluateParams) -> Sequence[int]:
+    if params.mask_seeds == "matched":
+        return [mask_params.seed]
+    if mask_params.pattern == "legacy":
+        raise ParamsError(
+            f"{PARAMS_FILE}: evaluate.mask_seeds: pattern legacy has seeds of its own "
+            "(expected matched)"
+        )
+    return params.mask_seeds
+
+
+class References:
+    """Predictions that need no neural network, from the training split under the same mask.
+
+    Of scores: `majority`, the median label on the side of the neutral point where most training
+    labels are; `train_mean`, their mean; `text_ridge`, ridge regression on the mean of the token
+    vectors, its strength chosen by leave-one-out within the training split. Of classes:
+    `majority`, the most frequent one; `text_logistic`, logistic regression on the same vectors.
+    """
+
+    def __init__(self, train: SplitTensors, observed: Observed, text: FrozenText) -> None:
+        label, scale = train.label, parse_scale(train.metadata["scale"])
+        if isinstance(scale, ClassScale):
+            self._constants = {"majority": float(np.bincount(label.astype(int)).argmax())}
+            self._name, self._regression = "text_logistic", _logistic(label)
+        else:
+            neutral = scale.neutral_point
+            above, below = label > neutral, label < neutral
+            majority = above if above.sum() >= below.sum() else below
+            median = float(np.median(label[majority])) if majority.any() else neutral
+            self._constants = {"majority": median, "train_mean": float(label.mean())}
+            self._name, self._regression = "text_ridge", _ridge()
+        self._regression.fit(_mean_vectors(text.encode(train, observed)), label)
+
+    def predict(self, text: Sequence[Tensor]) -> dict[str, Scores]:
+        """Return the prediction of each reference, (utterances,).
+
+        Args:
+            text: token vectors under the mask, (steps, dim) per utterance.
+        """
+        predicted = {name: np.full(len(text), c) for name, c in self._constants.items()}
+        predicted[self._name] = self._regression.predict(_mean_vectors(text))
+        return {name: values.astype(np.float32) for name, values in predicted.items()}
+
+
+def _ridge() -> Any:
+    from sklearn.linear_model import RidgeCV
+
+    return RidgeCV(alphas=_RIDGE_ALPHAS)
+
+
+def _logistic(label: Scores) -> Any:
+    from sklearn.dummy import DummyClassifier
+    from sklearn.linear_model import LogisticRegression
+
+    if len(np.unique(label)) < 2:  # nothing to tell apart
+        return DummyClassifier()
+    return LogisticRegression(max_iter=1000)
+
+
+def _mean_vectors(text: Sequence[Tensor]) -> NDArray[np.float64]:
+    """Return the mean over steps, (utterances, dim); zeros where there is no text."""
+    means = [v.double().mean(0) if len(v) else v.new_zeros(v.shape[1]).double() for v in text]
+    return np.stack([m.numpy() for m in means])

@@ -1,0 +1,24 @@
+"""Stage `plan`: for each stage, digests of the code that it runs through."""
+
+import argparse
+from pathlib import Path
+
+from mitfrnet.grid import GridParams
+from mitfrnet.params import load_params, read_section
+from mitfrnet.plan.stages import write_plans
+from pipeline import run_stage
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the stage."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args(argv)
+
+    grid = load_params(GridParams, section="grid")
+    architectures = {m: read_section(f"model.{m}.architecture") for m in grid.models}
+    write_plans(args.out, architectures)
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,74 @@
+"""Model folders for tests: untrained networks behind the extractors that are shipped."""
+
+import torch
+
+from mitfrnet.data.scaling import Scaling
+from mitfrnet.features.acoustic import AcousticExtractor, AcousticParams
+from mitfrnet.features.shards import description_of, feature_schema, to_table
+from mitfrnet.features.text import TextExtractor, TextParams
+from mitfrnet.features.text_encoder import TextEncoder
+from mitfrnet.features.visual import VisualExtractor
+from mitfrnet.labels import SCALES
+from mitfrnet.models import registry
+from mitfrnet.params import load_params
+from mitfrnet.predict.extraction import LIMITS
+from mitfrnet.trained.model import Network, TrainedModel, task_of
+from mitfrnet.training.settings import load_model_params
+from tests.helpers.faces import shipped_params
+
+
+def text_extractor(encoder="embedded"):
+    """Return the extractor of text that is shipped, with an encoder."""
+    params = load_params(TextParams, section="extract.text")
+    return TextExtractor(params, encoder)
+
+
+def make_model(*, encoder="embedded", fine_tuned=False, scale=None, seed=1):
+    """Return a network with random weights, and the settings that its folder would hold."""
+    extractors = {
+        "text": text_extractor(encoder),
+        "acoustic": AcousticExtractor(
+            load_params(AcousticParams, section="extract.acoustic"), LIMITS
+        ),
+        "visual": VisualExtractor(shipped_params(), LIMITS),
+    }
+    dims = {m: len(e.feature_names) for m, e in extractors.items()}
+    scale = scale or SCALES["mosi"].model_dump(mode="json")
+    shipped = load_model_params("mitfrnet")
+    settings = shipped.network
+    torch.manual_seed(seed)
+    model = registry.build("mitfrnet", dims=dims, task=task_of(scale), **settings)
+    network = Network(model, TextEncoder(encoder) if fine_tuned else None)
+    config = {
+        "model": "mitfrnet",
+        "architecture": "mitfrnet",
+        "settings": settings,
+        "dims": dims,
+        "text": "finetuned" if fine_tuned else "frozen",
+        "features": {
+            m: description_of(to_table([], feature_schema(e))) for m, e in extractors.items()
+        },
+        "language": "en",
+        "scale": scale,
+        "training": {
+            "seed": seed,
+            "train": {"threads": 1},
+            "clips": {"train": 2, "valid": 1},
+            "best_epoch": 1,
+            "best_valid_task_loss": 1.0,
+            "parameters": sum(p.numel() for p in network.parameters()),
+            "masks": {
+                "rate": 0.3,
+                "pattern": "random",
+                "protocol": "matched",
+                "params": {"seed": 1},
+            },
+        },
+        "versions": {"torch": torch.__version__},
+    }
+    generator = torch.Generator().manual_seed(seed)
+    scaling = Scaling(
+        {m: torch.randn(dims[m], generator=generator) for m in ("acoustic", "visual")},
+        {m: torch.rand(dims[m], generator=generator) + 1 for m in ("acoustic", "visual")},
+    )
+    return TrainedModel(network.eval(), scaling, config)

@@ -1,0 +1,110 @@
+"""Run stages as DVC does: the command of `dvc.yaml`, in a folder with a params.yaml."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from tests.helpers.faces import BACKEND
+from tests.helpers.paths import ROOT
+
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+
+REAL_CLIPS = ROOT.parent / "shared" / "clips"
+needs_real_clips = pytest.mark.skipif(
+    not REAL_CLIPS.exists(), reason="no ../shared/clips beside the repository"
+)
+
+CODE = ["dvc.yaml", ".dvc/config", ".dvcignore", ".gitignore", "pipeline", "mitfrnet"]
+
+# Tells on stderr which section of params.yaml a stage reads; -X importtime tells what it imports.
+SPY = """
+import runpy, sys
+from mitfrnet import params
+read = params.read_section
+def spy(section, *args):
+    print("section", section, file=sys.stderr)
+    return read(section, *args)
+params.read_section = spy
+sys.argv = sys.argv[1:]
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+"""
+
+
+def command_of(stage, **item):
+    """Return the stage's command for one item of its matrix, as words without `python -m`."""
+    command = STAGES[stage]["cmd"]
+    for key, value in item.items():
+        command = command.replace("${item." + key + "}", str(value))
+    command = command.replace("${grid.models[0]}", "mitfrnet")
+    assert "${" not in command
+    return command.split()[2:]
+
+
+def run_python(*words, cwd, **environment):
+    """Run Python on this project's code, and return the finished process."""
+    return subprocess.run(
+        [sys.executable, *map(str, words)],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+
+
+def run_stage(folder, stage, *, spy=False, **item):
+    """Run one stage in `folder`, and return the finished process."""
+    start = ["-X", "importtime", "-c", SPY] if spy else ["-m"]
+    return run_python(*start, *command_of(stage, **item), cwd=folder)
+
+
+def imported(process):
+    """Return the modules of mitfrnet that a spied stage and its workers loaded."""
+    return set(re.findall(r"^import time:.*\|\s+(mitfrnet[\w.]*)$", process.stderr, re.MULTILINE))
+
+
+def sections(process):
+    """Return the sections of params.yaml that a spied stage read."""
+    return set(re.findall(r"^section (.*)$", process.stderr, re.MULTILINE))
+
+
+def write_params(folder, **changes):
+    """Write the shipped params.yaml, with a backend that is here, and values at dotted keys."""
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["extract"]["visual"]["backend"] = BACKEND
+    for key, value in changes.items():
+        *path, last = key.split("__")
+        section = params
+        for part in path:
+            section = section[part]
+        section[last] = value
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+
+
+def copy_code(folder):
+    """Copy what makes a folder a project of DVC's: the stages, and the code they run."""
+    for name in CODE:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, folder / name)
+
+
+def commit(folder):
+    """Put the folder under git, without which DVC does not run."""
+    author = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
+    for words in (["init", "-q"], ["add", "-A"], [*author, "commit", "-q", "-m", "project"]):
+        subprocess.run(["git", *words], cwd=folder, check=True)
+
+
+def ingest_real_clips(folder):
+    """Make the real clips the corpus `sample` of a project in `folder`, and ingest them."""
+    (folder / "raw").mkdir()
+    (folder / "raw" / "sample").symlink_to(REAL_CLIPS)
+    write_params(folder)
+    process = run_stage(folder, "ingest", corpus="sample")
+    assert process.returncode == 0, process.stderr

@@ -1,0 +1,168 @@
+"""What DVC runs again after a change, and after it was killed; on ten clips of the sample."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+
+import psutil
+import pyarrow.parquet as pq
+import pytest
+
+from tests.helpers.running import commit, copy_code, write_params
+from tests.helpers.waiting import wait_for
+from tests.pipeline.test_stages import copy_of_sample
+
+pytestmark = pytest.mark.slow
+
+
+def command(folder, *words, **options):
+    # Stages call `python`, which must be this one.
+    path = f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"
+    env = {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1"}
+    return subprocess.Popen(
+        words, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True, **options,
+    )  # fmt: skip
+
+
+def repro(folder, *words):
+    """Run `dvc repro` and return the stages it ran, with the whole output."""
+    process = command(folder, sys.executable, "-m", "dvc", "repro", *words)
+    output, _ = process.communicate(timeout=280)
+    assert process.returncode == 0, output
+    return re.findall(r"^Running stage '(.*)':", output, re.MULTILINE), output
+
+
+def features(folder):
+    paths = sorted((folder / "data" / "sample" / "features").rglob("*.parquet"))
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in paths}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("project")
+    copy_code(folder)
+    copy_of_sample(folder / "raw" / "sample")
+    write_params(folder, train__max_epochs=1)
+    commit(folder)
+    ran, _ = repro(folder)
+    assert ran == [
+        "ingest@sample", "extract@sample-text", "extract@sample-acoustic", "extract@sample-visual",
+        "tensors@sample", "mask@sample-0.3", "train@sample-mitfrnet-0.3-1",
+        "evaluate@sample-mitfrnet-0.3-1", "inspect@sample", "report",
+    ]  # fmt: skip
+    return folder
+
+
+@pytest.fixture
+def project(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "project", symlinks=True)
+    return tmp_path / "project"
+
+
+def test_nothing_changed_runs_nothing(project):
+    ran, output = repro(project)
+    assert ran == []
+    assert "up to date" in output
+
+
+def test_another_rate_runs_only_its_own_cells(project):
+    write_params(project, train__max_epochs=1, grid__missing_rates=[0.3, 0.5])
+    assert repro(project)[0] == [
+        "mask@sample-0.5", "train@sample-mitfrnet-0.5-1", "evaluate@sample-mitfrnet-0.5-1",
+        "inspect@sample", "report",
+    ]  # fmt: skip
+
+
+def test_a_baseline_and_an_ablation_run_only_their_own_cells(project):
+    write_params(
+        project,
+        train__max_epochs=1,
+        grid__models=["mitfrnet", "mitfrnet_no_mmr"],
+        grid__baselines=["tfn"],
+    )
+    cells = ["sample-mitfrnet_no_mmr-0.3-1", "sample-tfn-0.3-1"]
+    assert sorted(repro(project)[0]) == sorted(
+        [f"train@{cells[0]}", f"evaluate@{cells[0]}", f"train_baseline@{cells[1]}",
+         f"evaluate_baseline@{cells[1]}", "report"]
+    )  # fmt: skip
+    code = project / "mitfrnet" / "models" / "baselines" / "tfn.py"
+    code.write_text(code.read_text() + "# changed\n")
+    assert repro(project)[0] == [
+        f"train_baseline@{cells[1]}", f"evaluate_baseline@{cells[1]}", "report"
+    ]  # fmt: skip
+
+
+def test_hop_length_extracts_sound_alone(project):
+    write_params(project, extract__acoustic__hop_length=400)
+    ran, output = repro(project, "tensors@sample")
+    assert ran == ["extract@sample-acoustic", "tensors@sample"]
+    assert "acoustic: 10 of 10 clips extracted" in output
+
+
+def test_how_the_work_is_done_reruns_nothing(project):
+    write_params(project, train__max_epochs=1, run__workers=1)
+    assert repro(project)[0] == []
+
+
+def test_an_added_clip_is_the_only_one_extracted(project):
+    clips = sorted((project / "raw" / "sample" / "Raw").glob("*/*.mp4"))
+    shutil.copy(clips[0], clips[0].with_name("new.mp4"))
+    with (project / "raw" / "sample" / "label.csv").open("a") as file:
+        file.write(f"{clips[0].parent.name},new,A fine day.,1.0,,,,Positive,train\n")
+    before = features(project)
+    ran, output = repro(project, "tensors@sample")
+    assert ran[0] == "ingest@sample"
+    for modality in ("text", "acoustic", "visual"):
+        assert f"{modality}: 1 of 11 clips extracted" in output
+    after = features(project)
+    changed = {name for name in after if after[name] != before[name]}
+    assert len(changed) == 3  # one shard of each modality
+
+    shutil.rmtree(project / "data")
+    shutil.rmtree(project / ".dvc" / "cache")
+    repro(project, "tensors@sample")
+    assert features(project) == after
+
+
+@pytest.mark.parametrize("killed", ["dvc", "dvc and stage"])
+def test_a_killed_repro_resumes_with_the_same_bytes(project, killed):
+    """SIGKILL in the middle of the visual extraction; then what is left, and only that, is run."""
+    whole = features(project)
+    write_params(project, train__max_epochs=1, run__workers=1)  # slow enough to be caught
+    out = project / "data" / "sample" / "features" / "visual"
+    shutil.rmtree(out)
+    shutil.rmtree(project / ".dvc" / "cache")
+    process = command(project, sys.executable, "-m", "dvc", "repro", "extract@sample-visual")
+    stage = wait_for(lambda: next(iter(stages_of(process.pid)), None))
+    wait_for(lambda: rows_in(out))
+    if killed == "dvc and stage":
+        stage.kill()
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    wait_for(lambda: not stage.is_running() or stage.status() == psutil.STATUS_ZOMBIE)
+    assert 0 < rows_in(out) < 10
+    left = 10 - rows_in(out)
+    ran, output = repro(project, "extract@sample-visual")
+    assert "extract@sample-visual" in ran
+    assert f"visual: {left} of 10 clips extracted" in output
+    assert {n: b for n, b in features(project).items() if "/visual/" in n} == {
+        n: b for n, b in whole.items() if "/visual/" in n
+    }
+
+
+def stages_of(pid):
+    children = psutil.Process(pid).children(recursive=True)
+    return [c for c in children if "pipeline.extract" in c.cmdline() and is_python(c)]
+
+
+def is_python(process):
+    return process.name().startswith("python")
+
+
+def rows_in(folder):
+    paths = list(folder.glob("*.parquet")) if folder.exists() else []
+    return sum(pq.read_metadata(p).num_rows for p in paths)
