@@ -10,6 +10,7 @@ import io
 import token
 import tokenize
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -43,7 +44,10 @@ def code_digests(script: Path, named: NamedImports, root: Path = Path()) -> dict
         if path not in reached:
             reached.add(path)
             by_name = named.get(path.as_posix(), ())
-            for module in [*_imports(root / path, _package_of(path)), *by_name]:
+            with _refusing(root / path):
+                text = (root / path).read_text(encoding="utf-8")
+                imported = _imports(text, ".".join(path.parent.parts))
+            for module in [*imported, *by_name]:
                 waiting += _files_of(module, root)
     digests = {p.as_posix(): source_digest(root / p) for p in reached}
     digests |= {p.as_posix(): sha256_of(root / p) for p in _data_files(reached, root)}
@@ -51,7 +55,6 @@ def code_digests(script: Path, named: NamedImports, root: Path = Path()) -> dict
     return {path: digests[path] for path in sorted(digests) if digests[path] != empty}
 
 
-@cache
 def source_digest(path: Path) -> str:
     """Return the SHA-256 of a Python file without comments, docstrings and blank lines.
 
@@ -60,9 +63,16 @@ def source_digest(path: Path) -> str:
     Raises:
         ParamsError: the file is not valid Python.
     """
-    try:
+    with _refusing(path):
         return source_digest_of_text(path.read_text(encoding="utf-8"))
-    except (SyntaxError, UnicodeDecodeError, tokenize.TokenError) as error:
+
+
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    """Turn what a file that is not Python raises into a `ParamsError`."""
+    try:
+        yield
+    except (SyntaxError, ValueError, tokenize.TokenError) as error:
         raise ParamsError(f"{path}: not valid Python ({error})") from error
 
 
@@ -130,14 +140,10 @@ def _parsed(text: str) -> ast.Module:
 
 
 @cache
-def _imports(path: Path, package: str) -> tuple[str, ...]:
-    """Return the names that a file imports: modules, and whatever is taken from them."""
-    try:
-        tree = _parsed(path.read_text(encoding="utf-8"))
-    except (SyntaxError, UnicodeDecodeError) as error:
-        raise ParamsError(f"{path}: not valid Python ({error})") from error
+def _imports(text: str, package: str) -> tuple[str, ...]:
+    """Return the names that code in a package imports: modules, and whatever it takes from them."""
     names: list[str] = []
-    waiting: list[ast.AST] = [tree]
+    waiting: list[ast.AST] = [_parsed(text)]
     while waiting:
         node = waiting.pop()
         if isinstance(node, ast.If) and _names_type_checking(node.test):
@@ -158,17 +164,12 @@ def _names_type_checking(test: ast.expr) -> bool:
     return name == "TYPE_CHECKING"
 
 
-def _package_of(path: Path) -> str:
-    return ".".join(path.parent.parts)
-
-
 def _packages(path: Path, root: Path) -> list[Path]:
     """Return the `__init__.py` of a file's packages, which run before it."""
     files = [folder / "__init__.py" for folder in path.parents if folder != Path()]
     return [file for file in files if (root / file).is_file()]
 
 
-@cache
 def _files_of(module: str, root: Path) -> tuple[Path, ...]:
     """Return the file of a module and the `__init__.py` of its packages; none if not of ours."""
     path = Path(*module.split("."))

@@ -18,7 +18,9 @@ from mitfrnet.missing import WHOLE_PATTERNS, MaskParams, Masks, mask_steps
 _SORTED_TOGETHER = 16
 
 
-def batches(steps: NDArray[np.int64], size: int, *, seed: int, epoch: int) -> list[NDArray]:
+def shuffled_batches(
+    steps: NDArray[np.int64], size: int, *, seed: int, epoch: int
+) -> list[NDArray]:
     """Return the rows of each batch of an epoch: every utterance once, like lengths together.
 
     The utterances are shuffled, sorted by length within windows of 16 batches, and the batches
@@ -98,20 +100,3 @@ class Utterances:
         return mask_utterances(
             split, observed, self._scaling, text, whole=self._whole, device=self._device
         )
-
-
-def device_for(splits: Mapping[str, SplitTensors], device: torch.device) -> torch.device:
-    """Return where features are kept: on a GPU if they fill a quarter of its free memory at most.
-
-    A batch is then made where it is used; from the memory of the CPU it has to be copied.
-    """
-    if device.type != "cuda":
-        return device
-    # The text is there twice, complete and encoded under the mask.
-    size = sum(
-        r.values.nbytes * (2 if m == "text" else 1)
-        for split in splits.values()
-        for m, r in split.modalities.items()
-    )
-    free, _ = torch.cuda.mem_get_info(device)
-    return device if 4 * size <= free else torch.device("cpu")

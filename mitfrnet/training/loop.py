@@ -1,52 +1,62 @@
-"""The training loop: epochs of steps, until validation no longer improves."""
+"""The training loop: epochs of steps, until validation no longer improves.
 
-import logging
-import os
-import resource
+Read it from top to bottom: `train` prepares everything, `Loop.run` goes through the epochs,
+`Loop.epoch` through the batches of one, `Loop.step` makes one step, `Loop.validate` measures.
+"""
+
+import math
 import statistics
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import lightning
+import numpy as np
 import torch
 import transformers
-from dvclive import Live
 from lightning.fabric import Fabric
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_value_
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from mitfrnet.data.batches import Batch
+from mitfrnet.data.masked import MaskedUtterances
 from mitfrnet.data.masked_text import FrozenText, load_encoder
 from mitfrnet.data.scaling import Scaling, fit_scaling, no_scaling
 from mitfrnet.data.tensors import SplitTensors
 from mitfrnet.errors import ParamsError, TrainingError
 from mitfrnet.missing import Masks
+from mitfrnet.modalities import MODALITIES
 from mitfrnet.models import registry
+from mitfrnet.models.base import Loss, objective
+from mitfrnet.models.layers import split_weight_decay
 from mitfrnet.params import PARAMS_FILE
 from mitfrnet.trained.model import Network, TrainedModel, task_of
-from mitfrnet.training import checkpoints
-from mitfrnet.training.batching import Utterances, device_for
-from mitfrnet.training.checkpoints import Checkpoint
-from mitfrnet.training.fit import SECONDS, WATCHED, Fit
+from mitfrnet.training import checkpoints, devices
+from mitfrnet.training.batching import Utterances, shuffled_batches, sorted_batches
+from mitfrnet.training.checkpoints import Checkpoint, Progress
+from mitfrnet.training.curves import Curves
+from mitfrnet.training.losses import EpochLosses
 from mitfrnet.training.settings import ModelParams, OptimiserParams, TrainParams
-from mitfrnet.workers.params import RunParams, available_cores
+from mitfrnet.workers.params import RunParams
+
+WATCHED = "valid/task"  # the loss by which the best epoch is chosen
+SECONDS = "seconds"  # what an epoch took; differs from run to run, so it is in no curve
 
 
 class Trained(NamedTuple):
     """What training gives.
 
     Attributes:
-        model: the one of the best epoch.
+        model: the model of the best epoch.
         cost: `seconds_per_epoch` (median, with validation), `epochs`, `parameters`,
             `peak_memory_mb` (of the process, or of the GPU), `device` and `threads`. It differs
-            from run to run and stays out of the model's folder.
-        first: whether this is the first of the processes that train together: it alone writes.
-        checkpoint: to be removed once the model is written; until then a run that is killed
-            comes back to it.
+            from run to run, so it is not part of the model's folder.
+        first: whether this is the first of the processes that train together; it alone writes.
+        checkpoint: to be removed once the model is written; until then a killed run resumes
+            from it.
     """
 
     model: TrainedModel
@@ -69,9 +79,9 @@ def train(
     unfinished: Path | None = None,
     code: str = "",
 ) -> Trained:
-    """Return the model of the epoch with the lowest validation task loss, and what it took.
+    """Return the model of the epoch with the lowest validation task loss, and what it cost.
 
-    Only the splits `train` and `valid` are looked at. Sets the global seeds and the number of
+    Only the splits `train` and `valid` are read. Sets the global seeds and the number of
     threads. With several devices, each process calls this and gets the same model.
 
     Args:
@@ -80,21 +90,20 @@ def train(
             in each epoch.
         name: of the model in `params.yaml`.
         model_params: its network and optimiser.
-        params: of training.
+        params: section `train`.
         seed: of weights, dropout and the order of utterances.
         curves: folder for the losses of every epoch.
-        run: on how many devices; None: on one.
+        run: how many devices to use; None: one.
         text_cache: folder for text encoded under masks.
-        unfinished: folder for the state after each epoch: after a crash, the same call goes on
-            from there and gives the same model. None: it starts anew.
-        code: digest of the code that training runs through; an unfinished training goes on only
-            under the same.
+        unfinished: folder for the state after each epoch, from which the same call resumes after
+            a crash and gives the same model. None: every call starts from the beginning.
+        code: digest of the code that training runs through; another one does not resume.
 
     Raises:
-        TrainingError: the corpus has no labels, a loss was no finite number, or a batch does
-            not fit the GPU.
-        ParamsError: there are not so many devices, or more than utterances in a batch.
-        FeatureError: a feature to scale by is no finite number.
+        TrainingError: the corpus has no labels, a loss is NaN or infinite, or a batch does not
+            fit the GPU.
+        ParamsError: there are fewer devices, or fewer utterances in a batch than devices.
+        FeatureError: a feature to scale by is NaN or infinite.
     """
     training = splits["train"]
     if training.metadata["scale"] is None:
@@ -102,34 +111,32 @@ def train(
             "the corpus has no labels to train on (task: unlabelled); take it out of grid.corpora, "
             "or give it a layout with labels and a scale or classes (docs/corpora.md)"
         )
-    fabric = _launched(params, run)
+    fabric = devices.launch(params.precision, run)
     torch.set_num_threads(params.threads)
     torch.use_deterministic_algorithms(True)
-    scaling = (
-        fit_scaling(training, masks.observed["train"])
-        if params.scale == "standard"
-        else no_scaling(training.dims)
-    )
-    features = training.metadata["features"]
-    identity = features["text"]["identity"]
+    if params.scale == "standard":
+        scaling = fit_scaling(training, masks.observed["train"])
+    else:
+        scaling = no_scaling(training.dims)
+    identity = training.metadata["features"]["text"]["identity"]
     frozen = redrawn = encoder = None
     if params.text == "frozen":
+        # Masks that are drawn anew serve one epoch: their text is not worth keeping.
         frozen, redrawn = FrozenText(identity, text_cache), FrozenText(identity)
     else:
         encoder = load_encoder(identity).train()
-    with fabric.rank_zero_first():  # which fills the cache, common to all machines
+    with fabric.rank_zero_first():  # the first process fills the cache for all
         utterances = Utterances(
             splits,
             masks,
             scaling,
             frozen=frozen,
             redrawn=redrawn,
-            device=device_for(splits, fabric.device),
+            device=devices.device_for(splits, fabric.device),
         )
-    # Only now: loading a text encoder may draw numbers, and a warm cache loads none.
+    # Not earlier: loading a text encoder may draw random numbers, and a full cache loads none.
     lightning.seed_everything(seed, verbose=False)
     network = Network(_build(training, scaling, model_params), encoder)
-    optimiser = model_params.optimiser
     settings = {
         "model": model_params.model_dump(),
         "train": params.model_dump(),
@@ -139,10 +146,9 @@ def train(
     }
     inputs = "" if unfinished is None else checkpoints.digest_of(splits, masks, settings)
     checkpoint = Checkpoint(unfinished, inputs)
-    with _explained(name, optimiser, fabric.world_size):
-        fit = Fit(fabric, network, optimiser, utterances, seed=seed, name=name)
-        progress = _run(fit, checkpoint, curves, params.max_epochs)
-    best = fit.best_epoch
+    with devices.explaining_memory(name, model_params.optimiser, fabric.world_size):
+        loop = Loop(fabric, network, model_params.optimiser, utterances, seed=seed, name=name)
+        progress = loop.run(checkpoint, curves, params.max_epochs)
     network.load_state_dict(progress.best)
     parameters = sum(p.numel() for p in network.parameters())
     config = {
@@ -151,19 +157,19 @@ def train(
         "settings": model_params.network,
         "dims": training.dims,
         "text": params.text,
-        "features": features,
+        "features": training.metadata["features"],
         "scale": training.metadata["scale"],
         "language": training.metadata["language"],
         "training": {
             "seed": seed,
             "train": params.model_dump(),
-            "optimiser": optimiser.model_dump(),
+            "optimiser": model_params.optimiser.model_dump(),
             "masks": masks.metadata,
             "clips": {split: len(splits[split].ids) for split in ("train", "valid")},
-            "best_epoch": best,
+            "best_epoch": loop.best_epoch,
             "devices": fabric.world_size,
             "unscored_reconstructions": list(scaling.unscored),
-            "best_valid_task_loss": progress.epochs[best - 1][WATCHED],
+            "best_valid_task_loss": loop.best_loss,
             "parameters": parameters,
         },
         "versions": {
@@ -173,47 +179,18 @@ def train(
         },
     }
     cost = {
-        "seconds_per_epoch": statistics.median(e[SECONDS] for e in progress.epochs),
+        "seconds_per_epoch": statistics.median(epoch[SECONDS] for epoch in progress.epochs),
         "epochs": len(progress.epochs),
         "parameters": parameters,
         "threads": params.threads,
-        **_memory(fabric.device),
+        **devices.peak_memory(fabric.device),
     }
-    return Trained(
-        TrainedModel(network.eval(), scaling, config), cost, fabric.is_global_zero, checkpoint
-    )
-
-
-def _launched(params: TrainParams, run: RunParams | None) -> Fabric:
-    """Return Lightning's view of the devices, after it has started a process for each."""
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    # For sums in the same order in each run on a GPU; read when its library loads.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    devices, nodes, strategy = (run.devices, run.nodes, run.strategy) if run else (1, 1, "auto")
-    on_gpu = torch.cuda.is_available()
-    there = torch.cuda.device_count() if on_gpu else len(available_cores())
-    launched_from_outside = "LOCAL_RANK" in os.environ or "SLURM_PROCID" in os.environ
-    if devices > there and not launched_from_outside:
-        kind = "GPUs" if on_gpu else "cores, since there is no GPU"
-        raise ParamsError(
-            f"{PARAMS_FILE}: run.devices: {devices} (expected at most {there}, the {kind})"
-        )
-    try:
-        fabric = Fabric(
-            accelerator="gpu" if on_gpu else "cpu",
-            devices=devices,
-            num_nodes=nodes,
-            strategy=strategy,
-            precision=params.precision,
-        )
-    except (MisconfigurationException, ValueError) as error:  # such as what SLURM started
-        reason = " ".join(str(error).split())
-        raise ParamsError(f"{PARAMS_FILE}: run: {reason}") from error
-    fabric.launch()
-    return fabric
+    model = TrainedModel(network.eval(), scaling, config)
+    return Trained(model, cost, fabric.is_global_zero, checkpoint)
 
 
 def _build(training: SplitTensors, scaling: Scaling, params: ModelParams) -> nn.Module:
+    """Return a new model, which does not score the reconstruction of unscaled modalities."""
     model = registry.build(
         params.architecture,
         dims=training.dims,
@@ -227,95 +204,242 @@ def _build(training: SplitTensors, scaling: Scaling, params: ModelParams) -> nn.
     return model
 
 
-@contextmanager
-def _explained(name: str, params: OptimiserParams, processes: int) -> Iterator[None]:
-    """Say which batch would fit a GPU whose memory ran out."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        size, whole = params.batch_size, params.batch_size * params.accumulate
-        computed = -(-size // processes)  # by each device at once
-        advice = "train with precision bf16-mixed, or a frozen text encoder"
-        if computed > 1:
-            part = max(k for k in range(1, size) if whole % k == 0)
-            advice = (
-                f"model.{name}.optimiser: batch_size {part} with accumulate {whole // part} makes "
-                "steps of as many clips"
+class Loop:
+    """A network, its optimiser, and the utterances that it is trained on.
+
+    Each batch is shared out to the processes that train together. Gradients are summed over
+    them, and the losses of each share are divided by the counts of the whole batch: the step is
+    that of one process, statistics of BatchNorm included.
+
+    Args:
+        fabric: the devices.
+        network: trained in place.
+        params: section `model.<name>.optimiser`.
+        utterances: of training and validation.
+        seed: of dropout and the order of utterances.
+        name: of the model, for messages.
+
+    Attributes:
+        best_epoch, best_loss: the epoch with the lowest validation task loss so far, from 1.
+
+    Raises:
+        ParamsError: the smallest batch has fewer utterances than there are processes.
+    """
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        network: Network,
+        params: OptimiserParams,
+        utterances: Utterances,
+        *,
+        seed: int,
+        name: str,
+    ) -> None:
+        self._fabric, self._network = fabric, fabric.to_device(network)
+        self._params, self._utterances = params, utterances
+        self._seed, self._name = seed, name
+        self._optimiser = torch.optim.Adam(_parameter_groups(network, params))
+        self._plateau = None
+        if params.plateau_patience is not None:
+            self._plateau = ReduceLROnPlateau(
+                self._optimiser, factor=params.plateau_factor, patience=params.plateau_patience
             )
-        raise TrainingError(
-            f"model {name!r}: a batch of {computed} does not fit the memory of the GPU ({advice})"
-        ) from error
+        self._step_size = params.batch_size * params.accumulate  # utterances
+        self._validation = sorted_batches(utterances.valid.steps, params.batch_size)
+        steps = math.ceil(utterances.training_clips / self._step_size)
+        smallest = min(utterances.training_clips // steps, *map(len, self._validation))
+        if smallest < fabric.world_size:
+            raise ParamsError(
+                f"{PARAMS_FILE}: run: {fabric.world_size} devices (expected at most {smallest}, "
+                "the utterances of the smallest batch)"
+            )
+        self.best_epoch, self.best_loss = 0, math.inf
+
+    def run(self, checkpoint: Checkpoint, curves: Path, max_epochs: int) -> Progress:
+        """Train to the end, from the checkpoint if there is one; the first process writes.
+
+        Training ends after `max_epochs`, or `stop_patience` epochs after the best one.
+
+        Raises:
+            TrainingError: a loss is NaN or infinite.
+        """
+        first = self._fabric.is_global_zero
+        progress = cast(Progress, self._fabric.broadcast(checkpoint.load() if first else None))
+        if progress.epochs:
+            checkpoints.restore(progress, self._network, self._optimiser)
+        with Curves(curves if first else None, max_epochs) as drawn:
+            for number, epoch in enumerate(progress.epochs, 1):
+                self._judge(number, epoch[WATCHED])
+                drawn.add(epoch, self.best_epoch, self.best_loss)
+            while not self._ended(len(progress.epochs), max_epochs):
+                number = len(progress.epochs) + 1
+                epoch = self.epoch(number)
+                progress.epochs.append(epoch)
+                if first:
+                    if self.best_epoch == number:
+                        progress.best = _copied(self._network)
+                    progress.network = self._network.state_dict()
+                    progress.optimiser = checkpoints.optimiser_tensors(self._optimiser)
+                    checkpoint.save(progress)
+                    drawn.add(epoch, self.best_epoch, self.best_loss)
+        progress.best = self._fabric.broadcast(progress.best)
+        return progress
+
+    def epoch(self, number: int) -> dict[str, float]:
+        """Train for an epoch, counted from 1; return its losses in training and validation."""
+        start = time.perf_counter()
+        model: Any = self._network.model
+        aux = number >= model.aux_start_epoch
+        utterances = self._utterances.train(number)
+        batches = shuffled_batches(utterances.steps, self._step_size, seed=self._seed, epoch=number)
+        losses = EpochLosses()
+        self._network.train()
+        for step, rows in enumerate(batches):
+            # Dropout depends on nothing before it, so that a resumed run draws the same.
+            key = [self._seed, number, step, self._fabric.global_rank]
+            torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]))
+            losses.add(self.step(self.share(utterances, rows), aux=aux))
+        trained = self.means(losses, f"epoch {number}", utterances, batches)
+        validated = self.validate(number)
+        self._judge(number, validated["task"])
+        return {
+            **{f"train/{term}": mean for term, mean in trained.items()},
+            **{f"valid/{term}": mean for term, mean in validated.items()},
+            "learning_rate": self._optimiser.param_groups[0]["lr"],
+            "epoch": number,
+            SECONDS: time.perf_counter() - start,
+        }
+
+    def share(self, utterances: MaskedUtterances, rows: NDArray[np.int64]) -> list[Batch]:
+        """Return this process's share of each part of a batch; parts have `batch_size` rows.
+
+        BatchNorm takes the statistics of a part, so parts do not depend on the processes, and
+        none is a small one left over. Every process has a row of each, and waits for the others
+        there.
+        """
+        processes = self._fabric.world_size
+        count = min(math.ceil(len(rows) / self._params.batch_size), len(rows) // processes)
+        return [
+            utterances.batch(part[self._fabric.global_rank :: processes]).to(self._fabric.device)
+            for part in np.array_split(rows, count)
+        ]
+
+    def step(self, parts: list[Batch], *, aux: bool) -> list[dict[str, Loss]]:
+        """Make one optimiser step on the parts of a batch; return the losses of each."""
+        self._optimiser.zero_grad()
+        counts = self._counts(parts)
+        losses_of_parts = []
+        for part in parts:
+            with self._fabric.autocast():
+                losses = self._network(part, aux=aux).losses
+            objective(losses, counts).backward()
+            losses_of_parts.append(losses if aux else {"task": losses["task"]})
+        self._share_gradients()
+        if self._params.clip_value is not None:
+            clip_grad_value_(self._network.parameters(), self._params.clip_value)
+        self._optimiser.step()
+        return losses_of_parts
+
+    def _counts(self, parts: list[Batch]) -> dict[str, Tensor]:
+        """Return how many items each loss scores in the whole batch, over all processes."""
+        model: Any = self._network.model
+        counts_of_parts = [model.loss_counts(part) for part in parts]
+        counts = {name: sum(c[name] for c in counts_of_parts) for name in counts_of_parts[0]}
+        if self._fabric.world_size > 1:
+            summed = self._summed(torch.stack(list(counts.values())))
+            counts = dict(zip(counts, summed.unbind(), strict=True))
+        return counts
+
+    def _share_gradients(self) -> None:
+        """Sum gradients over processes: all at once, since most tensors are small."""
+        if self._fabric.world_size == 1:
+            return
+        # Which parameters a step uses depends on the epoch alone, so these are the same in all.
+        gradients = [p.grad for p in self._network.parameters() if p.grad is not None]
+        flat = self._summed(torch.cat([g.flatten() for g in gradients]))
+        parts = flat.split([g.numel() for g in gradients])
+        for gradient, summed in zip(gradients, parts, strict=True):
+            gradient.copy_(summed.view_as(gradient))
+
+    def _summed(self, tensor: Tensor) -> Tensor:
+        """Return the sum over processes."""
+        return cast(Tensor, self._fabric.all_reduce(tensor, reduce_op="sum"))
+
+    @torch.no_grad()
+    def validate(self, number: int) -> dict[str, float]:
+        """Return the mean task loss on the validation split, after epoch `number`."""
+        self._network.eval()
+        utterances, losses = self._utterances.valid, EpochLosses()
+        for rows in self._validation:
+            losses_of_parts = []
+            for part in self.share(utterances, rows):
+                with self._fabric.autocast():
+                    task = self._network(part, aux=False).losses["task"]
+                losses_of_parts.append({"task": task})
+            losses.add(losses_of_parts)
+        return self.means(losses, f"validation of epoch {number}", utterances, self._validation)
+
+    def means(
+        self,
+        losses: EpochLosses,
+        where: str,
+        utterances: MaskedUtterances,
+        batches: list[NDArray[np.int64]],
+    ) -> dict[str, float]:
+        """Return the mean of each loss over an epoch and all processes.
+
+        Raises:
+            TrainingError: a loss is NaN or infinite; names the step and its utterances.
+        """
+        sums_and_counts = self._summed(losses.steps()).cpu().numpy()
+        broken = losses.broken(sums_and_counts)
+        if broken is not None:
+            step, terms = broken
+            batch = utterances.batch(batches[step])
+            raise TrainingError(
+                f"model {self._name!r}: {where}, step {step + 1}: loss {', '.join(terms)} is NaN "
+                f"or infinite ({_suspect(batch)}); the batch: {', '.join(batch.utterance_ids)}"
+            )
+        return losses.means(sums_and_counts)
+
+    def _judge(self, number: int, loss: float) -> None:
+        """Compare an epoch's validation loss with the best; lower the rates where it stalls."""
+        if loss < self.best_loss:
+            self.best_epoch, self.best_loss = number, loss
+        if self._plateau is not None:
+            self._plateau.step(loss)
+
+    def _ended(self, epochs: int, max_epochs: int) -> bool:
+        return epochs >= max_epochs or epochs - self.best_epoch >= self._params.stop_patience
 
 
-def _run(fit: Fit, checkpoint: Checkpoint, curves: Path, max_epochs: int) -> checkpoints.Progress:
-    """Train to the end, from where the checkpoint is; the first process writes."""
-    fabric = fit.fabric
-    progress = fabric.broadcast(checkpoint.load() if fabric.is_global_zero else None)
-    assert progress is not None
-    if progress.epochs:
-        fit.resume(progress)
-    first = fabric.is_global_zero
-    # Otherwise DVCLive writes into the repository's own dvc.yaml and makes an experiment.
-    live = Live(str(curves), dvcyaml=None, save_dvc_exp=False) if first else None
-    with live if live is not None else nullcontext(), _Bar(max_epochs, shown=first) as bar:
-        for epoch in progress.epochs:
-            _draw(live, epoch, bar, fit)
-        while len(progress.epochs) < max_epochs and not fit.stalled:
-            epoch = fit.epoch(len(progress.epochs) + 1)
-            progress.epochs.append(epoch)
-            if first:
-                if fit.best_epoch == len(progress.epochs):
-                    progress.best = fit.weights(copy=True)
-                progress.network = fit.weights()
-                progress.optimiser = checkpoints.optimiser_tensors(fit.optimiser)
-                checkpoint.save(progress)
-                _draw(live, epoch, bar, fit)
-    progress.best = fabric.broadcast(progress.best)
-    return progress
+def _parameter_groups(network: Network, params: OptimiserParams) -> list[dict[str, Any]]:
+    """Return the parameters with their learning rates; weight decay acts on matrices alone."""
+    parts: list[tuple[nn.Module | None, float, float]] = [
+        (network.model, params.learning_rate, params.weight_decay),
+        (network.text_encoder, params.text_learning_rate, params.text_weight_decay),
+    ]
+    groups = []
+    for module, rate, decay in parts:
+        if module is not None:
+            decayed, spared = split_weight_decay(module)
+            groups.append({"params": decayed, "lr": rate, "weight_decay": decay})
+            groups.append({"params": spared, "lr": rate, "weight_decay": 0.0})
+    return groups
 
 
-def _draw(live: Live | None, epoch: Mapping[str, float], bar: "_Bar", fit: Fit) -> None:
-    """Add an epoch to the curves, which a resumed training draws again, and to the bar."""
-    if live is not None:
-        for name, value in epoch.items():
-            if name != SECONDS:
-                live.log_metric(name, value)
-        live.next_step()
-    bar.advance(epoch[WATCHED], fit.best_loss, fit.best_epoch)
+def _copied(network: nn.Module) -> dict[str, Tensor]:
+    """Return a copy of the weights on the CPU, which later steps do not change."""
+    return {k: v.detach().to("cpu", copy=True) for k, v in network.state_dict().items()}
 
 
-def _memory(device: torch.device) -> dict[str, Any]:
-    """Return `peak_memory_mb` and the `device` it is of."""
-    if device.type == "cuda":
-        used, name = torch.cuda.max_memory_allocated(device), torch.cuda.get_device_name(device)
-    else:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        used, name = peak if sys.platform == "darwin" else 1024 * peak, "cpu"
-    return {"peak_memory_mb": used / 2**20, "device": name}
-
-
-class _Bar:
-    """One bar over epochs on stderr, with the last and the best validation loss."""
-
-    def __init__(self, max_epochs: int, *, shown: bool) -> None:
-        self._bar = Progress(
-            TextColumn("train {task.description}"),
-            BarColumn(),
-            TextColumn("epoch {task.completed:.0f} of at most {task.total:.0f}"),
-            TimeElapsedColumn(),
-            console=Console(stderr=True),
-            disable=not shown,
-        )
-        self._task = self._bar.add_task("", total=max_epochs)
-
-    def __enter__(self) -> "_Bar":
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def advance(self, loss: float, best_loss: float, best_epoch: int) -> None:
-        """Count an epoch."""
-        best = f"best {best_loss:.3f} in epoch {best_epoch}"
-        self._bar.update(self._task, advance=1, description=f"valid {loss:.3f}, {best}")
+def _suspect(batch: Batch) -> str:
+    """Return what may have made a loss of this batch NaN or infinite."""
+    for modality in MODALITIES:
+        finite = batch.target[modality].isfinite() & batch.values[modality].isfinite()
+        bad = torch.nonzero(~finite.flatten(1).all(1)).flatten().tolist()
+        if bad:
+            utterance = batch.utterance_ids[bad[0]]
+            return f"{modality} features of {utterance} are NaN or infinite; extract again"
+    return "a lower learning_rate may help"

@@ -1,5 +1,6 @@
 """Run stages as DVC does: the command of `dvc.yaml`, in a folder with a params.yaml."""
 
+import csv
 import os
 import re
 import shutil
@@ -18,6 +19,8 @@ REAL_CLIPS = ROOT.parent / "shared" / "clips"
 needs_real_clips = pytest.mark.skipif(
     not REAL_CLIPS.exists(), reason="no ../shared/clips beside the repository"
 )
+
+TAKEN = {"train": 6, "valid": 2, "test": 2}  # clips that `copy_of_sample` takes of each split
 
 CODE = ["dvc.yaml", ".dvc/config", ".dvcignore", ".gitignore", "pipeline", "mitfrnet"]
 
@@ -108,3 +111,46 @@ def ingest_real_clips(folder):
     write_params(folder)
     process = run_stage(folder, "ingest", corpus="sample")
     assert process.returncode == 0, process.stderr
+
+
+def copy_of_sample(folder):
+    """Copy the first clips of each split of raw/sample."""
+    source = ROOT / "raw" / "sample"
+    with (source / "label.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    left, kept = dict(TAKEN), []
+    for row in rows:
+        if left[row["mode"]]:
+            left[row["mode"]] -= 1
+            kept.append(row)
+            clip = f"Raw/{row['video_id']}/{row['clip_id']}.mp4"
+            (folder / clip).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source / clip, folder / clip)
+    with (folder / "label.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(kept)
+
+
+def start_dvc(folder, *words, **options):
+    """Start `dvc` in a project, in a process group of its own."""
+    # Stages call `python`, which must be this one.
+    path = f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.Popen(
+        [sys.executable, "-m", "dvc", *words],
+        cwd=folder,
+        env={**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        **options,
+    )
+
+
+def repro(folder, *words):
+    """Run `dvc repro`, and return the stages it ran, in order, and all that it printed."""
+    process = start_dvc(folder, "repro", *words)
+    output, _ = process.communicate(timeout=280)
+    assert process.returncode == 0, output
+    return re.findall(r"^Running stage '(.*)':", output, re.MULTILINE), output

@@ -14,7 +14,15 @@ from mitfrnet.data.tensors import read_tensors, write_tensors
 from mitfrnet.files import sha256_of
 from mitfrnet.plan.code import source_digest, source_digest_of_text
 from tests.helpers.paths import ROOT
-from tests.helpers.running import STAGES, imported, run_stage, sections, write_params
+from tests.helpers.running import (
+    STAGES,
+    TAKEN,
+    copy_of_sample,
+    imported,
+    run_stage,
+    sections,
+    write_params,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -31,26 +39,6 @@ ITEMS = [
     ("inspect", {"corpus": "sample"}),
     ("report", {}),
 ]
-TAKEN = {"train": 6, "valid": 2, "test": 2}
-
-
-def copy_of_sample(folder):
-    """Copy the first clips of each split of raw/sample."""
-    source = ROOT / "raw" / "sample"
-    with (source / "label.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    left, kept = dict(TAKEN), []
-    for row in rows:
-        if left[row["mode"]]:
-            left[row["mode"]] -= 1
-            kept.append(row)
-            clip = f"Raw/{row['video_id']}/{row['clip_id']}.mp4"
-            (folder / clip).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(source / clip, folder / clip)
-    with (folder / "label.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(kept)
 
 
 @pytest.fixture(scope="module")
