@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 class MitfrnetError(Exception):
-    """Base of all errors caused by input; the message is one line: where, what, what is right."""
+    """Base of all errors caused by input; one line: where, what, and what would be right."""
 
 
 class ParamsError(MitfrnetError):
@@ -24,11 +24,11 @@ class MediaError(MitfrnetError):
 
 
 class StorageError(MitfrnetError):
-    """Object storage cannot be reached or refuses, which is no fault of a clip."""
+    """Object storage is unreachable or refuses access; not the fault of a clip."""
 
 
 class FeatureError(MitfrnetError):
-    """A feature, tensor, mask or model file does not hold what its reader needs."""
+    """A feature, tensor, mask or model file is absent, damaged or does not fit."""
 
 
 class TrainingError(MitfrnetError):
@@ -40,38 +40,38 @@ class OutputError(MitfrnetError):
 
 
 class ClusterError(MitfrnetError):
-    """The cluster of `run.scheduler` is not there, or a machine of it is of no use."""
+    """The cluster of `run.scheduler` is absent, or one of its machines cannot be used."""
 
 
 DEBUG_VARIABLE = "MITFRNET_DEBUG"
 
-# What the system may say of any file, and what a user can do about it.
+# Errors of the system that a user can act on, and how.
 _REMEDIES = {
-    errno.ENOSPC: "make room there and run again; what is finished is kept",
-    errno.EDQUOT: "make room there and run again; what is finished is kept",
+    errno.ENOSPC: "make room there and run again; finished work is kept",
+    errno.EDQUOT: "make room there and run again; finished work is kept",
     errno.EROFS: "it must be writable",
-    errno.EACCES: "give this user the right to it",
-    errno.EPERM: "give this user the right to it",
+    errno.EACCES: "give this user permission",
+    errno.EPERM: "give this user permission",
 }
 
 
 def system_words(number: int) -> str:
-    """Return what the system says where its error has this `errno`, and what would be right."""
+    """Return the system's message for an `errno`, and what to do."""
     remedy = f" ({_REMEDIES[number]})" if number in _REMEDIES else ""
     return os.strerror(number) + remedy
 
 
 def printable(text: str) -> str:
-    """Return text from data as one line without control characters, which a terminal may obey."""
+    """Return text from data as one line, with control characters escaped."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 @contextmanager
 def reporting_errors() -> Iterator[None]:
-    """Make a `MitfrnetError` one line on stderr and exit status 1.
+    """Turn a `MitfrnetError` into one line on stderr and exit status 1.
 
-    The same goes for a full disk and for a file that this user may not use. Where the environment
-    variable `MITFRNET_DEBUG` is set, errors keep their traceback.
+    Likewise a full disk, and a file that this user may not use. With the environment variable
+    `MITFRNET_DEBUG`, errors keep their traceback.
     """
     try:
         yield

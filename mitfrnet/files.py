@@ -1,4 +1,4 @@
-"""Files as wholes: written all or nothing, so that no reader meets half a file; and digests."""
+"""Files that are written completely or not at all, their metadata, and their digests."""
 
 import hashlib
 import json
@@ -33,12 +33,12 @@ def metadata_of(schema: Any) -> Any:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`, which takes its place when the block ends well.
+    """Yield a temporary path beside `path`; it replaces `path` if the block succeeds.
 
     Raises:
-        OutputError: there is no room, or no right to write.
+        OutputError: the disk is full, or this user may not write there.
     """
-    # Random, since processes of several machines, or containers, may have one number.
+    # Random, since processes on several machines or in containers may share a process id.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -51,7 +51,7 @@ def replacing(path: Path) -> Iterator[Path]:
         if error.errno is None:
             raise
         raise OutputError(f"{path}: cannot be written: {system_words(error.errno)}") from error
-    except SafetensorError as error:  # which tells what the system said in words alone
+    except SafetensorError as error:  # holds the system's error number only in its text
         number = re.search(r"\(os error (\d+)\)", str(error))
         if number is None:
             raise

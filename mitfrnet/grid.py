@@ -21,5 +21,5 @@ class GridParams(StageParams):
     @classmethod
     def _each_once(cls, values: list[Any]) -> list[Any]:
         if len(set(values)) < len(values):
-            raise ValueError("a value stands there twice")
+            raise ValueError("a value is listed twice")
         return values

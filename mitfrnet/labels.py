@@ -17,12 +17,12 @@ from mitfrnet.params import StageParams
 
 
 class Edges(StageParams):
-    """Classes between given values.
+    """Edges between classes.
 
     Attributes:
         edges: where one class ends and the next begins, rising; one fewer than classes.
-        closed: the end a class includes: `right`, (a, b], gives an edge to the class below it;
-            `left`, [a, b), to the one above.
+        closed: the end that a class includes. With `right`, (a, b], an edge belongs to the class
+            below it; with `left`, [a, b), to the class above.
     """
 
     edges: tuple[float, ...]
@@ -49,10 +49,10 @@ class Scale(StageParams):
         family: `mosi`: signs with and without zero, 5 and 7 classes by rounding, nothing
             clipped for `mae` and `corr`; `sims`: right-closed bins, everything clipped first.
         neutral: the point between negative and positive.
-        neutral_is: the side of the neutral point itself; `excluded`: clips labelled with it are
-            left out of the two classes.
-        clip: whether labels and predictions are clipped to the bounds before anything else.
-        cuts: by number of classes, 3 or more: its edges; or `round`: the whole numbers around
+        neutral_is: the class of the neutral point itself; `excluded`: neutral clips are left
+            out of the two classes.
+        clip: whether labels and predictions are clipped to the bounds first.
+        cuts: the edges, by number of classes, 3 or more; or `round`: the whole numbers around
             the neutral point, halves to even.
     """
 
@@ -107,12 +107,12 @@ class Scale(StageParams):
 
     @property
     def neutral_point(self) -> float:
-        """Return the point between negative and positive: 0 in the families."""
+        """Return the point between negative and positive; 0 for `mosi` and `sims`."""
         return self.neutral if self.neutral is not None else 0.0
 
     @property
     def clips(self) -> bool:
-        """Return whether everything is clipped to the bounds before it is scored."""
+        """Return whether labels and predictions are clipped to the bounds before scoring."""
         return self.family == "sims" if self.clip is None else self.clip
 
 
@@ -120,9 +120,9 @@ def _check_names(classes: tuple[str, ...]) -> tuple[str, ...]:
     if len(classes) < 2:
         raise ValueError("expected at least two classes")
     if any(not name or name != name.strip() for name in classes):
-        raise ValueError("a class has no name, or blanks around it")
+        raise ValueError("a class has no name, or blanks around its name")
     if len(set(classes)) < len(classes):
-        raise ValueError("a class stands there twice")
+        raise ValueError("a class is listed twice")
     return classes
 
 
@@ -133,7 +133,7 @@ class ClassScale(StageParams):
     """Labels without an order, such as emotions; a label is the index of its class.
 
     Attributes:
-        task: tells this scale from a `Scale` where it is stored.
+        task: tells a stored `ClassScale` from a stored `Scale`.
         classes: names, at least two.
     """
 
@@ -151,10 +151,10 @@ SCALES = {
 
 
 def parse_scale(scale: str | Mapping[str, Any] | LabelScale) -> LabelScale:
-    """Return the scale of that name, or the one that `model_dump` made this mapping of.
+    """Return the scale of a name or of a stored form, a mapping.
 
     Raises:
-        ValueError: the name is unknown, or the mapping is no scale.
+        ValueError: the name is unknown, or the mapping is not a scale.
     """
     if isinstance(scale, Scale | ClassScale):
         return scale

@@ -1,8 +1,7 @@
-"""Scores of predictions on a label scale or over class labels, and their means over missing rates.
+"""Scores of predictions on a label scale or over classes, and their means over missing rates.
 
-Definitions follow MMSA's reports except where published tables are wrong: F1 takes (true,
-predicted), and the published order is kept beside it as `f1_*_swapped`. docs/metrics.md lists
-every score.
+Definitions follow MMSA's reports, with one exception: F1 takes (true, predicted). Published tables
+have the arguments swapped; that score is kept as `f1_*_swapped`. docs/metrics.md lists all scores.
 """
 
 import math
@@ -20,7 +19,7 @@ Float32s = NDArray[np.float32]
 Floats = NDArray[np.float64]
 Score = float | int | bool | None
 
-# A prediction that moves by less than this share of the label range is constant.
+# Predictions whose range is below this share of the label range count as constant.
 CONSTANT_RANGE = 1e-6
 
 PAPER_RATES = tuple(i / 10 for i in range(11))
@@ -34,20 +33,20 @@ def score(
     `mosi`: `acc2_has0`, `f1_has0` (>= 0 against < 0, all clips), `acc2_non0`, `f1_non0` (> 0
     against the rest, clips with a label other than 0), `acc5`, `acc7` (clipped to +-2 and +-3,
     halves rounded to even), `mae`, `corr`. `sims`: `acc2`, `acc3`, `acc5`, `f1`, `mae`, `corr`.
-    A scale of its own: `acc2`, `f1` (`acc2_non_neutral`, `f1_non_neutral` where the neutral point
-    is excluded), one `acc<k>` per cut, `mae`, `corr`. All of them: `f1_*_swapped` with the
-    arguments the wrong way round, as in published tables. Class labels: `accuracy`, `f1_macro`,
-    `f1_weighted`, `recall_macro`. Always: `n`; `constant_prediction`, under which `corr` is null.
-    A score that is not defined is null; `why_null` says why.
+    Other scales: `acc2`, `f1` (`acc2_non_neutral`, `f1_non_neutral` if the neutral point is
+    excluded), one `acc<k>` per cut, `mae`, `corr`. All of these: `f1_*_swapped`, with the arguments
+    swapped as in published tables. Classes: `accuracy`, `f1_macro`, `f1_weighted`, `recall_macro`.
+    Always: `n`, and `constant_prediction`, which makes `corr` None. A score that is not defined is
+    None; `why_null` says why.
 
     Args:
-        prediction: (clips,), finite; of class labels the indices.
+        prediction: (clips,), finite; for classes their indices.
         target: (clips,), within the scale.
-        scale: `mosi`, `sims`, a scale, or its stored form.
+        scale: `mosi`, `sims`, a scale, or a stored scale.
 
     Raises:
-        ValueError: different or empty shapes, a value that is not finite, an index without a
-            class, an unknown scale.
+        ValueError: shapes differ or are empty, a value is NaN or infinite, an index has no class,
+            or the scale is unknown.
     """
     scale = parse_scale(scale)
     predicted, true = as_scored(prediction, target, scale)
@@ -69,11 +68,11 @@ def metric_names(scale: str | Mapping[str, Any] | LabelScale) -> tuple[str, ...]
 
 
 def why_null(metric: str, scores: Mapping[str, Score]) -> str | None:
-    """Return why `metric` of `scores` is not defined; None: it is."""
+    """Return why `metric` is not defined in `scores`; None if it is defined."""
     if scores[metric] is not None:
         return None
     if metric != "corr":
-        return "no clip has a label other than the neutral one"
+        return "all labels are neutral"
     if scores["n"] == 1:
         return "a correlation needs at least two clips"
     return "constant prediction" if scores["constant_prediction"] else "all labels are the same"
@@ -82,7 +81,7 @@ def why_null(metric: str, scores: Mapping[str, Score]) -> str | None:
 def as_scored(
     prediction: ArrayLike, target: ArrayLike, scale: LabelScale
 ) -> tuple[Float32s, Float32s]:
-    """Return predictions and labels as they are scored: checked, float32, clipped if need be.
+    """Return predictions and labels as they are scored: checked, float32, clipped on some scales.
 
     Args:
         prediction: (clips,) or (runs, clips).
@@ -92,18 +91,18 @@ def as_scored(
     Raises:
         ValueError: as for `score`.
     """
-    # In float64 a SIMS label of 0.1 would stand above its own edge.
+    # In float64 a SIMS label of 0.1 would lie above the edge 0.1.
     predicted, true = (np.asarray(x, dtype=np.float32) for x in (prediction, target))
     if predicted.shape[-1:] != true.shape or not true.size or not predicted.size:
         raise ValueError(f"prediction is {predicted.shape}, target is {true.shape} (expected (n,))")
     for name, values in (("prediction", predicted), ("target", true)):
         if not np.isfinite(values).all():
-            raise ValueError(f"{name}: {(~np.isfinite(values)).sum()} values are not finite")
+            raise ValueError(f"{name}: {(~np.isfinite(values)).sum()} values are NaN or infinite")
         if isinstance(scale, ClassScale):
-            known = np.isin(values, np.arange(len(scale.classes)))
-            if not known.all():
+            valid = np.isin(values, np.arange(len(scale.classes)))
+            if not valid.all():
                 raise ValueError(
-                    f"{name}: {values[~known][0]:g} is no class "
+                    f"{name}: {values[~valid][0]:g} is not a class "
                     f"(expected an index from 0 to {len(scale.classes) - 1})"
                 )
     if isinstance(scale, Scale) and scale.clips:
@@ -118,14 +117,14 @@ def constant_limit(scale: LabelScale) -> float:
 
 
 class Measure(Protocol):
-    """Scores that depend on the clips through sums alone, so that resampling is a product."""
+    """Scores that are functions of sums over clips, so that resampling is a matrix product."""
 
     @property
     def names(self) -> tuple[str, ...]:
         """Return the keys of the scores."""
 
     def terms(self, predicted: Float32s, true: Float32s) -> Floats:
-        """Return what is summed over clips, (..., clips, terms).
+        """Return the terms that are summed over clips, (..., clips, terms).
 
         Args:
             predicted: (..., clips), as `as_scored` gives them.
@@ -133,11 +132,11 @@ class Measure(Protocol):
         """
 
     def scores(self, sums: Floats) -> dict[str, Floats]:
-        """Return the scores of sums, (..., terms), each (...); NaN where not defined."""
+        """Return the scores of sums, (..., terms), each (...); NaN if not defined."""
 
 
 def measures(scale: LabelScale) -> tuple[Measure, ...]:
-    """Return what is scored on `scale`."""
+    """Return the measures of a scale."""
     if isinstance(scale, ClassScale):
         return (ClassCounts(len(scale.classes), lambda x: x.astype(np.intp), _CLASS_SCORES),)
     if scale.family == "mosi":
@@ -164,19 +163,19 @@ def measures(scale: LabelScale) -> tuple[Measure, ...]:
     return (signs, *cuts, Errors())
 
 
-# A score of counts per class, (..., classes): right ones, true ones, predicted ones.
+# A score from counts per class, (..., classes): correct, true, predicted.
 CountScore = Callable[[Floats, Floats, Floats], Floats]
 
 
 @dataclass(frozen=True)
 class ClassCounts:
-    """Scores from how often each class is true, predicted, and both.
+    """Scores from how often each class is true, predicted, or both.
 
     Attributes:
-        classes: how many.
-        to_class: values to class indices.
-        count_scores: by key.
-        left_out: clips with this label do not count.
+        classes: number of classes.
+        to_class: turns values into class indices.
+        count_scores: scores by key.
+        left_out: clips with this label are not scored.
     """
 
     classes: int
@@ -190,7 +189,7 @@ class ClassCounts:
         return tuple(self.count_scores)
 
     def terms(self, predicted: Float32s, true: Float32s) -> Floats:
-        """Return per clip its memberships: right, true and predicted, (..., clips, 3 classes)."""
+        """Return whether a class is correct, true and predicted, (..., clips, 3 classes)."""
         each = np.arange(self.classes)
         p, t = (self.to_class(x)[..., None] == each for x in (predicted, true))
         if self.left_out is not None:
@@ -199,7 +198,7 @@ class ClassCounts:
         return np.concatenate([p & t, np.broadcast_to(t, p.shape), p], axis=-1).astype(np.float64)
 
     def scores(self, sums: Floats) -> dict[str, Floats]:
-        """Return the scores of sums, (..., 3 classes), each (...); NaN without a clip."""
+        """Return the scores of sums, (..., 3 classes), each (...); NaN without clips."""
         right, true, predicted = np.split(sums, 3, axis=-1)
         return {name: get(right, true, predicted) for name, get in self.count_scores.items()}
 
@@ -226,13 +225,13 @@ def _f1_swapped(right: Floats, true: Floats, predicted: Floats) -> Floats:
 
 
 def _f1_macro(right: Floats, true: Floats, predicted: Floats) -> Floats:
-    """Return the mean over the classes that are true or predicted at least once."""
+    """Return the mean F1 of the classes that are true or predicted at least once."""
     occurring = (true + predicted > 0).sum(-1)
     return _ratio(_f1_per_class(right, true, predicted).sum(-1), occurring, math.nan)
 
 
 def _recall_macro(right: Floats, true: Floats, predicted: Floats) -> Floats:
-    """Return the mean over the classes that are true at least once."""
+    """Return the mean recall of the classes that are true at least once."""
     return _ratio(_ratio(right, true, 0.0).sum(-1), (true > 0).sum(-1), math.nan)
 
 
@@ -247,14 +246,14 @@ _CLASS_SCORES: dict[str, CountScore] = {
 def _signs(
     suffix: str, neutral: float, closed: Literal["left", "right"], left_out: float | None = None
 ) -> ClassCounts:
-    """Return accuracy and F1 of negative against positive."""
+    """Return the measure of accuracy and F1, negative against positive."""
     names = (f"acc2{suffix}", f"f1{suffix}", f"f1{suffix}_swapped")
     scores = dict(zip(names, (_accuracy, _f1_weighted, _f1_swapped), strict=True))
     return ClassCounts(2, _between(Edges(edges=(neutral,), closed=closed)), scores, left_out)
 
 
 def _multiclass(classes: int, cut: Cut, neutral: float) -> ClassCounts:
-    """Return the accuracy of three or more classes."""
+    """Return the measure of accuracy over three or more classes."""
     to_class = _between(cut) if isinstance(cut, Edges) else _rounded(classes, neutral)
     return ClassCounts(classes, to_class, {f"acc{classes}": _accuracy})
 
@@ -276,10 +275,9 @@ class Errors:
     names = ("mae", "corr")
 
     def terms(self, predicted: Float32s, true: Float32s) -> Floats:
-        """Return per clip its count, error, values and products, (..., clips, 7).
+        """Return count, error, values and products of each clip, (..., clips, 7).
 
-        Values are taken from their mean over all of `predicted`: sums of squares of values far
-        from zero would cancel.
+        Values are centred first: differences between large sums of squares would lose digits.
         """
         p = predicted.astype(np.float64)
         t = np.broadcast_to(true.astype(np.float64), p.shape)
@@ -288,7 +286,7 @@ class Errors:
         return np.stack([np.ones_like(p), error, p, t, p * p, t * t, p * t], axis=-1)
 
     def scores(self, sums: Floats) -> dict[str, Floats]:
-        """Return the scores of sums, (..., 7), each (...); `corr` NaN without variance."""
+        """Return the scores of sums, (..., 7), each (...); `corr` is NaN without variance."""
         n = sums[..., 0]
         error, p, t, pp, tt, pt = np.moveaxis(sums[..., 1:] / n[..., None], -1, 0)
         variances = np.maximum(pp - p * p, 0) * np.maximum(tt - t * t, 0)
@@ -302,23 +300,23 @@ def over_rates(by_rate: Mapping[float, float | None]) -> dict[str, Any]:
     r"""Return the means of a score over missing rates.
 
     Args:
-        by_rate: the score at each missing rate in [0, 1]; None where it is not defined.
+        by_rate: the score at each missing rate in [0, 1]; None if it is not defined.
 
     Returns:
         `mwa_paper` and `mwa_normalised`, see `mwa`; `auilc_normalised`, the area under the line
-        through the scores, by trapezoids, over the range of rates it covers (None with one
-        rate); `mean`, unweighted; `skipped`, the rates without a defined score, which all of
-        these leave out.
+        through the scores (trapezoids), divided by the range of rates (None with one rate);
+        `mean`, unweighted; `skipped`, the rates without a defined score, which the others leave
+        out.
     """
-    known = _defined(by_rate)
-    area = sum((b - a) * (known[a] + known[b]) / 2 for a, b in pairwise(known))
-    covered = max(known) - min(known) if known else 0
+    scores = _defined(by_rate)
+    area = sum((b - a) * (scores[a] + scores[b]) / 2 for a, b in pairwise(scores))
+    covered = max(scores) - min(scores) if scores else 0
     return {
         "mwa_paper": mwa(by_rate),
         "mwa_normalised": mwa(by_rate, normalised=True),
         "auilc_normalised": area / covered if covered else None,
-        "mean": sum(known.values()) / len(known) if known else None,
-        "skipped": sorted(set(by_rate) - set(known)),
+        "mean": sum(scores.values()) / len(scores) if scores else None,
+        "skipped": sorted(set(by_rate) - set(scores)),
     }
 
 
@@ -327,32 +325,32 @@ def mwa(by_rate: Mapping[float, float | None], normalised: bool = False) -> floa
 
     .. math:: MWA = \frac{1}{10} \sum_{i=0}^{10} V_i (1 - i \cdot 10\%)
 
-    As printed, the weights add up to 5.5, not to 1: a perfect 100 gives 55.
+    The printed weights add up to 5.5, not to 1: perfect scores of 100 give 55.
 
     Args:
-        by_rate: the score at each missing rate in [0, 1]; None where it is not defined.
-        normalised: divide by the sum of the weights instead, over whatever rates are there.
+        by_rate: the score at each missing rate in [0, 1]; None if it is not defined.
+        normalised: divide by the sum of the weights instead, over the rates that are given.
 
     Returns:
-        The average; None where the printed form lacks one of its eleven rates, or no weight
-        is left.
+        The average; None if the printed form lacks one of its eleven rates, or the weights add
+        up to 0.
 
     Raises:
         ValueError: a rate outside [0, 1].
     """
-    known = _defined(by_rate)
-    weighted = sum(value * (1 - rate) for rate, value in known.items())
+    scores = _defined(by_rate)
+    weighted = sum(value * (1 - rate) for rate, value in scores.items())
     if normalised:
-        weights = sum(1 - rate for rate in known)
+        weights = sum(1 - rate for rate in scores)
         return weighted / weights if weights > 0 else None
-    if [round(rate, 6) for rate in known] != list(PAPER_RATES):
+    if [round(rate, 6) for rate in scores] != list(PAPER_RATES):
         return None
     return weighted / 10
 
 
 def _defined(by_rate: Mapping[float, float | None]) -> dict[float, float]:
-    """Return the rates that have a score, rising."""
+    """Return the rates that have a score, in rising order."""
     if wrong := [rate for rate in by_rate if not 0 <= rate <= 1]:
-        raise ValueError(f"{wrong[0]} is no missing rate (expected within [0, 1])")
+        raise ValueError(f"{wrong[0]} is not a missing rate (expected a number in [0, 1])")
     pairs = sorted(by_rate.items(), key=lambda pair: pair[0])
     return {rate: v for rate, v in pairs if v is not None and math.isfinite(v)}

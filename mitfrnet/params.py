@@ -12,7 +12,7 @@ from mitfrnet.errors import ParamsError
 
 PARAMS_FILE = Path("params.yaml")
 
-# A section that no stage reads would be a mistake that nobody notices.
+# A misspelt section would go unnoticed, since no stage would read it.
 SECTIONS = frozenset(
     {
         *("grid", "run", "corpora"),
@@ -22,7 +22,7 @@ SECTIONS = frozenset(
 
 
 class StageParams(BaseModel):
-    """Base of every section: frozen, and an unknown key is an error."""
+    """Base of every section; it is frozen and refuses unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -31,10 +31,10 @@ Params = TypeVar("Params", bound=StageParams)
 
 
 def check_name(name: str, where: str) -> str:
-    """Return `name`, which becomes part of paths.
+    """Return `name` if it may be part of a path.
 
     Raises:
-        ParamsError: it is not made of lower-case letters, digits, `_` and `-`.
+        ParamsError: it has characters other than a-z, 0-9, `_` and `-`.
     """
     if not re.fullmatch("[a-z0-9_-]+", name):
         raise ParamsError(f"{where}: {name!r} (expected a name of a-z, 0-9, _, -)")
@@ -45,7 +45,7 @@ def read_section(section: str, path: Path = PARAMS_FILE) -> Any:
     """Return the raw value at the dotted `section`.
 
     Raises:
-        ParamsError: the file is absent or not YAML, or has no such section.
+        ParamsError: the file is absent, is not YAML, or has no such section.
     """
     try:
         value = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -61,8 +61,8 @@ def read_section(section: str, path: Path = PARAMS_FILE) -> Any:
     for key in section.split("."):
         reached.append(key)
         if not isinstance(value, dict) or key not in value:
-            known = ", ".join(map(str, value)) if isinstance(value, dict) else "nothing"
-            raise ParamsError(f"{path}: {'.'.join(reached)}: no such section (found: {known})")
+            keys = ", ".join(map(str, value)) if isinstance(value, dict) else "nothing"
+            raise ParamsError(f"{path}: {'.'.join(reached)}: no such section (found: {keys})")
         value = value[key]
     return value
 
@@ -71,13 +71,13 @@ def load_params(kind: type[Params], *, section: str, path: Path = PARAMS_FILE) -
     """Return `section` of the parameter file as a checked `kind`.
 
     Raises:
-        ParamsError: an unknown or absent key, or a value that `kind` does not admit.
+        ParamsError: a key is unknown or absent, or `kind` does not allow a value.
     """
     return parse_params(kind, read_section(section, path), where=f"{path}: {section}")
 
 
 def parse_params(kind: type[Params], values: Any, *, where: str) -> Params:
-    """Return `values` as a checked `kind`; `where` opens the error's line.
+    """Return `values` as a checked `kind`; an error message begins with `where`.
 
     Raises:
         ParamsError: as for `load_params`.
@@ -89,12 +89,12 @@ def parse_params(kind: type[Params], values: Any, *, where: str) -> Params:
 
 
 def _explain(kind: type[BaseModel], error: Any, where: str) -> str:
-    """Return one pydantic error as `where.key: what (what is right)`."""
+    """Return one pydantic error as `where.key: problem (what would be right)`."""
     location = ".".join([where, *(str(part) for part in error["loc"])])
     if error["type"] == "extra_forbidden":
-        known = _keys_beside(kind, error["loc"])
-        close = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
-        return f"{location}: unknown key (expected: {', '.join(close or known)})"
+        keys = _keys_beside(kind, error["loc"])
+        close = difflib.get_close_matches(str(error["loc"][-1]), keys, n=1)
+        return f"{location}: unknown key (expected: {', '.join(close or keys)})"
     if error["type"] == "missing":
         return f"{location}: key is absent, and required"
     message = error["msg"].removeprefix("Value error, ")
@@ -102,10 +102,10 @@ def _explain(kind: type[BaseModel], error: Any, where: str) -> str:
 
 
 def _keys_beside(kind: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
-    """Return the keys that are known where the last part of `loc` stands."""
+    """Return the keys that are allowed at the level of the last part of `loc`."""
     for part in loc[:-1]:
         field = kind.model_fields.get(str(part))
-        # The annotation of a section that may be absent is a union with None.
+        # The type of an optional section is a union with None.
         types = get_args(field.annotation) or (field.annotation,) if field else ()
         nested = [t for t in types if isinstance(t, type) and issubclass(t, BaseModel)]
         if not nested:

@@ -1,4 +1,4 @@
-"""The stages of `dvc.yaml`, one script each, and how all of them behave as processes."""
+"""The stages of `dvc.yaml`, one script each, and how they handle signals and errors."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-# Before the imports that take seconds: a stage has begun nothing yet, and ctrl-C just ends it.
+# Before imports that take seconds: until then a stage has done nothing, and ctrl-C just ends it.
 if sys.argv[0] == "-m" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
@@ -17,8 +17,8 @@ import psutil
 
 from mitfrnet.errors import reporting_errors
 
-# Before torch loads: threads that wait must soon sleep. Those that spin make a step ten times
-# slower when other stages, or anything else, run on the same cores (benchmarks/NOTES.md).
+# Before torch loads: waiting threads must sleep soon. If they spin, a step takes ten times as long
+# when anything else runs on the same cores (benchmarks/NOTES.md).
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 _SHELLS = {"sh", "bash", "dash", "zsh", "fish", "ksh"}
@@ -26,9 +26,9 @@ _WATCH_INTERVAL_S = 0.05
 
 
 def run_stage(main: Callable[[], None]) -> None:
-    """Run `main`; an error that a user can act on is one line on stderr and exit status 1.
+    """Run `main`; print an error that a user can act on as one line, with exit status 1.
 
-    Ctrl-C and SIGTERM, with which clusters end a job, leave nothing half-written.
+    Ctrl-C, and SIGTERM, by which clusters end a job, leave nothing half-written.
     """
     with reporting_errors(), _interruptible():
         main()
@@ -36,7 +36,7 @@ def run_stage(main: Callable[[], None]) -> None:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Make both signals exceptions within the block; before and after, they end the process."""
+    """Turn SIGINT and SIGTERM into exceptions within the block."""
 
     def leave(number: int, frame: FrameType | None) -> None:
         sys.exit(128 + number)
@@ -53,15 +53,14 @@ def _interruptible() -> Iterator[None]:
 
 
 def _leave_with_dvc() -> None:
-    """End this process, and so its workers, once the DVC that started it is gone.
+    """End this process, and with it its workers, when the DVC that started it is gone.
 
-    A DVC that is killed cannot stop its stage, and a stage that lives on would write beside
-    the next run. Does nothing outside DVC.
+    A killed DVC cannot stop its stage, and a stage that lives on would write beside the next run.
     """
     ancestors = psutil.Process().parents()
     dvc = next((p for p in ancestors if p.name() not in _SHELLS), None)
     if dvc is None or (dvc.pid == 1 and "dvc" not in " ".join(dvc.cmdline())):
-        os._exit(1)  # it went before we looked
+        os._exit(1)  # it is gone already
 
     def watch() -> None:
         while dvc.is_running() and dvc.status() != psutil.STATUS_ZOMBIE:
@@ -71,6 +70,6 @@ def _leave_with_dvc() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-# Now, not when the stage runs: its imports take seconds.
+# Not later, when the stage runs: its imports take seconds.
 if "DVC_STAGE" in os.environ:
     _leave_with_dvc()

@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _taken_from(probed: list[Probed]) -> Iterator[Probed]:
-    """Yield the clips and drop them from the list: a million of them take a gigabyte."""
+    """Yield the clips, dropping each from the list: a million of them take a gigabyte."""
     while probed:
         yield probed.pop()
 

@@ -1,4 +1,4 @@
-"""Padded batches of utterances: what every model takes."""
+"""Padded batches of utterances, the input of every model."""
 
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -14,16 +14,15 @@ from mitfrnet.modalities import MODALITIES
 class Utterance:
     """One labelled sample under one mask; every modality has at least one step.
 
-    A modality without any step has one valid, missing null step of zeros. Text carries the
-    encoder's output for the *masked* tokens, so a hidden word is in none of its vectors.
+    A modality without steps has one null step of zeros, which is valid and missing. Text is encoded
+    after masking, so no vector holds a hidden word.
 
     Attributes:
         utterance_id: `<video_id>/<clip_id>`.
-        values: what a model may see, (steps, dim); zero at missing acoustic and visual steps.
+        values: the input of a model, (steps, dim); zero at missing acoustic and visual steps.
         target: the complete features, (steps, dim); zero where nothing was detected.
         observed: kept by the mask and detected, (steps,) of bool.
-        hidden: detected, but hidden by the mask, (steps,) of bool: what reconstruction is
-            scored on.
+        hidden: detected but hidden by the mask, (steps,) of bool; reconstruction is scored there.
         token_ids: ids of the masked transcript, (steps of text,) of int64.
         label: the score to predict.
     """
@@ -43,7 +42,7 @@ class Batch:
 
     Attributes:
         utterance_ids: one per row.
-        values: what a model may see, (batch, time, dim); zero on padding.
+        values: the input of a model, (batch, time, dim); zero on padding.
         target: complete features for the reconstruction loss, (batch, time, dim).
         valid: real steps, (batch, time) of bool; True on at least the first step of each row.
         observed: valid, detected and kept by the mask, (batch, time) of bool.

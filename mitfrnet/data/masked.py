@@ -1,4 +1,4 @@
-"""From tensors and masks to what a model sees: hide, encode the text, scale."""
+"""Masked utterances: tensors after hiding, scaling and encoding of the text."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,15 +26,15 @@ def mask_utterances(
     whole: bool,
     device: torch.device | str = "cpu",
 ) -> "MaskedUtterances":
-    """Return the utterances of a split as a network takes them.
+    """Return the utterances of a split under a mask, as a network takes them.
 
     Args:
         split: complete features.
-        observed: what the mask keeps.
+        observed: the steps that the mask keeps.
         scaling: of acoustic and visual features.
-        text: encodes the masked transcripts; None: the network does it from the token ids, and
-            finds zeros in place of the vectors.
-        whole: whether the mask hides modalities as wholes.
+        text: encodes the masked transcripts; None: the network encodes the token ids, and gets
+            zeros in place of vectors.
+        whole: whether the mask hides whole modalities.
         device: where features are kept and batches are made.
     """
     vectors = None if text is None else text.encode(split, observed)
@@ -42,18 +42,18 @@ def mask_utterances(
 
 
 class MaskedUtterances(Sequence[Utterance]):
-    """The utterances of a split as a model sees them under a mask, each made when asked for.
+    """The utterances of a split under a mask, as a model takes them; each is made when asked for.
 
-    The features stay where they are, which may be a mapped file: a batch is gathered from them,
-    and only then scaled and masked.
+    Features stay where they are, for instance in a mapped file. A batch is gathered from them, then
+    scaled and masked.
 
     Args:
         split: complete features.
-        observed: what the mask keeps of what was detected, (steps,) per utterance.
+        observed: steps that were detected and kept by the mask, (steps,) per utterance.
         text: vectors of the masked tokens, from `FrozenText`; None: zeros in their place.
         scaling: of acoustic and visual features.
-        whole: whether the mask hides modalities as wholes. One that is hidden then looks as one
-            that was never there, down to its length; otherwise its steps stay, as zeros.
+        whole: whether the mask hides whole modalities. A hidden one then looks like one that
+            was never there, down to its length; otherwise its steps stay, as zeros.
         device: where features are kept and batches are made.
     """
 
@@ -95,7 +95,7 @@ class MaskedUtterances(Sequence[Utterance]):
 
     def __getitem__(self, index: Any) -> Any:
         """Return one utterance."""
-        index = range(len(self))[index]  # also of a negative one, and too large is an error
+        index = range(len(self))[index]  # accepts negative indices, refuses those out of range
         batch = self.batch([index])
 
         def row(values: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -112,7 +112,7 @@ class MaskedUtterances(Sequence[Utterance]):
         )
 
     def batch(self, rows: Sequence[int] | NDArray[np.int64]) -> Batch:
-        """Return the utterances at `rows` as `collate` would put them together."""
+        """Return the utterances at `rows` as one batch, equal to what `collate` gives."""
         rows = np.asarray(rows)
         values, target, valid, observed, hidden = {}, {}, {}, {}, {}
         for modality in MODALITIES:
@@ -148,7 +148,7 @@ class MaskedUtterances(Sequence[Utterance]):
 
 
 class _Places(NamedTuple):
-    """Where the steps of a batch are found: `rows` of a flat array, (batch, time).
+    """The places of the steps of a batch: `rows` of a flat array, (batch, time).
 
     `real` steps are in the array, (batch, time) of bool; `valid` ones are real or null steps.
     """
@@ -165,8 +165,8 @@ class _Features:
     Attributes:
         values, detected, observed: of all steps, end to end.
         starts: where each utterance begins, (utterances,).
-        steps: of each utterance; 0 where it has nothing but a null step.
-        scaling: mean and scale of columns; None: they stay as they are.
+        steps: of each utterance; 0 if it has only a null step.
+        scaling: mean and scale of the columns; None: not scaled.
     """
 
     values: Tensor
@@ -186,7 +186,7 @@ class _Features:
         return _Places(((starts + step) * real), real, step < steps.clamp(min=1))
 
     def take(self, at: _Places) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the complete features, (batch, time, dim), what is observed and what hidden."""
+        """Return complete features, (batch, time, dim), observed and hidden, (batch, time)."""
         detected = _taken(self.detected, at.rows) & at.real
         observed = _taken(self.observed, at.rows) & at.real
         values = _taken(self.values, at.rows)
@@ -196,7 +196,7 @@ class _Features:
 
 
 def _taken(flat: Tensor, index: Tensor) -> Tensor:
-    """Return the rows of `flat` at `index`, which may point anywhere if there are none."""
+    """Return the rows of `flat` at `index`; zeros if `flat` is empty."""
     shape = (*index.shape, *flat.shape[1:])
     return flat.index_select(0, index.flatten()).view(shape) if len(flat) else flat.new_zeros(shape)
 

@@ -1,4 +1,4 @@
-"""Masked transcripts: their tokens, and the vectors that a frozen encoder gives them."""
+"""Masked transcripts: their token ids, and their vectors from a frozen encoder."""
 
 import hashlib
 import json
@@ -27,7 +27,7 @@ from mitfrnet.features.text_encoder import (
 from mitfrnet.files import replacing
 
 _ENCODED_TOGETHER = 64
-_KEPT_TOGETHER = 4096  # transcripts in one file, which is made in memory
+_KEPT_TOGETHER = 4096  # transcripts in one file, which is built in memory
 
 
 def masked_token_ids(split: SplitTensors, observed: Observed) -> list[Tensor]:
@@ -67,14 +67,14 @@ def load_encoder(identity: Mapping[str, Any]) -> TextEncoder:
 
 
 class FrozenText:
-    """Encodes masked transcripts with the encoder that the stored features come from.
+    """Encodes masked transcripts with the encoder of the stored features.
 
-    Tokens are hidden before they are encoded: the vectors of the others would carry a hidden
-    word. The encoder is loaded when it is first needed, which at rate 0 is never.
+    Tokens are hidden before encoding: otherwise the vectors of other tokens would carry the hidden
+    word. The encoder is loaded when first needed, so never at rate 0.
 
     Args:
         identity: of the text features, from the tensors' metadata.
-        cache: folder in which vectors are kept, by a digest of the tokens and the encoder.
+        cache: folder for the vectors, named by a digest of the tokens and the encoder.
     """
 
     def __init__(self, identity: Mapping[str, Any], cache: Path | None = None) -> None:
@@ -87,11 +87,11 @@ class FrozenText:
     def encode(self, split: SplitTensors, observed: Observed) -> list[Tensor]:
         """Return the vectors of the masked tokens, (steps, dim) per utterance.
 
-        An utterance of which nothing is hidden keeps its stored vectors; of one whose text is
-        wholly hidden, special tokens included, there are none.
+        An utterance with nothing hidden keeps its stored vectors. One whose text is wholly hidden,
+        special tokens included, has none.
 
         Raises:
-            FeatureError: the encoder is not to be had, or its weights are others by now.
+            FeatureError: the encoder cannot be loaded, or its weights have changed.
         """
         text = split.modalities["text"]
         vectors = [torch.from_numpy(v) for v in text.rows(text.values)]
@@ -114,7 +114,7 @@ class FrozenText:
         return [vectors for part in parts for vectors in part]
 
     def _kept(self, cache: Path, token_ids: list[Tensor]) -> Sequence[Tensor]:
-        """Return the vectors of some transcripts out of a mapped file, which is made if absent."""
+        """Return the vectors of some transcripts from a mapped file, after making it if absent."""
         versions = [torch.__version__, transformers.__version__, str(best_device())]
         key = hashlib.sha256(json.dumps([self._identity, versions], sort_keys=True).encode())
         for ids in token_ids:

@@ -1,4 +1,4 @@
-"""Arrays of all utterances, end to end in one: a million small arrays take ten times the room."""
+"""Arrays of all utterances laid end to end: a million small arrays take ten times the memory."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class RaggedArray(Sequence[NDArray[Item]], Generic[Item]):
 
     @classmethod
     def of(cls, rows: "Sequence[NDArray[Item]]") -> "RaggedArray[Item]":
-        """Return `rows`, laid end to end if they are not."""
+        """Return `rows` laid end to end."""
         if isinstance(rows, RaggedArray):
             return rows
         offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
@@ -42,11 +42,11 @@ class RaggedArray(Sequence[NDArray[Item]], Generic[Item]):
 
     def any(self) -> NDArray[np.bool_]:
         """Return whether anything in each row is True, (utterances,)."""
-        found = np.zeros(len(self), dtype=bool)
+        result = np.zeros(len(self), dtype=bool)
         filled = self.lengths > 0
         if filled.any():  # reduceat takes the next row's first value for an empty one
-            found[filled] = np.logical_or.reduceat(self.flat, self.offsets[:-1][filled])
-        return found
+            result[filled] = np.logical_or.reduceat(self.flat, self.offsets[:-1][filled])
+        return result
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -71,7 +71,7 @@ class RaggedArray(Sequence[NDArray[Item]], Generic[Item]):
 
 @dataclass(frozen=True)
 class Steps:
-    """The steps of one split that a mask is drawn for.
+    """The steps of one split, for which masks are drawn.
 
     Attributes:
         ids: utterance ids.
@@ -79,7 +79,7 @@ class Steps:
         special: special tokens of the text, (steps,) per utterance; never hidden alone.
         times: centre of each step in seconds, per modality and utterance, (steps,).
 
-    Lists of arrays are taken too, and laid end to end.
+    Lists of arrays are accepted too, and laid end to end.
     """
 
     ids: list[str]

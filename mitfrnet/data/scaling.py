@@ -1,4 +1,4 @@
-"""What acoustic and visual features are shifted and divided by."""
+"""Scaling of acoustic and visual features."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from mitfrnet.data.ragged import Observed, RaggedArray
 from mitfrnet.data.tensors import SplitTensors
 from mitfrnet.errors import FeatureError
 
-# Fewer observed steps than this say too little about a column to scale it by.
+# With fewer observed steps, the deviation of a column is too uncertain to scale by.
 _MIN_STEPS = 32
 _SUMMED_TOGETHER = 1 << 16  # steps
 SCALED: tuple[str, ...] = ("acoustic", "visual")
@@ -20,12 +20,12 @@ SCALED: tuple[str, ...] = ("acoustic", "visual")
 
 @dataclass(frozen=True)
 class Scaling:
-    """What acoustic and visual features are shifted and divided by; text is left as it is.
+    """Mean and deviation of acoustic and visual features; text is not scaled.
 
     Attributes:
         mean, scale: per modality, (dim,) of float32.
-        unscored: modalities of which too few training steps were observed to scale them by;
-            their reconstruction must not be scored, since it would outweigh all else.
+        unscored: modalities with too few observed training steps to scale by. Their
+            reconstruction must not be scored: unscaled, it would outweigh all other losses.
     """
 
     mean: dict[str, Tensor]
@@ -33,13 +33,13 @@ class Scaling:
     unscored: tuple[str, ...] = ()
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return both as named tensors, to be stored beside the weights."""
+        """Return both as named tensors, for a file beside the weights."""
         parts = {"mean": self.mean, "scale": self.scale}
         return {f"{m}.{name}": part[m] for name, part in parts.items() for m in SCALED}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "Scaling":
-        """Return what `tensors` was made from."""
+        """Return the scaling that these tensors hold."""
         mean, scale = ({m: tensors[f"{m}.{name}"] for m in SCALED} for name in ("mean", "scale"))
         return cls(mean, scale)
 
@@ -47,11 +47,11 @@ class Scaling:
 def fit_scaling(train: SplitTensors, observed: Observed) -> Scaling:
     """Return mean and deviation of every column over the observed training steps.
 
-    A column that is constant, or of a modality with fewer than 32 observed steps, is left as it
-    is; such a modality leaves the reconstruction loss.
+    Constant columns are not scaled. Neither are modalities with fewer than 32 observed steps,
+    whose reconstruction is not scored.
 
     Raises:
-        FeatureError: a value is no finite number; the first is named.
+        FeatureError: a value is NaN or infinite; names the first.
     """
     mean, scale = {}, {}
     unscored = []
@@ -86,7 +86,7 @@ def _mean(
     kept: NDArray[np.bool_],
     squared_from: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
-    """Return the mean of the kept rows, or of their squared distances, without copying them all."""
+    """Return the mean of the kept rows, or of their squared distances, in little memory."""
     total = np.zeros(values.shape[1])
     for start in range(0, len(values), _SUMMED_TOGETHER):
         rows = slice(start, start + _SUMMED_TOGETHER)

@@ -37,7 +37,7 @@ class ModalityTensors:
     offsets: NDArray[np.int64]
 
     def rows(self, array: NDArray[Any]) -> RaggedArray[Any]:
-        """Return `array`, of which the first axis is steps, cut into utterances."""
+        """Return `array`, whose first axis is steps, cut into utterances."""
         return RaggedArray(array, self.offsets)
 
 
@@ -51,9 +51,9 @@ class SplitTensors:
         modalities: features of each; no steps where a modality is naturally missing.
         token_ids: int32, (steps of text,).
         special: bool, (steps of text,); [CLS] and [SEP].
-        metadata: of the corpus: `language`, `scale`, and `features`: of each modality the
-            `version`, `feature_names`, `units`, `identity` and `digest`; and how sound and face
-            were aligned to the text, `align`, if they were.
+        metadata: `language` and `scale` of the corpus; `features`, with `version`,
+            `feature_names`, `units`, `identity` and `digest` of each modality; and `align` if
+            sound and face were aligned to the text.
     """
 
     ids: list[str]
@@ -70,7 +70,7 @@ class SplitTensors:
 
     @cached_property
     def steps(self) -> Steps:
-        """Return what masks are drawn for."""
+        """Return the steps for which masks are drawn."""
         return Steps(
             ids=self.ids,
             detected={m: r.rows(r.detected) for m, r in self.modalities.items()},
@@ -109,7 +109,7 @@ def read_tensors(folder: Path, splits: Iterable[str] = SPLITS) -> dict[str, Spli
 
 
 def read_steps(folder: Path) -> dict[str, Steps]:
-    """Return what masks are drawn for, of all splits; features are not read.
+    """Return the steps of all splits, for which masks are drawn; features are not read.
 
     Raises:
         FeatureError: as for `read_tensors`.
@@ -128,7 +128,7 @@ def read_steps(folder: Path) -> dict[str, Steps]:
 
 
 def _read_split(path: Path) -> SplitTensors:
-    # What safetensors gives to PyTorch is mapped, what it gives to NumPy is copied.
+    # safetensors maps files for PyTorch, and copies them for NumPy.
     with _opened(path, "pt") as (file, metadata):
         mapped = {name: file.get_tensor(name).numpy() for name in file.keys()}  # noqa: SIM118
         return SplitTensors(
@@ -146,7 +146,7 @@ def _read_split(path: Path) -> SplitTensors:
 
 @contextmanager
 def _opened(path: Path, framework: str) -> Iterator[tuple[Any, dict[str, Any]]]:
-    """Open a tensor file; whatever is wrong with it becomes a `FeatureError`."""
+    """Open a tensor file; a damaged or absent one raises a `FeatureError`."""
     try:
         with safe_open(path, framework=framework) as file:
             yield file, json.loads(file.metadata()[METADATA_KEY])

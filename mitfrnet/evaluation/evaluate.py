@@ -1,4 +1,4 @@
-"""Score a trained model on the test split, beside what needs no model at all."""
+"""Score a trained model on the test split, beside references that need no neural network."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -23,15 +23,15 @@ from mitfrnet.trained.model import TrainedModel
 
 Scores = NDArray[np.float32]
 
-# Strengths that cross-validation within the training split chooses from.
+# Cross-validation within the training split chooses one of these strengths.
 _RIDGE_ALPHAS = tuple(10.0**k for k in range(-2, 5))
 
 
 class EvaluateParams(StageParams):
-    """Section `evaluate`: what the test masks are drawn by."""
+    """Section `evaluate`: rates and seeds of the test masks."""
 
     rates: Literal["matched"] | list[float]  # matched: as trained
-    protocol_rates: list[float] = Field(min_length=1)  # of models that no one rate matches
+    protocol_rates: list[float] = Field(min_length=1)  # for models trained under a protocol
     mask_seeds: Literal["matched"] | list[int]  # matched: as trained
 
     @field_validator("rates", "mask_seeds", mode="before")
@@ -51,21 +51,21 @@ class EvaluateParams(StageParams):
     def _known_rates(cls, rates: Any) -> Any:
         for rate in () if rates == "matched" else rates:
             if not 0 <= rate <= 1:
-                raise ValueError(f"{rate} is no missing rate (expected within [0, 1])")
+                raise ValueError(f"{rate} is not a missing rate (expected a number in [0, 1])")
         return rates
 
     @field_validator("rates", "protocol_rates", "mask_seeds")
     @classmethod
     def _each_once(cls, values: Any) -> Any:
         if values != "matched" and len(set(values)) < len(values):
-            raise ValueError("a value stands there twice")
+            raise ValueError("a value is listed twice")
         return values
 
     @field_validator("mask_seeds")
     @classmethod
     def _known_seeds(cls, seeds: Any) -> Any:
         if seeds != "matched" and min(seeds) < 0:
-            raise ValueError(f"{min(seeds)} is no seed (expected a whole number from 0 on)")
+            raise ValueError(f"{min(seeds)} is not a seed (expected a whole number, 0 or more)")
         return seeds
 
 
@@ -80,22 +80,21 @@ def evaluate(
 
     Args:
         trained: the model.
-        splits: complete features of `train` and `test`; the former for the references only.
-        masks: those the model was trained under.
-        params: which rates and seeds of missing the test split is scored at.
+        splits: complete features of `train`, for the references, and `test`.
+        masks: the masks of the model's training.
+        params: section `evaluate`.
         text: encodes masked transcripts.
 
     Returns:
-        The scores under the one test mask, or, of several, `by_rate` and within it
-        `by_mask_seed`; and a table of `utterance_id`, `missing_rate`, `mask_seed`, `label`,
-        `prediction` and each reference. Of classes, labels and predictions are indices.
+        The scores, grouped `by_rate` and `by_mask_seed` if there are several test masks; and a
+        table of `utterance_id`, `missing_rate`, `mask_seed`, `label`, `prediction` and each
+        reference. Classes are given by index.
 
     Raises:
-        ParamsError: a rate that the masks' pattern cannot reach, or seeds for a pattern that
-            has its own.
-        FeatureError: the features are not of the kind the model was trained on.
+        ParamsError: the pattern of the masks cannot reach a rate, or has seeds of its own.
+        FeatureError: the model was trained on features with other settings.
     """
-    # Predictions depend on the number in their last bits, as the weights do.
+    # The last bits of predictions depend on the number of threads.
     torch.set_num_threads(trained.config["training"]["train"]["threads"])
     test = splits["test"]
     scale = parse_scale(test.metadata["scale"])
@@ -126,7 +125,7 @@ def evaluate(
 def _test_masks(
     test: SplitTensors, trained_rate: float | None, mask_params: MaskParams, params: EvaluateParams
 ) -> dict[tuple[float, int], Observed]:
-    """Return the test masks by rate and seed; all of them, so that errors come before work."""
+    """Return the test masks by rate and seed, all at once, so that errors come before the work."""
     if trained_rate is None:
         key, rates = "protocol_rates", params.protocol_rates
     else:
@@ -144,7 +143,7 @@ def _test_masks(
 
 
 def _train_mask(train: SplitTensors, masks: Masks, mask_params: MaskParams) -> Observed:
-    """Return the training mask; where there is one for each epoch, the first."""
+    """Return the training mask; under `random_train`, that of the first epoch."""
     if masks.metadata["protocol"] == "random_train":
         return mask_steps(train.steps, rate=None, split="train", params=mask_params, epoch=1)
     return masks.observed["train"]
@@ -164,10 +163,11 @@ def _mask_seeds(mask_params: MaskParams, params: EvaluateParams) -> Sequence[int
 class References:
     """Predictions that need no neural network, from the training split under the same mask.
 
-    Of scores: `majority`, the median label on the side of the neutral point where most training
-    labels are; `train_mean`, their mean; `text_ridge`, ridge regression on the mean of the token
-    vectors, its strength chosen by leave-one-out within the training split. Of classes:
-    `majority`, the most frequent one; `text_logistic`, logistic regression on the same vectors.
+    For scores: `majority` is the median label on the side of the neutral point with most training
+    labels; `train_mean` is the mean label; `text_ridge` is ridge regression on the mean token
+    vector, with a strength chosen by leave-one-out within the training split. For classes:
+    `majority` is the most frequent class; `text_logistic` is logistic regression on the same
+    vectors.
     """
 
     def __init__(self, train: SplitTensors, observed: Observed, text: FrozenText) -> None:
@@ -205,12 +205,12 @@ def _logistic(label: Scores) -> Any:
     from sklearn.dummy import DummyClassifier
     from sklearn.linear_model import LogisticRegression
 
-    if len(np.unique(label)) < 2:  # nothing to tell apart
+    if len(np.unique(label)) < 2:  # which LogisticRegression refuses
         return DummyClassifier()
     return LogisticRegression(max_iter=1000)
 
 
 def _mean_vectors(text: Sequence[Tensor]) -> NDArray[np.float64]:
-    """Return the mean over steps, (utterances, dim); zeros where there is no text."""
+    """Return the mean over steps, (utterances, dim); zeros without text."""
     means = [v.double().mean(0) if len(v) else v.new_zeros(v.shape[1]).double() for v in text]
     return np.stack([m.numpy() for m in means])

@@ -1,8 +1,7 @@
-"""How sure a score is: intervals over test clips, and a test of two models.
+"""How certain a score is: intervals over test clips, and a paired test of two models.
 
-What is random in the intervals and in the test is which clips the test split happens to hold.
-Seeds and mask seeds are taken as they are: all runs see the same resampled clips, and the score is
-their mean. How much runs differ is a question of its own.
+Both treat the choice of test clips as random. Seeds of training and masks are fixed: all runs get
+the same resampled clips, and the score is their mean. How much runs differ is not measured here.
 """
 
 import math
@@ -28,18 +27,18 @@ from mitfrnet.metrics import (
     score,
 )
 
-# Differences that should be equal may differ by the rounding of sums.
+# Equal differences may differ by rounding.
 _ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
 class Interval:
-    """The mean of a score over runs, and how far it would move with other test clips.
+    """The mean of a score over runs, and its range with other test clips.
 
     Attributes:
         value: on the test clips as they are.
         low, high: percentiles over resampled test clips.
-        skipped: resamples for which the score was not defined, left out of the percentiles.
+        skipped: resamples without a defined score, left out of the percentiles.
         constant_runs: runs that predict one value for all clips.
     """
 
@@ -55,11 +54,11 @@ class PairedTest:
     """Two models on the same test clips.
 
     Attributes:
-        metric: what is compared.
-        difference: of the means over runs, first model minus second.
+        metric: the score that is compared.
+        difference: between the means over runs, first model minus second.
         low, high: percentiles of the difference over resampled test clips.
-        p_value: two-sided, of so large a difference if clips did not tell the models apart.
-        skipped: exchanges for which the score was not defined, left out of `p_value`.
+        p_value: two-sided probability of a difference this large between models that are alike.
+        skipped: exchanges without a defined score, left out of `p_value`.
         constant_runs: runs of each model that predict one value for all clips.
     """
 
@@ -84,12 +83,12 @@ def bootstrap_intervals(
 ) -> dict[str, Interval | None]:
     """Return a percentile interval for the mean over runs of each score.
 
-    Test clips are drawn with replacement, the same for every run and, with the same `seed`, for
-    every model. Runs for which a score is not defined are left out of its mean. SciPy's bootstrap
-    would score each resample anew; here resampling is a product of counts and terms.
+    Test clips are drawn with replacement, the same clips for every run and, with the same `seed`,
+    for every model. Runs without a defined score are left out of its mean. SciPy's bootstrap would
+    score each resample anew; here resampling is a product of counts and terms.
 
     Args:
-        predictions: (runs, clips), of one model; runs are its seeds and mask seeds.
+        predictions: (runs, clips) of one model; a run is a training seed with a mask seed.
         target: (clips,).
         scale: of the labels.
         metrics: keys of `score`.
@@ -98,19 +97,19 @@ def bootstrap_intervals(
         level: share of resamples within the interval, in (0, 1).
 
     Returns:
-        By metric; None where it is not defined on the clips themselves or on any resample.
+        By metric; None if it is not defined on the clips themselves or on any resample.
 
     Raises:
-        ValueError: what `score` refuses; an unknown metric; a level or count out of range.
+        ValueError: as for `score`; an unknown metric; a level or count out of range.
     """
     scale = parse_scale(scale)
     predicted, true = _runs(predictions, target, scale)
     _check(metrics, scale, resamples, level)
-    whole = [score(run, true, scale) for run in predicted]
+    scores_of_runs = [score(run, true, scale) for run in predicted]
     counts = _resampled_counts(len(true), resamples, seed)
     intervals: dict[str, Interval | None] = {}
     for metric in metrics:
-        defined = [i for i, scores in enumerate(whole) if scores[metric] is not None]
+        defined = [i for i, scores in enumerate(scores_of_runs) if scores[metric] is not None]
         intervals[metric] = None
         if defined:
             drawn = _resampled_scores(predicted[defined], true, scale, metric, counts).mean(-1)
@@ -118,11 +117,11 @@ def bootstrap_intervals(
             if len(kept):
                 low, high = _percentiles(kept, level)
                 intervals[metric] = Interval(
-                    value=mean(_value(whole[i], metric) for i in defined),
+                    value=mean(_value(scores_of_runs[i], metric) for i in defined),
                     low=low,
                     high=high,
                     skipped=len(drawn) - len(kept),
-                    constant_runs=_constant_runs(whole),
+                    constant_runs=_constant_runs(scores_of_runs),
                 )
     return intervals
 
@@ -140,12 +139,12 @@ def paired_test(
 ) -> PairedTest | None:
     """Return whether two models differ on the same test clips, by approximate randomisation.
 
-    If the models were alike, which of the two said what about a clip would be chance: per clip
-    their predictions are exchanged or not, all runs of the clip together, and p = (1 + exchanges
-    with at least the observed difference) / (1 + exchanges). Run i of one model is exchanged with
-    run i of the other; models with different numbers of runs are repeated to a common one, which
-    leaves their mean scores as they are. A pair of runs of which one has no such score is left
-    out. The interval is that of `bootstrap_intervals`, with the same resamples for both.
+    If the models were alike, their predictions for a clip could be exchanged. For each clip they
+    are exchanged or not at random, all runs together, and p = (1 + exchanges with at least the
+    observed difference) / (1 + exchanges). Run i of one model is exchanged with run i of the
+    other; models with different numbers of runs are repeated to a common number, which leaves
+    their means unchanged. A pair of runs is left out if one has no defined score. The interval is
+    that of `bootstrap_intervals`, with the same resamples for both models.
 
     Args:
         predictions_a: (runs, clips) of one model.
@@ -158,7 +157,7 @@ def paired_test(
         level: share of resamples within the interval, in (0, 1).
 
     Returns:
-        The test; None where no pair of runs has the score, or no resample.
+        The test; None if the score is defined for no pair of runs or no resample.
 
     Raises:
         ValueError: as for `bootstrap_intervals`.
@@ -166,16 +165,16 @@ def paired_test(
     scale = parse_scale(scale)
     (a, true), (b, _) = (_runs(p, target, scale) for p in (predictions_a, predictions_b))
     _check([metric], scale, resamples, level)
-    whole_a, whole_b = ([score(run, true, scale) for run in runs] for runs in (a, b))
-    constant_runs = (_constant_runs(whole_a), _constant_runs(whole_b))
+    scores_a, scores_b = ([score(run, true, scale) for run in runs] for runs in (a, b))
+    constant_runs = (_constant_runs(scores_a), _constant_runs(scores_b))
     pairs = [
         (i % len(a), i % len(b))
         for i in range(math.lcm(len(a), len(b)))
-        if whole_a[i % len(a)][metric] is not None and whole_b[i % len(b)][metric] is not None
+        if scores_a[i % len(a)][metric] is not None and scores_b[i % len(b)][metric] is not None
     ]
     if not pairs:
         return None
-    observed = mean(_value(whole_a[i], metric) - _value(whole_b[j], metric) for i, j in pairs)
+    observed = mean(_value(scores_a[i], metric) - _value(scores_b[j], metric) for i, j in pairs)
     a, b = a[[i for i, _ in pairs]], b[[j for _, j in pairs]]
 
     exchanged = np.random.default_rng(seed).integers(0, 2, (resamples, len(true)), dtype=np.int8)
@@ -209,17 +208,17 @@ def _runs(
 
 
 def _check(metrics: Sequence[str], scale: LabelScale, resamples: int, level: float) -> None:
-    known = metric_names(scale)
+    names = metric_names(scale)
     for metric in metrics:
-        if metric not in known:
-            raise ValueError(f"metric {metric!r} is unknown (expected {', '.join(known)})")
+        if metric not in names:
+            raise ValueError(f"metric {metric!r} is unknown (expected {', '.join(names)})")
     if resamples < 1:
         raise ValueError(f"resamples is {resamples} (expected at least 1)")
     if not 0 < level < 1:
         raise ValueError(f"level is {level} (expected within (0, 1))")
 
 
-@lru_cache(maxsize=2)  # a report asks for the same again for every table
+@lru_cache(maxsize=2)  # a report needs the same counts for every table
 def _resampled_counts(clips: int, resamples: int, seed: int) -> Floats:
     """Return how often each resample holds each clip, (resamples, clips), read-only."""
     drawn = np.random.default_rng(seed).multinomial(clips, np.full(clips, 1 / clips), resamples)
@@ -288,7 +287,7 @@ def _measure(metric: str, scale: LabelScale) -> Measure:
 
 
 def _range(values: NDArray[np.floating[Any]]) -> Floats:
-    """Return the range along the last axis, without NaN."""
+    """Return the range along the last axis, ignoring NaN."""
     values = values.astype(np.float64)
     return np.fmax.reduce(values, axis=-1) - np.fmin.reduce(values, axis=-1)
 
@@ -300,7 +299,7 @@ def _percentiles(values: Floats, level: float) -> tuple[float, float]:
 
 def _value(scores: Mapping[str, Score], metric: str) -> float:
     value = scores[metric]
-    assert value is not None  # callers keep the runs that define it
+    assert value is not None  # callers pass runs with a defined score only
     return float(value)
 
 

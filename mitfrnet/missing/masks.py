@@ -18,17 +18,17 @@ from mitfrnet.missing.params import MaskParams, Protocol, parse_protocol
 from mitfrnet.missing.patterns import WHOLE_PATTERNS, Rates, draw_masks, draw_rates
 from mitfrnet.modalities import MODALITIES
 
-# Utterances that are drawn or decoded together: their masks then take more than a byte a step.
+# Utterances drawn or decoded at a time: a mask in hand takes more than a byte a step.
 _TOGETHER = 4096
-# Rows of Parquet that are coded at one time: a step then takes several bytes, and one bit later.
+# Rows of Parquet encoded at a time: in hand a step takes several bytes, in the file one bit.
 _ROW_GROUP = 1 << 16
 
 
 def reachable_rate(steps: Steps) -> float:
-    """Return a bound on the rate of `modality_random`: all present modalities but one per clip.
+    """Return the highest rate of `modality_random`, which keeps one modality of every clip.
 
-    Where clips differ in how many modalities they have, what is realised may stay below a rate
-    within the bound: a clip with one modality loses nothing.
+    If clips differ in the number of their modalities, even a lower rate may not be reached: a clip
+    with one modality loses nothing.
     """
     counts = np.sum(list(steps.present().values()), axis=0)
     total = int(counts.sum())
@@ -45,18 +45,18 @@ def mask_steps(
 ) -> dict[str, RaggedArray[np.bool_]]:
     """Return the observed steps of one split: detected and kept, (steps,) per utterance.
 
-    Where a modality is wholly hidden, so are its special tokens: no step is observed.
+    A wholly hidden modality has no observed step, special tokens included.
 
     Args:
         steps: of the split.
-        rate: before scale factors; of all utterances, or of each; None: drawn from U(0, 1) for
-            each, as `random_train` does.
+        rate: before scale factors, one for all utterances or one each; None: each is drawn
+            from U(0, 1), as under `random_train`.
         split: its name.
         params: section `mask`.
-        epoch: for masks of their own each epoch; `legacy` changes with the drawn rates alone.
+        epoch: gives each epoch its own masks; those of `legacy` change with the drawn rates only.
 
     Raises:
-        ParamsError: the rate is not within [0, 1], or is one for all utterances and more than
+        ParamsError: the rate is not within [0, 1], or one rate for all utterances is more than
             `modality_random` can reach.
     """
     if rate is None:
@@ -66,14 +66,14 @@ def mask_steps(
         limit, asked = reachable_rate(steps), max(effective.values())
         if asked > limit + 1e-9:
             raise ParamsError(
-                f"missing rate is {asked:g} (expected at most {limit:.4f}: of every clip of the "
-                f"{split} split, pattern modality_random keeps one modality that it has)"
+                f"missing rate is {asked:g} (expected at most {limit:.4f}: pattern "
+                f"modality_random keeps one modality of every clip of the {split} split)"
             )
     seeds = dict.fromkeys(MODALITIES, params.seed)
     if params.pattern == "legacy":
         seeds = params.legacy_seeds.model_dump()
     present = steps.present()
-    # The draws of `legacy` depend on all utterances.
+    # The draws of `legacy` depend on all utterances, so they cannot be made in parts.
     together = len(steps.ids) if params.pattern == "legacy" else _TOGETHER
     observed: dict[str, RaggedArray[np.bool_]] = {}
     for modality in MODALITIES:
@@ -108,11 +108,11 @@ def realised_rates(
 ) -> dict[str, Any]:
     """Return what a mask really hides, per modality.
 
-    `asked`: the rate times the scale factor, the mean over utterances where each has its own;
-    `hidden_of_maskable`: of the steps it may hide; `missing_of_valid`: of all steps, with those
-    where nothing was detected; `clips_without`: utterances naturally without the modality; with
-    a pattern of whole modalities also `clips_hidden`: those that lose it.
-    Shares are null where there is nothing to hide.
+    `asked`: the rate times the scale factor, averaged over utterances. `hidden_of_maskable`: hidden
+    steps, as a share of those that may be hidden. `missing_of_valid`: steps that are hidden or were
+    not detected, as a share of all. `clips_without`: utterances that naturally lack the modality.
+    `clips_hidden`, under patterns of whole modalities: utterances that lose it. A share of nothing
+    is None.
     """
     rates: dict[str, Any] = {}
     effective = params.effective(rate)
@@ -140,9 +140,9 @@ class Masks:
 
     Attributes:
         observed: per split and modality, in the order of the split's utterances.
-        metadata: `protocol`; `rate`, null but for `matched`; `params`, of which `MaskParams`
-            can be built again, and of it `pattern` and `seed`; `realised` per split, but for
-            those whose masks are drawn where they are used.
+        metadata: `protocol`; `rate`, None except for `matched`; `params`, from which `MaskParams`
+            can be built again, with its `pattern` and `seed` beside it; `realised` per split,
+            except for splits whose masks are drawn later.
     """
 
     observed: Mapping[str, Mapping[str, Sequence[Bools]]]
@@ -240,7 +240,7 @@ def read_masks(path: Path, splits: Mapping[str, Steps]) -> Masks:
 
 
 def _rows_at(table: pa.Table, places: NDArray[np.int32]) -> pa.Table:
-    """Return some rows of a table, without a copy if they follow one another, as in our files."""
+    """Return some rows of a table; without a copy if they are adjacent, as in our own files."""
     if len(places) and (np.diff(places) == 1).all():
         return table.slice(places[0], len(places))
     return table.take(places)

@@ -1,4 +1,4 @@
-"""What masks are drawn by: section `mask`, and the entries of `grid.missing_rates`."""
+"""Section `mask`, and the entries of `grid.missing_rates`."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,12 +13,12 @@ from mitfrnet.params import StageParams
 
 ProtocolName = Literal["matched", "complete_train", "fixed_train", "random_train"]
 
-# One model of these serves all test rates.
+# Under these, one model is tested at all rates.
 PROTOCOLS: tuple[ProtocolName, ...] = ("complete_train", "fixed_train", "random_train")
 
 
 class ScaleFactors(StageParams):
-    """Section `mask.scale_factors`: what the missing rate is multiplied by."""
+    """Section `mask.scale_factors`: factors of the missing rate."""
 
     text: float = Field(ge=0)
     acoustic: float = Field(ge=0)
@@ -26,7 +26,7 @@ class ScaleFactors(StageParams):
 
 
 class LegacySeeds(StageParams):
-    """Section `mask.legacy_seeds`: what NumPy's legacy generator is seeded with."""
+    """Section `mask.legacy_seeds`: seeds of NumPy's legacy generator."""
 
     text: int = Field(ge=0, lt=2**32)
     acoustic: int = Field(ge=0, lt=2**32)
@@ -34,12 +34,12 @@ class LegacySeeds(StageParams):
 
 
 class MaskParams(StageParams):
-    """Section `mask`; `draw_masks` says what the patterns are."""
+    """Section `mask`; `draw_masks` describes the patterns."""
 
     pattern: Pattern
-    seed: int = Field(ge=0)  # of the masks, apart from the seed of training
+    seed: int = Field(ge=0)  # of the masks, not of training
     scale_factors: ScaleFactors
-    modalities: tuple[Literal["text", "acoustic", "visual"], ...]  # that `modality` hides
+    modalities: tuple[Literal["text", "acoustic", "visual"], ...]  # hidden by `modality`
     cell_seconds: float = Field(ge=0.001)  # of `structured`
     legacy_seeds: LegacySeeds
     fixed_rate: float = Field(ge=0, le=1)  # of protocol fixed_train
@@ -64,7 +64,7 @@ class MaskParams(StageParams):
         return {m: np.minimum(1, np.asarray(rate, dtype=float) * factors[m]) for m in MODALITIES}
 
     def used(self, protocol: ProtocolName) -> "MaskParams":
-        """Return the same with neutral values for what plays no part, so that no mask shows it."""
+        """Return the parameters with unused settings reset, so that they do not change the file."""
         unused: dict[str, Any] = {}
         if self.pattern != "modality":
             unused["modalities"] = ()
@@ -81,14 +81,14 @@ class MaskParams(StageParams):
 
 @dataclass(frozen=True)
 class Protocol:
-    """What a model is trained under; an entry of `grid.missing_rates`.
+    """How rates are chosen for training and test; an entry of `grid.missing_rates`.
 
     Attributes:
-        name: `matched`: train, valid and test at `rate`. Under the others one model serves
-            all test rates. `complete_train`: nothing is hidden in training. `fixed_train`: all
-            at `mask.fixed_rate`. `random_train`: a rate per clip from U(0, 1), in the training
-            split anew each epoch.
-        rate: of `matched`; else None.
+        name: `matched`: train, valid and test use `rate`. Under the other protocols one model
+            is tested at all rates. `complete_train`: training hides nothing. `fixed_train`:
+            training uses `mask.fixed_rate`. `random_train`: each clip has a rate from U(0, 1),
+            which the training split draws anew each epoch.
+        rate: for `matched`; otherwise None.
     """
 
     name: ProtocolName
@@ -97,8 +97,8 @@ class Protocol:
     def rate_of(self, split: str, fixed_rate: float) -> float | None:
         """Return the rate of one split in the mask file; None: a rate per clip from U(0, 1).
 
-        Nothing is hidden where masks are drawn later: in the test split, of which evaluation
-        chooses the rates, and in the training split of `random_train`.
+        It is 0 where masks are drawn later: in the test split, whose rates evaluation chooses,
+        and in the training split of `random_train`.
         """
         if self.rate is not None:
             return self.rate
@@ -109,17 +109,17 @@ class Protocol:
         return None
 
     def drawn_later(self, split: str) -> bool:
-        """Return whether masks of a split are drawn where they are used, and not stored."""
+        """Return whether masks of a split are drawn where they are used, instead of stored."""
         if self.name == "matched":
             return False
         return split == "test" or (split == "train" and self.name == "random_train")
 
 
 def parse_protocol(entry: float | str) -> Protocol:
-    """Return what an entry of `grid.missing_rates` stands for: a rate, or a protocol's name.
+    """Return the protocol of an entry of `grid.missing_rates`, a rate or the name of a protocol.
 
     Raises:
-        ParamsError: it is neither.
+        ParamsError: the entry is neither.
     """
     for protocol in PROTOCOLS:
         if entry == protocol:

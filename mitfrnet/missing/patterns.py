@@ -1,4 +1,4 @@
-"""How steps are chosen: seeded, nested over rates, and but for `legacy` free of order."""
+"""How steps are chosen: seeded, nested over rates, and (except `legacy`) in any order the same."""
 
 import hashlib
 import json
@@ -15,21 +15,21 @@ from mitfrnet.modalities import MODALITIES
 
 Pattern = Literal["random", "structured", "block", "modality", "modality_random", "legacy"]
 
-# These hide a modality as a whole, its special tokens too; a model then sees one null step, as
-# where the modality is naturally missing.
+# These hide a whole modality, special tokens included. A model then gets one null step, as for a
+# modality that is naturally missing.
 WHOLE_PATTERNS: tuple[Pattern, ...] = ("modality", "modality_random")
-# Of these, the draws of one utterance serve all its modalities.
+# Under these, all modalities of an utterance share the same draws.
 _JOINT_PATTERNS: tuple[Pattern, ...] = ("structured", *WHOLE_PATTERNS)
 
 Floats = NDArray[np.floating[Any]]
-Rates = float | Sequence[float] | Floats  # one of all utterances, or one of each
+Rates = float | Sequence[float] | Floats  # one for all utterances, or one each
 
 
 def check_rate(rate: float | str) -> float:
     """Return `rate` as a number.
 
     Raises:
-        ParamsError: it is none, or not within [0, 1].
+        ParamsError: it is not a number in [0, 1].
     """
     try:
         value = float(rate)
@@ -58,39 +58,39 @@ def draw_masks(
 ) -> list[Bools]:
     """Return what each utterance keeps of one modality, (steps,) of bool each, True = kept.
 
-    Each utterance draws from its own stream, keyed by (seed, split, modality, id), so a mask
-    changes neither with the order of utterances nor with other clips; and what is hidden at a
-    rate stays hidden at every higher one. Patterns:
+    Each utterance draws from its own stream, keyed by (seed, split, modality, id), so its mask
+    depends neither on the order of utterances nor on other clips. A step that is hidden at one
+    rate is hidden at every higher rate. Patterns:
 
     - `random`: step i where the i-th draw is at most the rate.
-    - `structured`: as `random`, by fixed cells of time in place of steps, and without modality
-      in the key: all modalities lose the same moments.
-    - `block`: of n maskable steps, floor(rate n + 1/2) in a row; every start is as likely.
-    - `modality`: wholly, with special tokens, in clips whose one draw is at most the rate; no
-      modality in the key, so those of `modalities` vanish together.
-    - `modality_random`: of m present modalities, min(floor(rate m + draw), m - 1), wholly, in
-      an order drawn per clip; no modality in the key. One is kept whatever the rate.
-    - `legacy`: `legacy_masks` of all utterances, padded to the longest of them. Alone of all,
-      it depends on their order and number; `split`, `epoch` and `maskable` do not matter.
+    - `structured`: as `random`, but by fixed cells of time instead of steps. The key has no
+      modality, so all modalities lose the same moments.
+    - `block`: floor(rate n + 1/2) of n maskable steps, in a row; all starts are equally likely.
+    - `modality`: the whole modality, special tokens included, in clips whose one draw is at most
+      the rate. The key has no modality, so all of `modalities` vanish together.
+    - `modality_random`: min(floor(rate m + draw), m - 1) of the m present modalities, whole, in
+      an order drawn per clip; the key has no modality. One modality is always kept.
+    - `legacy`: `legacy_masks` of all utterances, padded to the longest. The only pattern that
+      depends on their order and number; it ignores `split`, `epoch` and `maskable`.
 
     Args:
         lengths: steps of each utterance.
         ids: utterance ids, as many.
-        rate: how much is hidden, in [0, 1], of all utterances or of each; 0 hides nothing.
-        seed: of the masks, apart from the seed of training.
+        rate: the missing rate, in [0, 1], one for all utterances or one each; 0 hides nothing.
+        seed: of the masks, not of training.
         split: `train`, `valid` or `test`.
-        modality: which one.
+        modality: its name.
         pattern: one of the above.
         maskable: steps that may be hidden one by one, (steps,) each; default: all.
-        epoch: joins the key where masks are redrawn each epoch.
+        epoch: part of the key if masks are redrawn each epoch.
         times: `structured`: centre of each step in seconds, (steps,) each.
         cell_seconds: `structured`: length of a cell.
-        modalities: `modality`: those that are hidden; default: this one.
+        modalities: `modality`: the modalities to hide; default: this one.
         present: `modality_random`: per modality, whether each utterance has it; default: all.
 
     Raises:
         ParamsError: a rate is not within [0, 1].
-        ValueError: arguments differ in number, times are needed, or the pattern is unknown.
+        ValueError: arguments differ in length, times are absent, or the pattern is unknown.
     """
     if pattern not in get_args(Pattern):
         raise ValueError(
@@ -125,14 +125,14 @@ def draw_masks(
             named = modalities is None or modality in modalities
             hidden[:] = named and stream.random() <= rates[i]
         else:
-            there = [m for m in MODALITIES if present is None or present[m][i]]
-            hidden[:] = modality in _modalities_hidden(stream, there, rates[i])
+            available = [m for m in MODALITIES if present is None or present[m][i]]
+            hidden[:] = modality in _modalities_hidden(stream, available, rates[i])
         masks.append(~hidden)
     return masks
 
 
 def _stream(key: list[Any]) -> np.random.Generator:
-    """Return the generator of one key; Philox gives the same numbers on every platform."""
+    """Return the generator of a key; Philox gives the same numbers on every platform."""
     digest = hashlib.sha256(json.dumps(key).encode()).digest()
     return np.random.Generator(np.random.Philox(int.from_bytes(digest[:16], "big")))
 
@@ -144,9 +144,9 @@ def _of_cells(stream: np.random.Generator, times: Floats, cell_seconds: float) -
 
 
 def _block(stream: np.random.Generator, places: NDArray[Any], rate: float) -> NDArray[Any]:
-    """Return those of `places` that are hidden: as many in a row as the rate asks for."""
+    """Return the adjacent ones of `places` that are hidden, as many as the rate asks for."""
     length = math.floor(rate * len(places) + 0.5)
-    # One draw sets the start at every rate, or a longer block need not hold a shorter one.
+    # One draw sets the start at every rate, so that a longer block holds every shorter one.
     start = math.floor(stream.random() * (len(places) - length + 1))
     return places[start : start + length]
 
@@ -160,17 +160,17 @@ def _modalities_hidden(stream: np.random.Generator, present: list[str], rate: fl
 
 
 def legacy_masks(valid: Bools, rate: float | Floats, seed: int, text: bool = False) -> Bools:
-    """Return what TFR-Net's generator keeps, (utterances, steps) of bool, True = kept.
+    """Return the masks of TFR-Net's generator, (utterances, steps) of bool, True = kept.
 
-    Bit for bit its numbers (Yuan et al., ACM MM 2021, as in MMSA 2.2.1), without touching
-    NumPy's global state. They depend on the shape of `valid` and on the order of its rows.
+    They equal those of Yuan et al., ACM MM 2021, as in MMSA 2.2.1, bit for bit; NumPy's global
+    state stays untouched. They depend on the shape of `valid` and on the order of its rows.
 
     Args:
         valid: True at real steps, which come first in each row, (utterances, steps).
-        rate: probability that a step is hidden; or one of each utterance, (utterances, 1).
-        seed: theirs are 111 for text, 1111 for acoustic, 11111 for visual features.
-        text: first and last real position, [CLS] and [SEP], are kept. A row without a real
-            position then keeps its first and last one, as theirs does.
+        rate: probability that a step is hidden, one or one per utterance, (utterances, 1).
+        seed: TFR-Net uses 111 for text, 1111 for acoustic, 11111 for visual features.
+        text: keep the first and last real position, [CLS] and [SEP]. A row without a real
+            position then keeps its first and last one, as in TFR-Net.
     """
     valid = np.asarray(valid, dtype=bool)
     kept = (np.random.RandomState(seed).uniform(size=valid.shape) > rate) & valid
@@ -184,6 +184,6 @@ def legacy_masks(valid: Bools, rate: float | Floats, seed: int, text: bool = Fal
 def draw_rates(
     ids: Sequence[str], *, seed: int, split: str, epoch: int | None = None
 ) -> list[float]:
-    """Return a missing rate from U(0, 1) per utterance, each from a stream of its own."""
+    """Return a missing rate from U(0, 1) per utterance, each from its own stream."""
     end = [] if epoch is None else [epoch]
     return [float(_stream([seed, "rate", split, u, *end]).random()) for u in ids]

@@ -1,4 +1,4 @@
-"""The card of a model: what it is, what it was trained on, its scores, and what it is not.
+"""The model card: what a model is, how it was trained, its scores, and its limits.
 
 Stage `cards` writes it to `report/cards`, since an output of DVC belongs to one stage. The card
 holds the fingerprint of its model, so that a model that was trained again never shows old scores.
@@ -34,16 +34,16 @@ CardRows = list[tuple[str, str, dict[str, Any]]]
 
 
 def fingerprint(config: Mapping[str, Any], folder: Path) -> str:
-    """Return the SHA-256 of what makes a model: its settings, weights and scaling statistics.
+    """Return the SHA-256 of a model's settings, weights and scaling statistics.
 
     Args:
         config: of the model.
-        folder: that holds its weights.
+        folder: holds its weights.
     """
-    # The format is the folder's: the model is the same in one of another format.
+    # The format belongs to the folder: the same model may be saved in another one.
     settings = {key: value for key, value in config.items() if key != "format"}
     paths = [folder / WEIGHTS, folder / SCALING]
-    if config["text"] == "finetuned":  # a folder may have held such a model before
+    if config["text"] == "finetuned":  # otherwise an encoder may be left from another model
         paths += (folder / ENCODER).glob("*.safetensors")
     tensors = {path.relative_to(folder).as_posix(): sha256_of(path) for path in paths}
     text = json.dumps([settings, tensors], sort_keys=True)
@@ -70,7 +70,7 @@ def written_card(config: Mapping[str, Any], folder: Path) -> ModelCard | None:
             card = ModelCard(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
             raise FeatureError(
-                f"{path}: no model card ({' '.join(str(error).split())}); mend or remove it"
+                f"{path}: not a model card ({' '.join(str(error).split())}); mend or remove it"
             ) from error
         if card.data.get("fingerprint", unless_named) == own:
             return card
@@ -90,7 +90,7 @@ def model_card(
     scores: ScoresByMask | None = None,
     corpus: str | None = None,
 ) -> str:
-    """Return the model card, Markdown behind the metadata that the Hugging Face hub reads.
+    """Return the model card: metadata for the Hugging Face hub, then Markdown.
 
     Args:
         config: of the model folder.
@@ -99,9 +99,9 @@ def model_card(
         corpus: the name of the corpus the model was trained on, if known.
     """
     rows = [
-        (str(rate), str(seed), dict(found))
+        (str(rate), str(seed), dict(one_mask))
         for rate, by_seed in (scores or {}).items()
-        for seed, found in by_seed.items()
+        for seed, one_mask in by_seed.items()
     ]
     metadata = _metadata(config, rows, corpus, fingerprint).to_yaml()
     return f"---\n{metadata}\n---\n\n" + "\n".join(_body(config, rows, corpus)) + "\n"
@@ -116,16 +116,16 @@ def _metadata(
             task_name="multimodal sentiment analysis",
             dataset_type=corpus or "corpus",
             dataset_name=corpus or "corpus",
-            # Within one configuration the hub takes a metric once.
+            # The hub accepts a metric once per configuration.
             dataset_config=f"missing rate {rate}, mask seed {seed}",
             dataset_split="test",
             metric_type=key,
             metric_name=key,
-            metric_value=found[key],
+            metric_value=one_mask[key],
         )
-        for rate, seed, found in rows
+        for rate, seed, one_mask in rows
         for key in metric_names(config["scale"])
-        if found.get(key) is not None
+        if one_mask.get(key) is not None
     ]
     return ModelCardData(
         language=[config["language"]],
@@ -139,7 +139,7 @@ def _metadata(
 
 def _body(config: Mapping[str, Any], rows: CardRows, corpus: str | None) -> Iterator[str]:
     training, scale = config["training"], parse_scale(config["scale"])
-    # Of features that were imported it is known where they are from, not how they were made.
+    # Imported features say where they are from, not how they were made.
     from_clips = all("source" not in f["identity"] for f in config["features"].values())
     yield f"# {full_name(config)}, {corpus or 'multimodal sentiment'}"
     yield ""
@@ -172,7 +172,7 @@ def _body(config: Mapping[str, Any], rows: CardRows, corpus: str | None) -> Iter
         f"{clips['valid']} to choose the epoch by (number {training['best_epoch']}, with a task "
         f"loss of {training['best_valid_task_loss']:.4g} on them); language `{config['language']}`."
     )
-    # Of no model that was trained before they were kept.
+    # Older models do not have these digests.
     for split, digest in training.get("tensors", {}).items():
         yield f"- SHA-256 of `{split}.safetensors`, which holds them: `{digest}`."
     yield f"- What was hidden: {_hidden(training['masks'])}"
@@ -219,7 +219,7 @@ def _body(config: Mapping[str, Any], rows: CardRows, corpus: str | None) -> Iter
 
 
 def _hidden(masks: Mapping[str, Any]) -> str:
-    """Return what training hid of its clips, and by which settings."""
+    """Return what training hid, and with which settings."""
     protocol, params = masks["protocol"], masks["params"]
     amount = {
         "complete_train": "nothing in training and validation",
@@ -257,6 +257,6 @@ def _score_table(rows: CardRows, names: Iterable[str]) -> Iterator[str]:
     keys = [k for k in names if k in rows[0][2] and not k.endswith("_swapped")]
     yield f"| missing rate | mask seed | {' | '.join(keys)} |"
     yield f"| ---: | ---: |{' ---: |' * len(keys)}"
-    for rate, seed, found in rows:
-        cells = ["" if found.get(k) is None else f"{found[k]:.3f}" for k in keys]
+    for rate, seed, one_mask in rows:
+        cells = ["" if one_mask.get(k) is None else f"{one_mask[k]:.3f}" for k in keys]
         yield f"| {rate} | {seed} | {' | '.join(cells)} |"

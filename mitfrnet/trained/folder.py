@@ -1,4 +1,4 @@
-"""The folder a trained model is kept in: which files there are, and what `config.json` says."""
+"""The files of a trained model's folder, and its `config.json`."""
 
 import json
 from pathlib import Path
@@ -6,21 +6,21 @@ from typing import Any
 
 from mitfrnet.errors import FeatureError
 
-# Raised whenever a folder of this version cannot be read by the one before.
+# Raised whenever the version before could not read a new folder.
 FORMAT = 1
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 SCALING = "scaling.safetensors"
-CARD = "README.md"  # the model card; in the pipeline it lies beside the folder
-ENCODER = "text_encoder"  # folder; only of a model whose text encoder was fine-tuned
+CARD = "README.md"  # the model card; the pipeline keeps it in report/cards
+ENCODER = "text_encoder"  # a folder, only if the text encoder was fine-tuned
 
 FILES = (WEIGHTS, SCALING, CONFIG, CARD)
 REQUIRED = (WEIGHTS, SCALING, CONFIG)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Return what `config.json` holds.
+    """Return the content of `config.json`.
 
     Raises:
         FeatureError: there is no such folder, it lacks a file, or it is of a newer version.
@@ -36,12 +36,13 @@ def read_config(folder: Path) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise FeatureError(f"{path}: not JSON ({error}); run train again") from error
-    found = config.get("format", 1) if isinstance(config, dict) else None  # 1 was not written
-    if not isinstance(found, int) or found < 1:
-        raise FeatureError(f"{path}: format is {found!r} (expected a whole number from 1 on)")
-    if found > FORMAT:
+    # Folders of format 1 do not state it.
+    version = config.get("format", 1) if isinstance(config, dict) else None
+    if not isinstance(version, int) or version < 1:
+        raise FeatureError(f"{path}: format is {version!r} (expected a whole number, 1 or more)")
+    if version > FORMAT:
         raise FeatureError(
-            f"{path}: format is {found}, of a newer version (expected at most {FORMAT}; "
+            f"{path}: format is {version}, of a newer version (expected at most {FORMAT}; "
             "upgrade mitfrnet)"
         )
     if absent := sorted(

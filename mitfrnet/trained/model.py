@@ -1,4 +1,4 @@
-"""A trained model with all it needs to score utterances, and the folder it is kept in."""
+"""A trained model with all that it needs to score utterances."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -29,11 +29,11 @@ _SCORED_TOGETHER = 64
 
 
 class Network(nn.Module):
-    """A model, with the text encoder in front of it where that is fine-tuned.
+    """A model, behind its text encoder if that is fine-tuned.
 
     Args:
         model: one of the registry.
-        text_encoder: turns the batch's token ids into its text values; None: they are there.
+        text_encoder: turns the batch's token ids into its text values; None: the batch has them.
     """
 
     def __init__(self, model: nn.Module, text_encoder: TextEncoder | None) -> None:
@@ -42,10 +42,10 @@ class Network(nn.Module):
         self.text_encoder = text_encoder
 
     def forward(self, batch: Batch, *, aux: bool = True) -> Output:
-        """Return what the model makes of `batch`."""
+        """Return the model's output for `batch`."""
         if self.text_encoder is not None:
             vectors = self.text_encoder(batch.token_ids, batch.valid["text"])
-            # The null step of an empty transcript is no token.
+            # An empty transcript has a null step, which is not a token.
             real = (batch.observed["text"] | batch.hidden["text"])[..., None]
             batch = replace(batch, values={**batch.values, "text": vectors * real})
         return self.model(batch, aux=aux)
@@ -58,9 +58,8 @@ class TrainedModel:
     Attributes:
         network: the model.
         scaling: of acoustic and visual features.
-        config: `model`, its name in `params.yaml`, `architecture` and `settings`, `dims`, `text`
-            (frozen or fine-tuned), `features` (the fingerprint of each modality's), `scale`, and
-            how it was trained.
+        config: `model`, its name in `params.yaml`; `architecture` and `settings`; `dims`; `text`
+            (frozen or fine-tuned); `features` (how each modality was made); `scale`; `training`.
     """
 
     network: Network
@@ -71,7 +70,7 @@ class TrainedModel:
         """Write `model.safetensors`, `scaling.safetensors` and `config.json`.
 
         A fine-tuned text encoder is written beside them with its tokenizer, as a folder that
-        transformers reads: its base is then needed no more.
+        transformers reads. The model it started from is then no longer needed.
         """
         encoder = self.network.text_encoder
         parts = {WEIGHTS: _on_cpu(self._own_state()), SCALING: self.scaling.tensors()}
@@ -85,17 +84,16 @@ class TrainedModel:
         write_json(self.config | {"format": FORMAT}, folder / CONFIG)
 
     def _own_state(self) -> dict[str, Tensor]:
-        """Return the weights without those of the text encoder."""
+        """Return the weights, except those of the text encoder."""
         state = self.network.state_dict()
         return {k: v for k, v in state.items() if not k.startswith("text_encoder.")}
 
     @classmethod
     def load(cls, folder: Path) -> "TrainedModel":
-        """Return the model kept in `folder`; nothing in it is executed.
+        """Return the model of a folder; nothing in it is executed.
 
         Raises:
-            FeatureError: a file is absent, damaged, of a newer version, or does not fit the
-                others.
+            FeatureError: a file is absent, damaged, of a newer version, or does not fit the others.
         """
         config = read_config(folder)
         try:
@@ -127,14 +125,13 @@ class TrainedModel:
         return loaded
 
     def check_features(self, split: SplitTensors) -> None:
-        """Refuse tensors whose features were made in another way than those trained on.
+        """Refuse tensors whose features have other settings than those of the training.
 
         Raises:
             FeatureError: names the modality.
         """
         for modality, trained_on in self.config["features"].items():
-            found = split.metadata["features"][modality]
-            if found["digest"] != trained_on["digest"]:
+            if split.metadata["features"][modality]["digest"] != trained_on["digest"]:
                 raise FeatureError(
                     f"{modality} features: extracted with other settings than the model was "
                     "trained on (run train again, or extract with the model's settings)"
@@ -147,12 +144,12 @@ class TrainedModel:
 
         Args:
             split: complete features.
-            observed: what the mask keeps.
-            text: encodes the masked transcripts of a model whose encoder is frozen.
-            whole: whether the mask hides modalities as wholes.
+            observed: the steps that the mask keeps.
+            text: encodes masked transcripts; unused if the text encoder is saved with the model.
+            whole: whether the mask hides whole modalities.
 
         Raises:
-            FeatureError: the features are not of the kind the model was trained on.
+            FeatureError: the model was trained on features with other settings.
         """
         self.check_features(split)
         frozen = None if self.network.text_encoder else text
@@ -169,7 +166,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise FeatureError(
-            f"{path}: not a whole safetensors file ({error}); take it anew, or run train again"
+            f"{path}: not a complete safetensors file ({error}); fetch it again, or run train again"
         ) from error
 
 
@@ -182,24 +179,24 @@ def _scaling(path: Path, dims: Mapping[str, int]) -> Scaling:
     for modality, mean in scaling.mean.items():
         if not mean.shape == scaling.scale[modality].shape == (dims[modality],):
             raise FeatureError(
-                f"{path}: {modality} is of {len(mean)} features (expected {dims[modality]}, as in "
+                f"{path}: {modality} has {len(mean)} features (expected {dims[modality]}, as in "
                 f"{CONFIG}; run train again)"
             )
     return scaling
 
 
 def _refuse_code(folder: Path) -> None:
-    """Refuse an encoder that names Python files of its own, which transformers offers to run."""
+    """Refuse an encoder that brings its own Python code, which transformers offers to run."""
     for path in sorted(folder.glob("*.json")):
         if b'"auto_map"' in path.read_bytes():
             raise FeatureError(
-                f"{path}: auto_map asks for code to be run (expected an encoder of a type that "
-                "transformers knows)"
+                f"{path}: auto_map asks to run code (expected a type of encoder that transformers "
+                "has built in)"
             )
 
 
 def task_of(scale: Mapping[str, Any]) -> Task:
-    """Return what a model predicts on a corpus, from the label scale in its metadata."""
+    """Return the task of a corpus, from the label scale in its metadata."""
     if "classes" in scale:
         return Task(classes=len(scale["classes"]))
     return Task(scale["low"], scale["high"])

@@ -1,4 +1,4 @@
-"""What an epoch goes through: its utterances under their masks, and in which batches."""
+"""The utterances of an epoch under their masks, and the order of its batches."""
 
 from collections.abc import Mapping
 
@@ -13,25 +13,25 @@ from mitfrnet.data.scaling import Scaling
 from mitfrnet.data.tensors import SplitTensors
 from mitfrnet.missing import WHOLE_PATTERNS, MaskParams, Masks, mask_steps
 
-# Clips of like length are sought among so many batches. Of clips as long as those of CMU-MOSI, in
-# batches of 24, one step in ten is padding then; more than half are in batches drawn at random.
+# Number of batches whose clips are sorted by length together. With the lengths of CMU-MOSI and
+# batches of 24, a tenth of all steps is then padding; in random batches it is more than half.
 _SORTED_TOGETHER = 16
 
 
 def shuffled_batches(
     steps: NDArray[np.int64], size: int, *, seed: int, epoch: int
 ) -> list[NDArray]:
-    """Return the rows of each batch of an epoch: every utterance once, like lengths together.
+    """Return the rows of each batch of an epoch: every utterance once, similar lengths together.
 
     The utterances are shuffled, sorted by length within windows of 16 batches, and the batches
-    shuffled. They differ in size by one at most: no small one is left over, whose utterances
-    would count for more and whose statistics BatchNorm would have to live with.
+    shuffled. Their sizes differ by one at most: in a small last batch utterances would count for
+    more, and BatchNorm would use poor statistics.
 
     Args:
         steps: lengths, (utterances,).
-        size: of a batch at most.
+        size: the largest size of a batch.
         seed: of the order.
-        epoch: has an order of its own, whatever came before.
+        epoch: each epoch has its own order, whatever came before.
     """
     random = np.random.default_rng([seed, epoch])
     parts = np.array_split(random.permutation(len(steps)), -(-len(steps) // size))
@@ -45,7 +45,7 @@ def shuffled_batches(
 
 
 def sorted_batches(steps: NDArray[np.int64], size: int) -> list[NDArray]:
-    """Return the rows of batches whose order does not matter, by length."""
+    """Return the rows of batches in order of length, for validation."""
     return np.array_split(np.argsort(steps, kind="stable"), -(-len(steps) // size))
 
 
@@ -56,8 +56,8 @@ class Utterances:
         splits: complete features.
         masks: what is hidden of them.
         scaling: of acoustic and visual features.
-        frozen: encodes masked transcripts; None: the network does it from the token ids.
-        redrawn: as `frozen`, for masks that are used in one epoch only.
+        frozen: encodes masked transcripts; None: the network encodes the token ids.
+        redrawn: as `frozen`, for masks that serve one epoch only.
         device: where features are kept and batches are made.
     """
 
@@ -82,7 +82,7 @@ class Utterances:
 
     @property
     def training_clips(self) -> int:
-        """Return how many utterances an epoch trains on."""
+        """Return the number of utterances in an epoch."""
         return len(self._split.ids)
 
     def train(self, epoch: int) -> MaskedUtterances:

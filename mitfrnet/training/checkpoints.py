@@ -1,4 +1,4 @@
-"""The state of an unfinished training, so that a killed one goes on from its last epoch."""
+"""The state of an unfinished training, from which a killed run resumes."""
 
 import hashlib
 import json
@@ -21,12 +21,12 @@ from mitfrnet.missing import Masks
 
 @dataclass
 class Progress:
-    """How far training has come.
+    """The state of a training after its last finished epoch.
 
     Attributes:
-        epochs: what each finished epoch measured.
-        best: weights of the best of them, on the CPU.
-        network, optimiser: state after the last of them; empty before the first.
+        epochs: the losses of each finished epoch.
+        best: weights of the best epoch, on the CPU.
+        network, optimiser: state after the last epoch; empty before the first.
     """
 
     epochs: list[dict[str, float]] = field(default_factory=list)
@@ -38,19 +38,19 @@ class Progress:
 class Checkpoint:
     """A file that holds the progress of one training.
 
-    Plain tensors and JSON, no pickle. What else there is, learning rates and when to stop,
-    follows from the measured epochs; random numbers follow from the seed and the step.
+    It holds tensors and JSON, no pickle. Learning rates, and when to stop, follow from the losses
+    of the epochs; random numbers follow from the seed and the step.
 
     Args:
-        folder: of such files; None: none is kept.
-        inputs: digest of all that decides the result, from `digest_of`: another one finds none.
+        folder: for such files; None: nothing is kept.
+        inputs: digest of all that decides the result, from `digest_of`; it names the file.
     """
 
     def __init__(self, folder: Path | None, inputs: str) -> None:
         self._path = None if folder is None else folder / f"{inputs[:32]}.safetensors"
 
     def load(self) -> Progress:
-        """Return the progress; none where there is no file, or none that can be read."""
+        """Return the progress; an empty one if there is no readable file."""
         progress = Progress()
         if self._path is None or not self._path.exists():
             return progress
@@ -65,7 +65,7 @@ class Checkpoint:
         return progress
 
     def save(self, progress: Progress) -> None:
-        """Write the progress in place of the one before."""
+        """Write the progress over the one before."""
         if self._path is None:
             return
         tensors = {
@@ -77,36 +77,36 @@ class Checkpoint:
             save_file(tensors, temporary, metadata={METADATA_KEY: json.dumps(progress.epochs)})
 
     def remove(self) -> None:
-        """Forget a training that is finished, with what a killed one had not written whole."""
+        """Delete the file of a finished training, and temporary files of killed runs."""
         if self._path is not None:
             for path in (self._path, *self._path.parent.glob(f".{self._path.name}.*")):
                 path.unlink(missing_ok=True)
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return the optimiser's state, but for its learning rates, as named tensors."""
+    """Return the optimiser's state, without its learning rates, as named tensors."""
     state = optimiser.state_dict()["state"]
     return {f"{i}/{name}": tensor for i, values in state.items() for name, tensor in values.items()}
 
 
 def restore(progress: Progress, network: nn.Module, optimiser: torch.optim.Optimizer) -> None:
-    """Put network and optimiser where training has come."""
+    """Set network and optimiser to the state after the last epoch."""
     network.load_state_dict(progress.network)
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in progress.optimiser.items():
         index, name = key.split("/")
-        state.setdefault(int(index), {})[name] = tensor.clone()  # of the mapped file
+        state.setdefault(int(index), {})[name] = tensor.clone()  # not the mapped file
     groups = optimiser.state_dict()["param_groups"]
     optimiser.load_state_dict({"state": state, "param_groups": groups})
 
 
 def digest_of(splits: Mapping[str, SplitTensors], masks: Masks, settings: Any) -> str:
-    """Return a digest of all that decides what training gives.
+    """Return a digest of all that decides the result of a training.
 
     Args:
         splits: complete features.
         masks: what is hidden of them.
-        settings: all else, as JSON takes it.
+        settings: everything else, as JSON.
     """
     digest = hashlib.sha256()
     versions = [torch.__version__, transformers.__version__]

@@ -1,4 +1,4 @@
-"""The losses of an epoch: kept on the device while it runs, then averaged and checked."""
+"""The losses of an epoch: kept on the device during the epoch, then checked and averaged."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,8 +13,7 @@ from mitfrnet.models.base import Loss
 class EpochLosses:
     """Sums and counts of every loss term in every step of an epoch.
 
-    Nothing is looked at before the epoch is over: that would make the CPU wait for the GPU in
-    every step.
+    No value is read before the epoch ends: the CPU would wait for the GPU in every step.
     """
 
     def __init__(self) -> None:
@@ -23,7 +22,7 @@ class EpochLosses:
         self._steps: list[Tensor] = []
 
     def add(self, parts: Sequence[Mapping[str, Loss]]) -> None:
-        """Add a step: the terms of each part of its batch, of the same names in every step."""
+        """Add a step: the losses of each part of its batch, with the same names in every step."""
         self.names = list(parts[0])
         self._weights = {name: loss.weight for name, loss in parts[0].items()}
         values = [
@@ -33,16 +32,16 @@ class EpochLosses:
         self._steps.append(torch.stack(values).detach().float().sum(0))
 
     def steps(self) -> Tensor:
-        """Return sum and count, (steps, 2, terms), of float64 on the device."""
+        """Return sums and counts, (steps, 2, losses), float64, on the device."""
         return torch.stack(self._steps).double().unflatten(1, (2, -1))
 
     def means(self, steps: NDArray[np.float64]) -> dict[str, float]:
-        """Return the mean of each term, exact whatever the sizes of batches.
+        """Return the mean of each loss; the sizes of batches do not matter.
 
-        Terms without weight, and those that had nothing to score, are left out.
+        Losses without weight, and those that scored nothing, are left out.
 
         Args:
-            steps: as from `steps`, of all devices together.
+            steps: from `steps`, summed over all devices.
         """
         sums, counts = steps.sum(axis=0)
         return {
@@ -52,7 +51,7 @@ class EpochLosses:
         }
 
     def broken(self, steps: NDArray[np.float64]) -> tuple[int, list[str]] | None:
-        """Return the first step, from 0, in which a term is no finite number, and such terms."""
+        """Return the first step, from 0, with a NaN or infinite loss, and the names of these."""
         wrong = ~np.isfinite(steps[:, 0])
         at = np.flatnonzero(wrong.any(axis=1))
         if not len(at):

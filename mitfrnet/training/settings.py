@@ -1,4 +1,4 @@
-"""What decides how a model is trained: sections `train` and `model.<name>`, and the seed."""
+"""The settings of a training: sections `train` and `model.<name>`, and the seed."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -13,27 +13,27 @@ MAX_SEED = 2**32 - 1  # of NumPy, which Lightning seeds too
 
 
 class TrainParams(StageParams):
-    """Section `train`: the same for every model of a comparison."""
+    """Section `train`, which is the same for all models of a comparison."""
 
     text: Literal["frozen", "finetuned"]  # whether the text encoder learns
     scale: Literal["standard", "none"]  # of acoustic and visual features
     max_epochs: int = Field(gt=0)
     precision: Literal["32-true", "bf16-mixed"]
-    threads: int = Field(gt=0)  # of the CPU; another number gives other last bits
+    threads: int = Field(gt=0)  # of the CPU; the last bits of results depend on it
 
 
 class OptimiserParams(StageParams):
     """Section `model.<name>.optimiser`: Adam, when its rate falls, and when it stops."""
 
     batch_size: int = Field(gt=0)
-    accumulate: int = Field(gt=0)  # batches whose gradients make one step
+    accumulate: int = Field(gt=0)  # batches per step
     learning_rate: float = Field(gt=0)
     weight_decay: float = Field(ge=0)  # never on biases and norms
     text_learning_rate: float = Field(gt=0)  # of a fine-tuned text encoder
     text_weight_decay: float = Field(ge=0)
-    clip_value: float | None = Field(gt=0)  # no element of a gradient is larger; null: no limit
+    clip_value: float | None = Field(gt=0)  # limit on each element of a gradient; null: none
     plateau_factor: float = Field(gt=0, lt=1)  # of the rates, when validation stalls
-    plateau_patience: int | None = Field(ge=0)  # epochs; null: the rates stay
+    plateau_patience: int | None = Field(ge=0)  # epochs; null: constant rates
     stop_patience: int = Field(gt=0)  # epochs without a better validation task loss
 
 
@@ -46,14 +46,14 @@ class ModelParams(StageParams):
 
 
 def load_model_params(name: str, path: Path = PARAMS_FILE) -> ModelParams:
-    """Return the section of one model, its network's settings checked too.
+    """Return the section of one model, with the settings of its network checked.
 
     Args:
         name: of the section below `model`.
         path: of the parameter file.
 
     Raises:
-        ParamsError: the model is unknown, or its section is not as it should be.
+        ParamsError: there is no such section, or something in it is wrong.
     """
     where = f"{path}: model.{name}"
     params = load_params(ModelParams, section=f"model.{name}", path=path)
@@ -69,7 +69,7 @@ def check_seed(text: str) -> int:
     """Return a seed as a number.
 
     Raises:
-        ParamsError: it is no whole number from 0 on.
+        ParamsError: it is not a whole number, 0 or more.
     """
     if not text.isdecimal() or int(text) > MAX_SEED:
         raise ParamsError(f"grid.seeds: {text} (expected a whole number from 0 to {MAX_SEED})")
