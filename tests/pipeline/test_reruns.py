@@ -119,6 +119,30 @@ def test_a_killed_repro_resumes_with_the_same_bytes(project, killed):
     }
 
 
+@pytest.mark.parametrize(
+    ("edited", "resumes"), [("report/page.py", True), ("training/losses.py", False)]
+)
+def test_a_killed_training_resumes_after_an_edit_elsewhere(project, edited, resumes):
+    """The file of an unfinished training is named by what decides its result.
+
+    A training that resumes removes it in the end; one that starts again leaves it.
+    """
+    write_params(
+        project, train__max_epochs=40, model__mitfrnet__optimiser__stop_patience=1000,
+    )  # fmt: skip
+    cell = "train@sample-mitfrnet-0.3-1"
+    process = start_dvc(project, "repro", cell)
+    unfinished = project / "work" / "training"
+    wait_for(lambda: list(unfinished.glob("[!.]*.safetensors")))
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    (before,) = unfinished.glob("[!.]*.safetensors")
+    code = project / "mitfrnet" / edited
+    code.write_text(code.read_text() + "\nX = 1\n")
+    assert repro(project, cell)[0] == ["plan", cell]
+    assert list(unfinished.glob("*.safetensors")) == ([] if resumes else [before])
+
+
 def stages_of(pid):
     children = psutil.Process(pid).children(recursive=True)
     return [c for c in children if "pipeline.extract" in c.cmdline() and is_python(c)]
