@@ -1,5 +1,6 @@
 """What DVC runs again after a change, and after it was killed; on ten clips of the sample."""
 
+import os
 import shutil
 import signal
 
@@ -133,7 +134,7 @@ def test_a_killed_training_resumes_after_an_edit_elsewhere(project, edited, resu
     cell = "train@sample-mitfrnet-0.3-1"
     process = start_dvc(project, "repro", cell)
     unfinished = project / "work" / "training"
-    wait_for(lambda: list(unfinished.glob("[!.]*.safetensors")))
+    wait_for(lambda: list(unfinished.glob("[!.]*.safetensors")), seconds=200)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     (before,) = unfinished.glob("[!.]*.safetensors")
