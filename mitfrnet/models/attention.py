@@ -162,8 +162,9 @@ class TransformerEncoder(nn.Module):
     """Pre-norm transformer over time, within a sequence or from another one (MulT, TFR-Net).
 
     Inputs are multiplied by the square root of `dim`, and every step gets a position code. All
-    layers of a cross-modal encoder read the same embedded source. (In the code of TFR-Net and
-    MulT, a step whose first feature is zero, such as a hidden one, gets no position code.)
+    layers of a cross-modal encoder read the same embedded source. (The code of TFR-Net, and of
+    MulT when it adds positions, adds none to a step whose first feature is zero, such as a hidden
+    one.)
 
     Args:
         dim: features of a step.

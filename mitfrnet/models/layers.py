@@ -4,7 +4,7 @@ from typing import Annotated, Any, Generic, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
@@ -31,6 +31,19 @@ class PerModality(StageParams, Generic[T]):
     text: T
     acoustic: T
     visual: T
+
+
+class HeadsParams(StageParams):
+    """Settings of a model with attention."""
+
+    dim: Count  # features of a step
+    heads: Count  # attention heads; divides dim
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> "HeadsParams":
+        if self.dim % self.heads:
+            raise ValueError(f"heads: {self.heads} does not divide dim = {self.dim}")
+        return self
 
 
 def zero_padding(x: Tensor, valid: Tensor) -> Tensor:
