@@ -1,4 +1,4 @@
-"""What `benchmarks.train_step` measures: made clips, and the training step of each model."""
+"""What `benchmarks.train_step` measures: random clips, and the training step of each model."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ CLIP_VALUE = 0.8
 
 @dataclass(frozen=True)
 class Shape:
-    """A corpus as MMSA's files hold it: padded steps and features of a step by modality."""
+    """The sizes of a corpus in MMSA's files: padded steps, and features of a step, by modality."""
 
     steps: dict[str, int]
     dims: dict[str, int]  # of sound and picture
-    rates: dict[str, float]  # steps a second
+    rates: dict[str, float]  # steps per second
     batch_size: int
 
 
 def _shape(steps: tuple[int, int, int], dims: tuple[int, int], batch_size: int) -> Shape:
-    """Return a shape whose longest clip just fills the padded steps of sound and picture."""
+    """Return a shape whose longest clip exactly fills the padded steps of sound and picture."""
     text, acoustic, visual = steps
     rates = {"text": 3.6, "acoustic": acoustic / LONGEST_S, "visual": visual / LONGEST_S}
     return Shape(
@@ -63,7 +63,7 @@ SHAPES = {
     "sims": _shape((39, 400, 55), (33, 709), 16),
 }
 
-# Size, layers and heads of a text encoder; `none` is given features of BERT's size.
+# Size, layers and heads of a text encoder; with `none`, clips hold text features of BERT's size.
 ENCODERS = {"minilm": (384, 6, 12), "bert": (768, 12, 12)}
 TEXT_DIM = {"none": 768, "minilm": 384, "bert": 768}
 
@@ -77,8 +77,8 @@ def draw_utterances(shape: Shape, text_dim: int, count: int, scale: float = 1) -
     Args:
         shape: the corpus.
         text_dim: features of a text vector.
-        count: how many clips.
-        scale: every length is multiplied by it.
+        count: number of clips.
+        scale: factor on every length.
     """
     generator = torch.Generator().manual_seed(1)
     seconds = torch.distributions.Gamma(2.8, 1 / 1.5)
@@ -130,7 +130,7 @@ def random_bert(encoder: str) -> transformers.BertModel:
 
 
 class RandomTextEncoder(TextEncoder):
-    """Our text encoder around a BERT that is not loaded."""
+    """Our text encoder around a random BERT."""
 
     def __init__(self, encoder: str) -> None:
         nn.Module.__init__(self)
@@ -138,7 +138,7 @@ class RandomTextEncoder(TextEncoder):
 
 
 class Step(ABC):
-    """A model with its optimiser; called with a batch's number, it makes a training step."""
+    """A model with its optimiser; a call with the number of a batch runs one training step."""
 
     name: str
     network: nn.Module
@@ -146,8 +146,8 @@ class Step(ABC):
     def __init__(self, name: str, network: nn.Module, device: str, *, autocast: bool) -> None:
         self.name, self.network, self.device = name, network.to(device).train(), device
         self.autocast = autocast
-        decayed, spared = split_weight_decay(network)
-        groups = [{"params": decayed, "weight_decay": 1e-3}, {"params": spared}]
+        decayed, exempt = split_weight_decay(network)
+        groups = [{"params": decayed, "weight_decay": 1e-3}, {"params": exempt}]
         self.optimiser = torch.optim.Adam(groups, lr=1e-3)
         self.batches: dict[int, Any] = {}
 
@@ -161,7 +161,7 @@ class Step(ABC):
 
     @abstractmethod
     def loss(self, batch: Any) -> Tensor:
-        """Return the loss of a batch as `prepare` made it."""
+        """Return the loss of a batch from `prepare`."""
 
     @abstractmethod
     def prepare(self, i: int, utterances: list[Utterance]) -> None:
@@ -169,12 +169,12 @@ class Step(ABC):
 
     @property
     def parameters(self) -> int:
-        """Return how many numbers are learnt."""
+        """Return the number of trainable parameters."""
         return sum(p.numel() for p in self.network.parameters() if p.requires_grad)
 
 
 class OurStep(Step):
-    """One of the registry with the settings of `params.yaml`; frozen text is encoded already."""
+    """A model of the registry with settings of `params.yaml`; frozen text is already encoded."""
 
     def prepare(self, i: int, utterances: list[Utterance]) -> None:
         self.batches[i] = collate(utterances).to(self.device)
@@ -194,7 +194,7 @@ def our_step(name: str, shape: Shape, args: argparse.Namespace) -> Step:
 
 
 class TheirStep(Step):
-    """A model of MMSA; every batch is padded to the full length, and text encoded in each step."""
+    """A model of MMSA; it pads every batch to the full length and encodes text in each step."""
 
     def __init__(self, name: str, network: nn.Module, shape: Shape, args: Any) -> None:
         super().__init__(name, network, args.device, autocast=args.precision == "bf16-mixed")
@@ -225,7 +225,7 @@ class TheirStep(Step):
 class TheirTFRNet(TheirStep):
     def loss(self, batch: Batch) -> Tensor:
         if not self.encodes:
-            self.network.text_model.given = [batch.values["text"], batch.target["text"]]
+            self.network.text_model.features = [batch.values["text"], batch.target["text"]]
         sound, picture = (
             (batch.target[m], batch.values[m], batch.valid[m], batch.observed[m])
             for m in ("acoustic", "visual")
@@ -243,19 +243,19 @@ class TheirMulT(TheirStep):
 
 
 class GivenText(nn.Module):
-    """Stands for MMSA's BERT where text is given as features: first the masked, then the full."""
+    """Replaces MMSA's BERT: returns stored features, first of the masked text, then of the full."""
 
-    given: list[Tensor]
+    features: list[Tensor]
 
     def __init__(self, **_: object) -> None:
         super().__init__()
 
     def forward(self, text: Tensor) -> Tensor:
-        return self.given.pop(0)
+        return self.features.pop(0)
 
 
 def their_bert(encoder: str, *, finetuned: bool) -> Callable[..., nn.Module]:
-    """Return a class in place of MMSA's BERT, which would be downloaded."""
+    """Return a class that replaces MMSA's BERT, which would be downloaded."""
 
     class RandomBert(nn.Module):
         def __init__(self, **_: object) -> None:

@@ -1,10 +1,10 @@
-"""Measure one training step of our models, and of MMSA's TFR-Net and MulT, on made clips.
+"""Measure one training step of our models, and of MMSA's TFR-Net and MulT, on random clips.
 
     python -m benchmarks.train_step --help
 
 A step is forward, loss, backward, clipping and Adam, in train mode with dropout. All models see the
-same clips; ours in batches of like length padded to the longest, MMSA's padded to the full length
-of its feature files. Batches are spread over the epoch, and models take turns on each.
+same clips. Ours get batches of similar length, padded to the longest clip; MMSA's are padded to the
+full length of its feature files. Batches are spread over the epoch, and models take turns on each.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def synchronise(device: str) -> None:
 
 
 def timed(step: Step, i: int) -> tuple[float, float]:
-    """Return what one step takes: seconds, and seconds of processor time over all threads."""
+    """Return the seconds of one step, and its processor seconds over all threads."""
     synchronise(step.device)
     wall, processor = time.perf_counter(), time.process_time()
     step(i)
@@ -64,8 +64,8 @@ def measure(
 ) -> dict[str, tuple[float, float]]:
     """Return mean seconds and processor seconds of a step over an epoch, by model.
 
-    `args.steps` batches at even places among those sorted by length stand for the epoch; for each,
-    the median of `args.rounds` rounds counts. Models alternate.
+    The epoch is represented by `args.steps` batches, evenly spaced in the order of length, and each
+    batch by the median of `args.rounds` rounds. Models alternate.
     """
     places = [int((k + 0.5) * len(epoch) / args.steps) for k in range(args.steps)]
     for step in steps:
@@ -89,9 +89,9 @@ def measure(
 
 
 def peak_memory_mb(name: str, shape: Shape, args: argparse.Namespace) -> float:
-    """Return the most memory in use after two steps on the epoch's longest clips, in MB.
+    """Return the peak memory of two steps on the epoch's longest clips, in MB.
 
-    Of the GPU, or of a process that does nothing else, libraries included.
+    On a CPU it is the memory of a process that does nothing else, libraries included.
     """
     if args.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -129,7 +129,7 @@ def compare(console: Console, shape_name: str, args: argparse.Namespace) -> list
     epoch = bucketed(clips, shape.batch_size)
     steps = [build(name, shape, args) for name in args.models]
     means = measure(steps, epoch, args)
-    # Ratios are of processor time on the CPU, which a busy machine disturbs less.
+    # On the CPU, ratios compare processor time, which a busy machine disturbs less.
     kind = 0 if args.device == "cuda" else 1
     reference = args.models[-1] if args.reference is None else args.reference
     rows, results = [], []
@@ -173,7 +173,7 @@ def compare(console: Console, shape_name: str, args: argparse.Namespace) -> list
 
 
 def print_profile(step: Step, i: int) -> None:
-    """Print the operations that take most of a step."""
+    """Print the operations that take the most time of a step."""
     activities = [ProfilerActivity.CPU]
     if step.device == "cuda":
         activities.append(ProfilerActivity.CUDA)
@@ -186,7 +186,7 @@ def print_profile(step: Step, i: int) -> None:
 
 
 def scaling(console: Console, shape_name: str, args: argparse.Namespace) -> None:
-    """Print what a step takes with 1, 2 and 4 times the clips, and the steps, of a median batch."""
+    """Print the time of a step with 1, 2 and 4 times the clips, or steps, of a median batch."""
     shape = SHAPES[shape_name]
     rows = []
     for name in args.models:
@@ -217,22 +217,22 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         nargs="+",
         choices=["none", *ENCODERS],
         default=["none", *ENCODERS],
-        help="in front of the text: sizes, with random weights",
+        help="text encoders, with random weights",
     )
     parser.add_argument(
         "--text", nargs="+", choices=["frozen", "finetuned"], default=["frozen", "finetuned"]
     )
-    parser.add_argument("--steps", type=int, default=9, help="batches that stand for the epoch")
+    parser.add_argument("--steps", type=int, default=9, help="batches that represent the epoch")
     parser.add_argument("--rounds", type=int, default=3, help="times each is repeated")
-    parser.add_argument("--clips", type=int, default=CLIPS, help="of the made corpus")
+    parser.add_argument("--clips", type=int, default=CLIPS, help="clips of the random corpus")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--precision", choices=["32-true", "bf16-mixed"], default="32-true")
-    parser.add_argument("--reference", help="model the ratios refer to; the last one if not said")
+    parser.add_argument("--reference", help="model that ratios refer to (default: the last one)")
     parser.add_argument("--memory", action="store_true", help="measure peak memory")
     parser.add_argument("--profile", action="store_true", help="operations of the slowest model")
     parser.add_argument("--scaling", action="store_true", help="with more clips and longer ones")
-    parser.add_argument("--json", type=Path, help="write what was measured here too")
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
     return parser.parse_args(argv)
 
 

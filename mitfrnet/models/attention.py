@@ -1,15 +1,13 @@
 """Attention and the transformer of MulT, TFR-Net and MIT-FRNet; padding is never attended to."""
 
 import math
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
-from mitfrnet.models import compiled
-from mitfrnet.models.layers import Dropout, Linear, draw_seed, zero_padding
+from mitfrnet.models import cpu
+from mitfrnet.models.layers import Dropout, Linear, zero_padding
 
 
 def sinusoidal_positions(time: int, dim: int, *, like: Tensor) -> Tensor:
@@ -29,16 +27,16 @@ def sinusoidal_positions(time: int, dim: int, *, like: Tensor) -> Tensor:
 
 
 def reach_of(query_valid: Tensor, key_valid: Tensor, *, causal: bool) -> Tensor:
-    """Return how many keys, from the first on, each query sees, (batch, query time or 1) of int64.
+    """Return how many keys each query sees, (batch, query time or 1) of int64.
 
-    Padded keys never are seen. With `causal`, query i of a clip sees keys up to i + |n_q - n_k|,
-    where n_q and n_k are that clip's own lengths: offsets from the padded lengths would make
-    its result depend on its batch mates. Every query sees the first key, as every clip has a step.
+    A query sees the first keys of its clip, at least one and never padding. With `causal`, query i
+    sees keys up to i + |n_q - n_k|, where n_q and n_k are the clip's own lengths: an offset from
+    the padded lengths would make its result depend on its batch mates.
 
     Args:
         query_valid: real query steps, (batch, query time) of bool, in front of all padding.
         key_valid: real key steps, (batch, key time) of bool, in front of all padding.
-        causal: hide the keys that come later.
+        causal: hide later keys.
     """
     keys = key_valid.sum(1, keepdim=True)  # (batch, 1)
     if not causal:
@@ -48,45 +46,43 @@ def reach_of(query_valid: Tensor, key_valid: Tensor, *, causal: bool) -> Tensor:
     return torch.minimum(query + offset, keys)
 
 
-class _CompiledAttention(torch.autograd.Function):
-    """Attention with dropout on a CPU; see `compiled.attention_kernels`."""
+def attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    reach: Tensor,
+    *,
+    heads: int,
+    dropout: float,
+    training: bool,
+) -> Tensor:
+    r"""Return scaled dot-product attention in several heads, (batch, query time, dim).
 
-    @staticmethod
-    def forward(
-        ctx: Any,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        reach: Tensor,
-        heads: int,
-        dropout: float,
-    ) -> Tensor:
-        """Return (batch, query time, dim); the tensors are not yet cut into heads."""
-        batch, time, dim = query.shape
-        forward, ctx.kernel = compiled.attention_kernels(dim // heads)
-        ctx.drawn = heads, draw_seed(), compiled.threshold(dropout)
-        inputs = query, key, value, reach.expand(batch, time)
-        out, norm = query.new_empty(batch, time, dim), query.new_empty(batch, heads, time)
-        arrays, results = compiled.arrays(*inputs), compiled.arrays(out, norm)
-        compiled.over_threads(forward, batch, *arrays, *ctx.drawn, *results)
-        ctx.save_for_backward(*inputs, out, norm)
-        return out
+    .. math:: \mathrm{dropout}(\mathrm{softmax}(q k^\top / \sqrt{dim / heads})) \, v
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        *inputs, out, norm = ctx.saved_tensors
-        gradients = [x.new_empty(x.shape) for x in inputs[:3]]
-        arrays, results = compiled.arrays(*inputs), compiled.arrays(out, norm, gradient, *gradients)
-        compiled.over_threads(ctx.kernel, len(out), *arrays, *ctx.drawn, *results)
-        return *gradients, None, None, None
-
-
-WIDEST = 32  # features of a head for which compiled loops are faster than PyTorch
+    Args:
+        q: queries, (batch, query time, dim).
+        k: keys, (batch, key time, dim).
+        v: values, (batch, key time, dim).
+        reach: how many keys each query sees, from `reach_of`.
+        heads: how many heads share the features.
+        dropout: probability that a weight is dropped in training.
+        training: whether weights are dropped.
+    """
+    if cpu.runs_attention(q, heads=heads, training=training):
+        return cpu.attention(q, k, v, reach, heads=heads, dropout=dropout)
+    q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
+    # (batch, heads, query or key time, dim / heads)
+    seen = torch.arange(k.shape[2], device=k.device) < reach[:, None, :, None]
+    # (batch, 1, query time or 1, key time)
+    out = F.scaled_dot_product_attention(
+        q, k, v, attn_mask=seen, dropout_p=dropout if training else 0.0
+    )  # (batch, heads, query time, dim / heads)
+    return out.transpose(1, 2).flatten(-2)  # (batch, query time, dim)
 
 
 class MultiheadAttention(nn.Module):
-    """Scaled dot-product attention in several heads.
+    """`attention` between learnt projections of its inputs and its result.
 
     Args:
         dim: features of a query, a key and the result.
@@ -110,33 +106,24 @@ class MultiheadAttention(nn.Module):
 
         Args:
             query: (batch, query time, dim).
-            source: gives keys and values, (batch, key time, dim); `query` itself for
+            source: what keys and values come from, (batch, key time, dim); `query` itself for
                 self-attention.
             reach: how many keys each query sees, from `reach_of`.
         """
         if source is query:
-            q, k, v = self.project_in(query).chunk(3, dim=-1)
+            q, k, v = self.project_in(query).chunk(3, dim=-1)  # (batch, time, dim) each
         else:
             weight, bias = self.project_in.weight, self.project_in.bias
             q = F.linear(query, weight[: self.dim], bias[: self.dim])
             k, v = F.linear(source, weight[self.dim :], bias[self.dim :]).chunk(2, dim=-1)
-        dropout = self.dropout if self.training else 0.0
-        # Without gradients PyTorch's own attention, which then needs no dropout, is as fast.
-        compiled_here = self.training and q.device.type == "cpu" and q.dtype != torch.float64
-        if compiled_here and self.dim <= WIDEST * self.heads:
-            context = _CompiledAttention.apply(
-                q.float(), k.float(), v.float(), reach, self.heads, dropout
-            )
-            return self.project_out(context.to(q.dtype))
-        q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (q, k, v))
-        seen = torch.arange(source.shape[1], device=source.device) < reach[:, None, :, None]
-        # (batch, heads, query time, dim / heads)
-        context = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, dropout_p=dropout)
-        return self.project_out(context.transpose(1, 2).flatten(-2))
+        context = attention(
+            q, k, v, reach, heads=self.heads, dropout=self.dropout, training=self.training
+        )
+        return self.project_out(context)
 
 
 class TransformerLayer(nn.Module):
-    """Attention and a feed-forward network, each behind a LayerNorm and beside a shortcut.
+    """Attention, then a feed-forward network; each has a LayerNorm before it and a shortcut.
 
     The arguments are those of `TransformerEncoder`.
     """
@@ -174,10 +161,10 @@ class TransformerLayer(nn.Module):
 class TransformerEncoder(nn.Module):
     """Pre-norm transformer over time, within a sequence or from another one (MulT, TFR-Net).
 
-    Inputs are multiplied by the square root of `dim` and position codes are added at every
-    step. In every layer of a cross-modal encoder the keys are the same embedded source.
-    (The code of TFR-Net, and of MulT where it has positions, adds none at a step whose first
-    feature happens to be zero, such as a hidden one.)
+    Inputs are multiplied by the square root of `dim`, and every step gets a position code. All
+    layers of a cross-modal encoder read the same embedded source. (The code of TFR-Net, and of
+    MulT when it adds positions, adds none to a step whose first feature is zero, such as a hidden
+    one.)
 
     Args:
         dim: features of a step.
@@ -186,7 +173,7 @@ class TransformerEncoder(nn.Module):
         feedforward_dim: width of the feed-forward networks.
         attention_dropout: of attention weights.
         relu_dropout: inside the feed-forward networks.
-        residual_dropout: of what each block adds to its shortcut.
+        residual_dropout: of each block's output before the shortcut is added.
         embed_dropout: of the inputs with their positions.
         causal: see `reach_of`.
         positions: whether position codes are added.
@@ -233,18 +220,21 @@ class TransformerEncoder(nn.Module):
 
         Args:
             query: (batch, query time, dim).
-            query_valid: its real steps, (batch, query time) of bool.
-            source: where keys and values come from, (batch, key time, dim); None for
+            query_valid: real query steps, (batch, query time) of bool.
+            source: what keys and values come from, (batch, key time, dim); None for
                 self-attention.
-            source_valid: its real steps, (batch, key time) of bool.
+            source_valid: real source steps, (batch, key time) of bool.
 
         Raises:
-            ValueError: real steps and sequences differ in shape.
+            ValueError: a mask of real steps does not have the shape of its sequence.
         """
         key_valid = query_valid if source_valid is None else source_valid
-        given = (query if source is None else source).shape[:2]
-        if key_valid.shape != given or query_valid.shape != query.shape[:2]:
-            raise ValueError("the real steps are not those of the sequences")
+        for name, x, valid in (
+            ("query", query, query_valid),
+            ("source", query if source is None else source, key_valid),
+        ):
+            if valid.shape != x.shape[:2]:
+                raise ValueError(f"{name}_valid is {tuple(valid.shape)}, {name} {tuple(x.shape)}")
         reach = reach_of(query_valid, key_valid, causal=self.causal)
         x = self._embed(query)
         keys = None if source is None else self._embed(source)
@@ -262,7 +252,7 @@ class TransformerEncoder(nn.Module):
 
 
 def _xavier_linear(in_dim: int, out_dim: int) -> Linear:
-    """Return a linear layer with Xavier-uniform weights and no bias at the start, as in MulT."""
+    """Return a linear layer that starts as in MulT: Xavier-uniform weights, biases of zero."""
     linear = Linear(in_dim, out_dim)
     nn.init.xavier_uniform_(linear.weight)
     nn.init.zeros_(linear.bias)

@@ -1,4 +1,4 @@
-"""What every model returns, and how its losses become the one number that is minimised."""
+"""What every model returns, and how its losses become the single number that is minimised."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Task:
-    """What is predicted of an utterance: a score, or one of several classes.
+    """What is predicted for an utterance: a score, or one of several classes.
 
     Attributes:
         low, high: bounds of a score, for models whose output has a range.
-        classes: how many there are; 0 for a score.
+        classes: number of classes; 0 for a score.
     """
 
     low: float = -3.0
@@ -24,14 +24,11 @@ class Task:
 
     @property
     def outputs(self) -> int:
-        """Return how many numbers a head gives per utterance."""
+        """Return how many numbers a model's last layer gives per utterance."""
         return self.classes or 1
 
     def prediction(self, head: Tensor) -> Tensor:
-        """Return what a head's output, (batch, outputs), says.
-
-        Scores are (batch,), logits of classes (batch, classes).
-        """
+        """Return scores, (batch,), or logits, (batch, classes), from `head`, (batch, outputs)."""
         return head if self.classes else head.squeeze(-1)
 
 
@@ -42,12 +39,13 @@ SCORE = Task()  # of CMU-MOSI
 class Loss:
     """One term of an objective, `weight` x `sum` / `count`.
 
-    Sum and count stand apart so that micro-batches and devices can be divided by the count of
-    the whole global batch; means of unequal parts do not average to the mean of the whole.
+    Sum and count are separate so that the parts of a global batch, on several devices or
+    accumulated, are divided by the count of the whole: means of unequal parts do not average to
+    the mean of the whole.
 
     Attributes:
-        sum: over everything the term scores in this batch, a scalar.
-        count: how many items that are, a scalar; zero when the batch has nothing to score.
+        sum: over all items that the term scores in this batch, a scalar.
+        count: number of these items, a scalar; zero when the batch has none.
         weight: of the term in the objective.
     """
 
@@ -57,21 +55,20 @@ class Loss:
 
     @property
     def mean(self) -> Tensor:
-        """The term of this batch alone, without its weight; zero when there is nothing."""
+        """The unweighted term of this batch alone; zero when the batch has nothing to score."""
         return self.sum / self.count.clamp(min=1)
 
 
 @dataclass(frozen=True)
 class Output:
-    """What a model makes of one batch.
+    """What a model returns for one batch.
 
     Attributes:
-        prediction: one score per utterance, (batch,); or the logits of its classes,
+        prediction: one score per utterance, (batch,), or the logits of its classes,
             (batch, classes).
         reconstructed: rebuilt features by modality, (batch, time, dim), zero on padding; empty
-            for a model that rebuilds nothing.
-        losses: the whole objective of the model by name; `task` is always among them, and all
-            others are auxiliary.
+            if the model rebuilds nothing.
+        losses: the terms of the model's objective by name: `task`, and any auxiliary ones.
     """
 
     prediction: Tensor
@@ -88,7 +85,7 @@ def task_loss(
 
     Args:
         prediction: scores, (batch,), or logits, (batch, classes).
-        label: true scores or indices of classes, (batch,) of float.
+        label: true scores, or indices of the true classes, (batch,) of float.
         weight: of the term in the objective.
         kind: absolute (`l1`) or squared (`mse`) difference of scores.
     """
@@ -105,12 +102,12 @@ def objective(losses: Mapping[str, Loss], counts: Mapping[str, Tensor] | None = 
 
     Args:
         losses: as in `Output.losses`.
-        counts: by the same names, the counts of the global batch this batch is a part of; the
-            objectives of the parts then add up to that of the whole. None: the batch is the
+        counts: the counts of the global batch by the same names, if this batch is a part of one;
+            the objectives of the parts then add up to that of the whole. None: the batch is the
             whole.
     """
-    parts = [
+    terms = [
         loss.weight * loss.sum / (loss.count if counts is None else counts[name]).clamp(min=1)
         for name, loss in losses.items()
     ]
-    return torch.stack(parts).sum()
+    return torch.stack(terms).sum()

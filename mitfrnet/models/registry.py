@@ -1,14 +1,15 @@
-"""The models that can be named in `params.yaml`; each is imported when it is asked for.
+"""The models that `params.yaml` can name; each is imported when it is first needed.
 
 A model takes `dims`, `task` and the settings of its section `model.<name>.network`, and offers:
 
 - `forward(batch, *, aux=True) -> Output`; with `aux=False` the auxiliary losses are zero but
   still part of the graph, so that every parameter has a gradient;
 - `aux_start_epoch`: the first epoch, counted from 1, that is trained with `aux=True`;
-- `loss_counts(batch) -> dict[str, Tensor]`: the counts of its losses, from the masks alone, by
-  which accumulated batches are normalised before the first of them is run;
-- `batch_losses`: the names of losses that compare the utterances of a batch with each other, so
-  that those of its parts do not add up to that of the whole.
+- `loss_counts(batch) -> dict[str, Tensor]`: the count of each loss, computed from the masks
+  alone, so that accumulated batches can be normalised before the first of them runs;
+- `weights`: the weight of each loss in the objective by name;
+- `batch_losses`: the names of losses that compare the utterances of a batch with each other; such
+  losses of the parts of a batch do not add up to that of the whole.
 """
 
 from collections.abc import Mapping
@@ -26,16 +27,12 @@ if TYPE_CHECKING:  # without torch, which takes seconds to load
 
 
 class Entry(NamedTuple):
-    """Where a model lives: a module, its `nn.Module` and the type of its settings; and its name.
-
-    Attributes:
-        label: the name in the model's paper.
-    """
+    """Where a model is defined, and what its paper calls it."""
 
     module: str
-    model: str
-    params: str
-    label: str
+    model: str  # the class in that module
+    params: str  # the type of its settings, in that module too
+    label: str  # the name in its paper
 
 
 MODELS: dict[str, Entry] = {
@@ -50,14 +47,14 @@ MODELS: dict[str, Entry] = {
 
 
 def lacking(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return which parts of MIT-FRNet are switched off in a model's config: `mmr`, `mitr`."""
+    """Return the parts of MIT-FRNet that a model's config switches off: `mmr`, `mitr`."""
     if config["architecture"] != "mitfrnet":
         return ()
     return tuple(part for part in ("mmr", "mitr") if not config["settings"].get(part, True))
 
 
 def full_name(config: Mapping[str, Any]) -> str:
-    """Return a model's name as its paper writes it, and what a variant lacks."""
+    """Return a model's name as in its paper, followed by the parts that it lacks."""
     entry = MODELS.get(config["architecture"])
     name = entry.label if entry else config["architecture"]
     return " ".join([name, *(f"without {part.upper()}" for part in lacking(config))])
@@ -82,21 +79,22 @@ def build(
         name: one of `MODELS`.
         dims: features of a step by modality.
         task: what it predicts; None: a score on the scale of CMU-MOSI.
-        settings: what section `model.<name>.network` of `params.yaml` holds.
+        settings: section `model.<name>.network` of `params.yaml`.
 
     Raises:
         ParamsError: no model has this name, or a setting is unknown, absent or out of range.
-        ValueError: `dims` lacks a modality, has another one, or a number below 1.
+        ValueError: `dims` lacks a modality, has an unknown one, or holds a number below 1.
     """
     entry = _entry(name)
     if set(dims) != set(MODALITIES) or min(dims.values()) < 1:
-        raise ValueError(f"dims is {dims}, and needs a positive number for each of {MODALITIES}")
-    given: dict[str, Any] = {} if task is None else {"task": task}
-    return getattr(import_module(entry.module), entry.model)(dims=dims, **given, **settings)
+        raise ValueError(f"dims is {dims}, but needs a positive number for each of {MODALITIES}")
+    if task is not None:
+        settings["task"] = task
+    return getattr(import_module(entry.module), entry.model)(dims=dims, **settings)
 
 
 def module_of(name: str) -> str:
-    """Return the module of an architecture.
+    """Return the module that defines a model.
 
     Raises:
         ParamsError: no model has this name.

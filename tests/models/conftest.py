@@ -18,15 +18,16 @@ def make_utterance(
     missing_rate: float = 0.3,
     absent: tuple[str, ...] = (),
 ) -> Utterance:
-    """Return a random utterance of `DIMS`, of 2 to 9 steps where `lengths` does not say.
+    """Return a random utterance with features of `DIMS`.
 
-    The modalities in `absent` have one null step.
+    Modalities have 2 to 9 steps unless `lengths` says otherwise; those in `absent` have one null
+    step.
     """
     generator = torch.Generator().manual_seed(seed)
 
     def draw(m: str) -> tuple[Tensor, Tensor]:
-        drawn = int(torch.randint(2, 10, (), generator=generator))
-        target = torch.randn((lengths or {}).get(m, drawn), DIMS[m], generator=generator)
+        length = int(torch.randint(2, 10, (), generator=generator))
+        target = torch.randn((lengths or {}).get(m, length), DIMS[m], generator=generator)
         kept = torch.rand(len(target), generator=generator) >= missing_rate
         return target, kept
 
@@ -123,7 +124,7 @@ def mult_settings() -> dict[str, object]:
 
 @pytest.fixture
 def tfrnet_settings(mitfrnet_settings: dict[str, object]) -> dict[str, object]:
-    """A small TFR-Net without dropout; its gate saturates, and needs more room to learn."""
+    """A small TFR-Net without dropout, but wide enough to learn although its gate saturates."""
     shared = {key: mitfrnet_settings[key] for key in TFRNetParams.model_fields}
     return {**shared, "causal": True, "gate": "released", "gru_layers": 1, "classifier_dim": 16}
 

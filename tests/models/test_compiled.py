@@ -14,8 +14,8 @@ print(out.sum())
 """
 
 
-def test_each_head_width_is_kept_under_a_name_of_its_own():
-    """Processes that compile two widths at once would write into one another's files."""
+def test_each_head_width_is_cached_under_its_own_name():
+    """Processes that compile two widths at once would damage each other's files."""
     kernels = [*compiled.attention_kernels(2), *compiled.attention_kernels(3)]
     names = {kernel.py_func.__qualname__ for kernel in kernels}
     assert names == {
@@ -23,21 +23,21 @@ def test_each_head_width_is_kept_under_a_name_of_its_own():
     }  # fmt: skip
 
 
-def test_what_is_kept_is_found_again_and_does_no_harm_when_damaged(tmp_path):
+def test_the_cache_is_reused_and_a_damaged_one_does_no_harm(tmp_path):
     def run() -> str:
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-c", DROP],
             env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)},
             capture_output=True,
             text=True,
             check=True,
         )
-        return done.stdout
+        return process.stdout
 
     expected = run()
-    (kept,) = tmp_path.rglob("*.nbc")
-    written = kept.stat().st_mtime_ns
+    (cached,) = tmp_path.rglob("*.nbc")
+    written = cached.stat().st_mtime_ns
     assert run() == expected
-    assert kept.stat().st_mtime_ns == written
-    kept.write_bytes(b"")
+    assert cached.stat().st_mtime_ns == written
+    cached.write_bytes(b"")
     assert run() == expected

@@ -1,11 +1,13 @@
-"""What every model promises, whatever its architecture.
+"""What every registered model promises.
 
-A model joins by a fixture `<name>_settings` in `conftest.py`: its settings, small and without
-dropout. A registered model without one fails here.
+Each needs a fixture `<name>_settings` in `conftest.py`, small and without dropout; without one its
+tests fail.
 """
 
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -13,24 +15,34 @@ import torch.nn.functional as F
 from torch import nn
 
 from mitfrnet.data.batches import Batch, collate
+from mitfrnet.errors import ParamsError
 from mitfrnet.modalities import MODALITIES
 from mitfrnet.models.base import SCORE, Task, objective
 from mitfrnet.models.registry import MODELS, build
 
-TOLERANCE = 1e-5  # float32 sums in another order; leaks seen in the field start at 1e-3
+TOLERANCE = 1e-5  # float32 sums in another order; leaks in published code start at 1e-3
 
 
-@pytest.fixture(params=list(MODELS))
-def model(request: pytest.FixtureRequest, dims: dict[str, int]) -> nn.Module:
-    """A model in evaluation mode, as every prediction is made."""
-    settings = request.getfixturevalue(f"{request.param}_settings")
-    return lively(request.param, dims, settings)
+@pytest.fixture(params=MODELS)
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def settings(request: pytest.FixtureRequest, name: str) -> dict[str, Any]:
+    return request.getfixturevalue(f"{name}_settings")
+
+
+@pytest.fixture
+def model(name: str, dims: dict[str, int], settings: dict[str, Any]) -> nn.Module:
+    """A model in evaluation mode, as for predictions."""
+    return lively(name, dims, settings)
 
 
 def lively(
-    name: str, dims: dict[str, int], settings: dict[str, object], task: Task = SCORE
+    name: str, dims: dict[str, int], settings: dict[str, Any], task: Task = SCORE
 ) -> nn.Module:
-    """Return a model with noise on its weights: a fresh one hardly looks at its input."""
+    """Return a model with noise on its weights: a fresh one hardly depends on its input."""
     torch.manual_seed(0)
     model = build(name, dims=dims, task=task, **settings).eval()
     with torch.no_grad():
@@ -96,7 +108,7 @@ def test_output_has_one_score_per_utterance_and_rebuilt_features(model, make_utt
 
 
 def test_prediction_depends_on_the_utterance(model, make_utterance):
-    """Guards the tests below, which a constant would pass."""
+    """A constant would pass the tests below."""
     scores = predict(model, collate([make_utterance(i) for i in range(4)]))
     assert scores.std() > 100 * TOLERANCE
 
@@ -167,7 +179,10 @@ def test_without_auxiliary_losses_only_the_task_counts(model, make_utterance):
     assert objective(output.losses) == output.losses["task"].weight * output.losses["task"].mean
     assert all(loss.sum == 0 for name, loss in output.losses.items() if name != "task")
     assert all(g is not None for g in gradients(model, batch, aux=False).values())
-    assert model.aux_start_epoch >= 1
+
+
+def test_auxiliary_losses_start_when_set(model, settings):
+    assert model.aux_start_epoch == settings.get("aux_start_epoch", 1)
 
 
 def test_counts_are_known_before_the_model_runs(model, make_utterance):
@@ -176,6 +191,7 @@ def test_counts_are_known_before_the_model_runs(model, make_utterance):
     losses = model(batch).losses
     assert counts.keys() == losses.keys()
     assert all(counts[name] == loss.count for name, loss in losses.items())
+    assert all(model.weights[name] == loss.weight for name, loss in losses.items())
 
 
 def test_parts_of_a_batch_add_up_to_the_whole(model, make_utterance):
@@ -192,10 +208,9 @@ def test_parts_of_a_batch_add_up_to_the_whole(model, make_utterance):
         torch.testing.assert_close(parameter.grad, expected[name], atol=TOLERANCE, rtol=1e-4)
 
 
-def test_same_seed_same_model(request, model, make_utterance, dims):
-    name = request.node.callspec.params["model"]
+def test_same_seed_same_model(name, dims, settings, model, make_utterance):
     batch = collate([make_utterance(i) for i in range(3)])
-    twin = lively(name, dims, request.getfixturevalue(f"{name}_settings"))
+    twin = lively(name, dims, settings)
     assert torch.equal(predict(twin, batch), predict(model, batch))
 
 
@@ -211,10 +226,9 @@ def test_bfloat16_autocast_stays_finite(model, make_utterance):
     assert all(p.grad.isfinite().all() for p in model.parameters())
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_classes_are_learnt_by_heart(request, name, make_utterance, dims):
-    """Five utterances of three classes, told apart by logits."""
-    model = lively(name, dims, request.getfixturevalue(f"{name}_settings"), Task(classes=3))
+def test_classes_are_learnt_by_heart(name, dims, settings, make_utterance):
+    """Logits tell five utterances of three classes apart."""
+    model = lively(name, dims, settings, Task(classes=3))
     utterances = [replace(make_utterance(i), label=float(i % 3)) for i in range(5)]
     batch = collate(utterances)
     assert predict(model, batch).shape == (5, 3)
@@ -239,20 +253,48 @@ def test_a_small_batch_is_learnt_by_heart(model, make_utterance):
     assert model(batch).losses["task"].mean < 0.1 * start
 
 
-@pytest.mark.parametrize("name", list(MODELS))
-def test_a_step_never_waits_for_its_numbers(request, monkeypatch, name, make_utterance, dims):
-    """Tensors of PyTorch's device without numbers pass through it, as through a GPU.
+def single_dropouts(settings: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the settings with a dropout of 0.5 in one place, for each place that has one."""
+    for key, value in settings.items():
+        if isinstance(value, dict) and key.endswith("dropout"):
+            yield from ({**settings, key: {**value, m: 0.5}} for m in MODALITIES)
+        elif key.endswith("dropout"):
+            yield {**settings, key: 0.5}
 
-    No shape and no branch depends on a number.
+
+def test_each_dropout_is_active_in_training_only(name, dims, settings, make_utterance):
+    batch = collate([make_utterance(i) for i in range(4)])
+    for dropped in single_dropouts(settings):
+        model = lively(name, dims, dropped).train()
+        assert objective(model(batch).losses) != objective(model(batch).losses), dropped
+        model.eval()
+        assert objective(model(batch).losses) == objective(model(batch).losses), dropped
+
+
+def test_a_step_never_waits_for_its_numbers(monkeypatch, name, dims, settings, make_utterance):
+    """On PyTorch's `meta` device tensors have no numbers, so no shape or branch depends on one.
+
+    On a GPU such a shape or branch would wait for the device.
     """
-    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # does not know it
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # does not support it
     batch = collate([make_utterance(i) for i in range(3)]).to("meta")
-    settings = request.getfixturevalue(f"{name}_settings")
-    rates = {
+    dropouts = {
         key: dict.fromkeys(value, 0.1) if isinstance(value, dict) else 0.1
         for key, value in settings.items()
         if key.endswith("dropout")
     }
-    model = build(name, dims=dims, **settings | rates).to("meta").train()
+    model = build(name, dims=dims, **settings | dropouts).to("meta").train()
     objective(model(batch).losses).backward()
     assert all(p.grad.shape == p.shape for p in model.parameters())
+
+
+def test_no_setting_has_a_default(name, dims, settings):
+    for key in settings:
+        others = {k: v for k, v in settings.items() if k != key}
+        with pytest.raises(ParamsError, match=rf"model\.{name}\.network\.{key}: key is absent"):
+            build(name, dims=dims, **others)
+
+
+def test_an_unknown_setting_is_refused(name, dims, settings):
+    with pytest.raises(ParamsError, match=rf"model\.{name}\.network\.widht: unknown key"):
+        build(name, dims=dims, **settings, widht=3)

@@ -5,14 +5,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from mitfrnet.models import recurrent
+from mitfrnet.models import cpu
 from mitfrnet.models.recurrent import LSTM, BidirectionalGRU
 
 LENGTHS = torch.tensor([7, 1, 4])
 
 
 def packed(rnn: nn.RNNBase, x: Tensor, valid: Tensor) -> tuple[Tensor, Any]:
-    """The plain way: packed sequences through PyTorch's own layer, and its last states."""
+    """Return the results and last states of PyTorch's own layer, from packed sequences."""
     sequences = pack_padded_sequence(x, valid.sum(1), batch_first=True, enforce_sorted=False)
     plain = nn.GRU if isinstance(rnn, nn.GRU) else nn.LSTM
     steps, states = plain.forward(rnn, sequences)
@@ -20,15 +20,10 @@ def packed(rnn: nn.RNNBase, x: Tensor, valid: Tensor) -> tuple[Tensor, Any]:
     return padded, states
 
 
-@pytest.mark.parametrize("device", ["cpu", "gpu"])
-def test_numbers_and_gradients_are_those_of_packed_sequences(monkeypatch, device):
-    """The padded time is longer than any clip, and holds NaN."""
-    if device == "gpu":  # what runs there is PyTorch's GRU, so that it runs here too
-        rows = recurrent._turned_rows(torch.arange(9) < LENGTHS[:, None])
-        layer = recurrent._layer
-        monkeypatch.setattr(
-            recurrent, "_compiled_layer", lambda x, _, weights: layer(x, rows, weights)
-        )
+@pytest.mark.parametrize("compiled_here", [True, False])
+def test_numbers_and_gradients_are_those_of_packed_sequences(monkeypatch, compiled_here):
+    """Compiled and as on a GPU; padding, beyond the longest clip too, holds NaN."""
+    monkeypatch.setattr(cpu, "runs_gru", lambda x: compiled_here)
     torch.manual_seed(0)
     gru = BidirectionalGRU(in_dim=5, hidden=4, layers=3)
     valid = torch.arange(9) < LENGTHS[:, None]
@@ -47,7 +42,7 @@ def test_numbers_and_gradients_are_those_of_packed_sequences(monkeypatch, device
 
 
 def test_many_clips_long_steps_and_large_gates_are_those_of_torch():
-    """13 clips are three times what is stepped through together, and one."""
+    """13 clips are three groups of four, and one more."""
     torch.manual_seed(0)
     gru = BidirectionalGRU(in_dim=5, hidden=21, layers=2)
     valid = torch.arange(40) < torch.randint(1, 41, (13, 1))
@@ -65,7 +60,7 @@ def test_many_clips_long_steps_and_large_gates_are_those_of_torch():
 
 @pytest.mark.parametrize("scale", [1.0, 1e-2, 1e-4, 1e-8])
 def test_small_signals_pass(scale):
-    """Without biases the state of a step grows with its input, however small that is."""
+    """Without biases the state is proportional to a small input."""
     torch.manual_seed(0)
     gru = BidirectionalGRU(in_dim=5, hidden=4, layers=1)
     with torch.no_grad():
@@ -74,27 +69,27 @@ def test_small_signals_pass(scale):
                 parameter.zero_()
     valid, x = torch.ones(2, 6, dtype=torch.bool), scale * torch.randn(2, 6, 5)
     exact = nn.GRU.forward(gru.double(), x.double())[0]
-    found = gru.float()(x, valid).double()
-    torch.testing.assert_close(found, exact, atol=1e-5 * exact.abs().max().item(), rtol=1e-4)
+    out = gru.float()(x, valid).double()
+    torch.testing.assert_close(out, exact, atol=1e-5 * exact.abs().max().item(), rtol=1e-4)
 
 
 def test_numbers_do_not_depend_on_threads():
     torch.manual_seed(0)
     gru, x = BidirectionalGRU(in_dim=5, hidden=4, layers=1), torch.randn(9, 12, 5)
     valid = torch.arange(12) < torch.randint(1, 13, (9, 1))
-    before, found = torch.get_num_threads(), []
+    before, results = torch.get_num_threads(), []
     try:
         for threads in (1, 3):
             torch.set_num_threads(threads)
             out = gru(x, valid)
-            found.append([out, *torch.autograd.grad(out.square().sum(), gru.weight_hh_l0)])
+            results.append([out, *torch.autograd.grad(out.square().sum(), gru.weight_hh_l0)])
     finally:
         torch.set_num_threads(before)
-    for one, three in zip(*found, strict=True):
+    for one, three in zip(*results, strict=True):
         torch.testing.assert_close(one, three, atol=1e-6, rtol=1e-5)
 
 
-def test_real_steps_of_other_clips_are_refused():
+def test_real_steps_of_another_shape_are_refused():
     gru, x = BidirectionalGRU(in_dim=5, hidden=4, layers=1), torch.randn(3, 4, 5)
     with pytest.raises(ValueError, match="valid is"):
         gru(x, torch.ones(1, 4, dtype=torch.bool))
@@ -106,9 +101,9 @@ def test_a_gru_takes_other_types(dtype):
     gru, x = BidirectionalGRU(in_dim=5, hidden=4, layers=2), torch.randn(3, 9, 5)
     valid = torch.arange(9) < LENGTHS[:, None]
     expected = gru(x, valid)
-    found = gru.to(dtype)(x.to(dtype), valid)
-    assert found.dtype == dtype
-    torch.testing.assert_close(found.float(), expected, atol=0.05, rtol=0.05)
+    out = gru.to(dtype)(x.to(dtype), valid)
+    assert out.dtype == dtype
+    torch.testing.assert_close(out.float(), expected, atol=0.05, rtol=0.05)
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
@@ -139,13 +134,13 @@ def test_an_lstm_is_computed_in_float32_under_autocast():
     lstm, x = LSTM(in_dim=5, hidden=4), torch.randn(3, 9, 5)
     valid = torch.arange(9) < LENGTHS[:, None]
     with torch.autocast("cpu", torch.bfloat16):
-        found = lstm(x, valid)
-    for under, plain in zip(found, lstm(x, valid), strict=True):
+        under_autocast = lstm(x, valid)
+    for under, plain in zip(under_autocast, lstm(x, valid), strict=True):
         assert under.equal(plain)
 
 
 def test_weights_have_the_names_of_torch():
-    """So that models saved before load."""
+    """So that models saved earlier can be loaded."""
     gru, lstm = BidirectionalGRU(in_dim=5, hidden=4, layers=2), LSTM(in_dim=5, hidden=4)
     assert list(gru.state_dict()) == list(nn.GRU(5, 4, 2, bidirectional=True).state_dict())
     assert list(lstm.state_dict()) == list(nn.LSTM(5, 4).state_dict())

@@ -1,7 +1,7 @@
 """Our scores against those of MMSA 2.2.1, on random and on adversarial vectors.
 
-MMSA's own F1 is in the right order; it rounds to 4 decimals, gives NaN for the correlation of a
-constant and crashes without a label other than 0, where ours gives null.
+MMSA passes the arguments of F1 in the right order. It rounds to 4 decimals, gives NaN for the
+correlation of a constant and crashes if all labels are 0; ours gives null in both cases.
 """
 
 import numpy as np

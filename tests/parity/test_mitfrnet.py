@@ -1,7 +1,7 @@
-"""MIT-FRNet's extraction and fusion beside those of TFR-Net in MMSA 2.2.1.
+"""MIT-FRNet's extraction and fusion against those of TFR-Net in MMSA 2.2.1.
 
-The code that its authors released cannot be imported, but is TFR-Net's in these two parts. So
-they are compared with `causal: true` and `gate: released`, on clips of full length.
+The code that its authors released cannot be imported, but these two parts of it are TFR-Net's.
+They are compared with `causal: true` and `gate: released`, on clips of full length.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ import torch
 
 from mitfrnet.modalities import MODALITIES
 from mitfrnet.models.mitfrnet.network import MITFRNet
-from tests.helpers import mmsa_tfrnet as mmsa
+from tests.helpers import mmsa_models as mmsa
 
 pytestmark = pytest.mark.parity
 
@@ -34,11 +34,7 @@ SETTINGS: dict[str, Any] = {
 
 @pytest.fixture
 def theirs(monkeypatch):
-    module = pytest.importorskip(
-        "MMSA.models.missingTask.TFR_NET.model", reason="needs MMSA (run: make parity)"
-    )
-    monkeypatch.setattr(module, "BertTextEncoder", mmsa.GivenText)
-    return mmsa.tfrnet(module)
+    return mmsa.tfrnet(monkeypatch)
 
 
 @pytest.fixture
@@ -50,7 +46,7 @@ def ours(theirs):
 
 
 def test_extraction_is_that_of_tfrnet(ours, theirs, record_property):
-    batch = mmsa.dense_batch(60, seed=0)
+    batch = mmsa.dense_batch(60)
     with torch.no_grad():
         encoded = ours.extraction(batch.values, batch.valid)
         expected = theirs.align_subnet.Model(*batch.values.values())[:3]
@@ -62,7 +58,7 @@ def test_extraction_is_that_of_tfrnet(ours, theirs, record_property):
 
 
 def test_fusion_is_that_of_tfrnet(ours, theirs, record_property):
-    batch = mmsa.dense_batch(60, seed=0)
+    batch = mmsa.dense_batch(60)
     torch.manual_seed(2)
     encoded = {m: torch.randn(60, mmsa.LENGTHS[m], 90) for m in MODALITIES}
     with torch.no_grad():
@@ -74,7 +70,7 @@ def test_fusion_is_that_of_tfrnet(ours, theirs, record_property):
 
 
 def test_predictions_are_those_of_tfrnet(ours, theirs, record_property):
-    batch = mmsa.dense_batch(60, seed=0)
+    batch = mmsa.dense_batch(60)
     with torch.no_grad():
         scores = ours(batch).prediction
     difference = (scores - mmsa.tfrnet_scores(theirs, batch)).abs().max().item()
@@ -83,10 +79,10 @@ def test_predictions_are_those_of_tfrnet(ours, theirs, record_property):
 
 
 def test_our_causal_default_differs_from_tfrnet(ours, theirs):
-    """What `params.yaml` sets otherwise changes the numbers, so the setting above matters."""
+    """The default in `params.yaml` gives other numbers, so the setting above matters."""
     other = MITFRNet(dims=mmsa.DIMS, **{**SETTINGS, "causal": False}).eval()
     other.load_state_dict(ours.state_dict())
-    batch = mmsa.dense_batch(4, seed=0)
+    batch = mmsa.dense_batch(4)
     with torch.no_grad():
         difference = other(batch).prediction - mmsa.tfrnet_scores(theirs, batch)
     assert difference.abs().max() > 1e-3

@@ -1,7 +1,7 @@
-"""MMSA 2.2.1 trains on our files: its own runner, loader, models and scores, for one epoch.
+"""MMSA 2.2.1 trains on our files for one epoch, with its own runner, loader, models and scores.
 
-Two things of it are helped, as they no longer run with this PyTorch or need a download: the
-scheduler is not given `verbose`, and TFR-Net's text encoder is a BERT of one layer made here.
+Two things are replaced. The scheduler drops `verbose`, which this PyTorch no longer accepts, and
+TFR-Net's text encoder is a BERT with one random layer instead of a download.
 """
 
 import functools
@@ -26,7 +26,7 @@ UTTERANCES = 20  # per split
 
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory):
-    """Return a folder with a small BERT as wide as MMSA takes for granted."""
+    """Return a folder with a small BERT of the width that MMSA expects."""
     folder = tmp_path_factory.mktemp("bert")
     tokenizer = AutoTokenizer.from_pretrained(encoder_folder("embedded"))
     tokenizer.save_pretrained(folder)
@@ -38,7 +38,7 @@ def bert(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """Return an unaligned and an aligned export; text, sound or face are missing in some."""
+    """Return an unaligned and an aligned export; some clips lack text, sound or face."""
     folder = tmp_path_factory.mktemp("export")
     for name in ("unaligned", "aligned"):
         write_corpus(folder / name, aligned=name == "aligned", count=UTTERANCES)
@@ -57,7 +57,7 @@ def scheduler(*arguments, verbose=None, **options):
 def test_mmsa_trains_on_our_export(
     model, form, files, bert, tmp_path, monkeypatch, record_property
 ):
-    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)  # it is the CPU
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)  # there is only the CPU
     for trainer in ("singleTask.MULT", "missingTask.TFR_NET"):
         module = importlib.import_module(f"MMSA.trains.{trainer}")
         monkeypatch.setattr(module, "ReduceLROnPlateau", scheduler)

@@ -1,7 +1,7 @@
-"""Our MulT beside that of MMSA 2.2.1, with the same weights.
+"""MulT against MMSA 2.2.1: the same weights in, the same scores out.
 
-Settings that make ours like theirs: no positions, convolutions that lose kernel - 1 steps, a
-causal mask. Clips have full length, since theirs attends to padding and reads its last step.
+Ours gets the settings of theirs: no positions, convolutions that lose kernel - 1 steps, a causal
+mask. Clips have full length, since theirs attends to padding and reads its last step.
 """
 
 from typing import Any
@@ -11,11 +11,11 @@ import torch
 
 from mitfrnet.modalities import MODALITIES
 from mitfrnet.models.baselines.mult import MulT
-from tests.helpers import mmsa_tfrnet as mmsa
+from tests.helpers import mmsa_models as mmsa
 
 pytestmark = pytest.mark.parity
 
-# The missing setting for MOSI.
+# MMSA's settings for MOSI.
 SETTINGS: dict[str, Any] = {
     "dim": 40,
     "heads": 10,
@@ -62,9 +62,7 @@ def theirs_with(module: Any, layers: int) -> Any:
 
 @pytest.fixture
 def module():
-    return pytest.importorskip(
-        "MMSA.models.singleTask.MULT", reason="needs MMSA (run: make parity)"
-    )
+    return mmsa.load("singleTask.MULT")
 
 
 def ours_like(theirs: Any, **settings: Any) -> MulT:
@@ -80,7 +78,7 @@ def ours_like(theirs: Any, **settings: Any) -> MulT:
 
 
 def largest_difference(ours: MulT, theirs: Any) -> float:
-    batch = mmsa.dense_batch(60, seed=0)
+    batch = mmsa.dense_batch(60)
     with torch.no_grad():
         expected = theirs(*batch.values.values())["M"].squeeze(-1)
         return (ours(batch).prediction - expected).abs().max().item()
@@ -90,7 +88,7 @@ def largest_difference(ours: MulT, theirs: Any) -> float:
     "layers", [{"cross_layers": 4, "memory_layers": 4}, {"cross_layers": 2, "memory_layers": 3}]
 )
 def test_predictions_are_those_of_mmsa(module, layers, record_property):
-    """Layers of MOSI and of SIMS, whose memory transformers keep at least 3."""
+    """The layers for MOSI and SIMS; memory transformers have at least 3."""
     theirs = theirs_with(module, layers["cross_layers"])
     difference = largest_difference(ours_like(theirs, **layers), theirs)
     record_property("largest_difference", difference)

@@ -7,34 +7,27 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mitfrnet.data.batches import Batch, Utterance, collate
+from mitfrnet.data.batches import Batch
 from mitfrnet.modalities import MODALITIES
 from mitfrnet.models.base import Task
 from mitfrnet.models.baselines.tfn import TFN
+from tests.helpers import mmsa_models as mmsa
 
 pytestmark = pytest.mark.parity
 
 DIMS = {"text": 24, "acoustic": 5, "visual": 20}
+LENGTHS = {"text": 9, "acoustic": 30, "visual": 20}
 HIDDEN = {"text": 16, "acoustic": 6, "visual": 12}
 TEXT_OUT, POST = 10, 8
 
 
 def dense_batch(n: int) -> Batch:
-    """Return `n` complete utterances; sound and picture are longer than the text."""
-    steps = {"text": 9, "acoustic": 30, "visual": 20}
-
-    def utterance(i: int) -> Utterance:
-        values = {m: torch.randn(steps[m], DIMS[m]) for m in MODALITIES}
-        seen = {m: torch.ones(steps[m], dtype=torch.bool) for m in MODALITIES}
-        hidden = {m: ~seen[m] for m in MODALITIES}
-        return Utterance(f"v/{i}", values, values, seen, hidden, torch.ones(9).long(), 0.0)
-
-    return collate([utterance(i) for i in range(n)])
+    return mmsa.dense_batch(n, dims=DIMS, lengths=LENGTHS)
 
 
 @pytest.fixture
 def module() -> Any:
-    return pytest.importorskip("MMSA.models.singleTask.TFN", reason="needs MMSA (run: make parity)")
+    return mmsa.load("singleTask.TFN")
 
 
 def build_theirs(module: Any, *, classes: int = 0) -> Any:
@@ -53,7 +46,7 @@ def build_theirs(module: Any, *, classes: int = 0) -> Any:
     with torch.no_grad():
         for parameter in theirs.parameters():
             if parameter.requires_grad:  # not the bounds of the scale
-                parameter *= 2  # a fresh model hardly looks at its input
+                parameter *= 2  # a fresh model hardly depends on its input
     for norm in (theirs.audio_subnet.norm, theirs.video_subnet.norm):
         nn.init.normal_(norm.weight)
         nn.init.normal_(norm.bias)
@@ -63,7 +56,7 @@ def build_theirs(module: Any, *, classes: int = 0) -> Any:
 
 
 def build_ours(theirs: Any, task: Task) -> TFN:
-    """Return ours with their weights."""
+    """Return our model with their weights."""
     ours = TFN(
         dims=DIMS,
         task=task,
@@ -111,8 +104,8 @@ def test_same_weights_same_scores(module, record_property, classes):
 
 
 @torch.no_grad()
-def test_theirs_leaves_the_scale_of_sims(module):
-    """Where labels lie in [-1, 1], their scores are three times ours."""
+def test_their_scores_leave_the_scale_of_sims(module):
+    """For labels in [-1, 1], their scores are three times ours."""
     theirs = build_theirs(module)
     batch = dense_batch(8)
     scores = build_ours(theirs, Task(low=-1.0, high=1.0))(batch).prediction

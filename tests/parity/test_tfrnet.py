@@ -1,26 +1,22 @@
-"""Our TFR-Net beside that of MMSA 2.2.1, with the same weights.
+"""TFR-Net against MMSA 2.2.1: the same weights in, the same scores out.
 
-Both read the same given text features. Published settings for MOSI (`causal`, the released gate),
-but one temporal head in theirs, since 25 must divide every length. What it rebuilds cannot be
-compared: its transformers attend over the batch, as the second test shows.
+Both read the same text features and have the published settings for MOSI (`causal`, the released
+gate), but theirs has one temporal head, since 25 would have to divide every length. The rebuilt
+features cannot be compared: their transformers attend over the batch, as the second test shows.
 """
 
 import pytest
 import torch
 
 from mitfrnet.models.baselines.tfrnet import TFRNet
-from tests.helpers import mmsa_tfrnet as mmsa
+from tests.helpers import mmsa_models as mmsa
 
 pytestmark = pytest.mark.parity
 
 
 @pytest.fixture
 def theirs(monkeypatch):
-    module = pytest.importorskip(
-        "MMSA.models.missingTask.TFR_NET.model", reason="needs MMSA (run: make parity)"
-    )
-    monkeypatch.setattr(module, "BertTextEncoder", mmsa.GivenText)
-    return mmsa.tfrnet(module)
+    return mmsa.tfrnet(monkeypatch)
 
 
 def test_predictions_are_those_of_mmsa(theirs, record_property):
@@ -33,7 +29,7 @@ def test_predictions_are_those_of_mmsa(theirs, record_property):
     ).eval()
     mmsa.copy_extraction(theirs.align_subnet.Model, ours.extraction)
     mmsa.copy_fusion(theirs.fusion_subnet.Model, ours.fusion)
-    batch = mmsa.dense_batch(60, seed=0)
+    batch = mmsa.dense_batch(60)
     with torch.no_grad():
         scores = ours(batch).prediction
     difference = (scores - mmsa.tfrnet_scores(theirs, batch)).abs().max().item()
@@ -43,12 +39,12 @@ def test_predictions_are_those_of_mmsa(theirs, record_property):
 
 
 def test_mmsa_rebuilds_utterances_from_each_other(theirs):
-    """Why reconstructions are left out: utterance 0 changes what is made of utterances 1 to 3.
+    """Why reconstructions are not compared: utterance 0 changes those of utterances 1 to 3.
 
-    What it is made from, and so the prediction, does not change.
+    Their encoded features, and so their scores, do not change.
     """
     align = theirs.align_subnet.Model
-    values = mmsa.dense_batch(4, seed=0).values
+    values = mmsa.dense_batch(4).values
     other = {m: torch.cat([-x[:1], x[1:]]) for m, x in values.items()}
     with torch.no_grad():
         before, after = align(*values.values()), align(*other.values())

@@ -1,48 +1,39 @@
 """Modality-Invariant and -Specific Representations: Hazarika et al., ACM MM 2020, section 3."""
 
 import torch
-from pydantic import model_validator
 from torch import Tensor, nn
 
 from mitfrnet.data.batches import Batch
 from mitfrnet.modalities import MODALITIES
 from mitfrnet.models.base import SCORE, Loss, Output, Task, task_loss
-from mitfrnet.models.layers import Count, Probability, Weight, zero_padding
+from mitfrnet.models.layers import Count, HeadsParams, Probability, Weight, zero_padding
 from mitfrnet.models.recurrent import LSTM
-from mitfrnet.params import StageParams, parse_params
+from mitfrnet.params import parse_params
 
 RECURRENT = ("acoustic", "visual")  # modalities whose vector comes from LSTMs
 
-# Whose representations should be alike, and which private ones should differ.
+# Their shared representations should be alike, and their private ones should differ.
 PAIRS = (("text", "acoustic"), ("text", "visual"), ("acoustic", "visual"))
 
 
-class MISAParams(StageParams):
-    """Section `model.misa.network`."""
+class MISAParams(HeadsParams):
+    """Section `model.misa.network`; `dim` is that of each representation."""
 
-    dim: Count  # of each representation
-    heads: Count  # of the fusion transformer; divides dim
     feedforward_dim: Count  # of the fusion transformer
     transformer_dropout: Probability
     dropout: Probability  # in the layers after the transformer
-    moments: Count  # that the similarity loss compares
+    moments: Count  # how many the similarity loss compares
     similarity_weight: Weight
     difference_weight: Weight
     reconstruction_weight: Weight
 
-    @model_validator(mode="after")
-    def _fits_together(self) -> "MISAParams":
-        if self.dim % self.heads:
-            raise ValueError(f"heads: {self.heads} does not divide dim = {self.dim}")
-        return self
-
 
 class StackedLSTM(nn.Module):
-    """One vector of a sequence: the final states of two stacked bidirectional LSTMs.
+    """Turns a sequence into one vector: the final states of two stacked bidirectional LSTMs.
 
-    Not in the paper, but in its code: each LSTM has as many units as a step has features, a
-    LayerNorm stands between them, and the final states of both are used. The code cuts sound
-    and picture to the length of the *text*; here each ends with its own last step.
+    Not in the paper, but in its code: each LSTM has as many units as a step has features, with a
+    LayerNorm between them, and the final states of both are used. The code cuts sound and picture
+    to the length of the *text*; here each ends with its own last step.
 
     Args:
         dim: features of a step.
@@ -55,7 +46,7 @@ class StackedLSTM(nn.Module):
         self.second = LSTM(in_dim=2 * dim, hidden=dim, bidirectional=True)
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
-        """Return (batch, 4 dim): forward and backward state of the first LSTM, then the second.
+        """Return (batch, 4 dim): forward and backward state of the first LSTM, then of the second.
 
         Args:
             x: (batch, time, dim).
@@ -69,7 +60,7 @@ class StackedLSTM(nn.Module):
 
 
 class TokenMean(nn.Module):
-    """One vector of a text: the mean of its tokens' vectors, as in the paper with BERT."""
+    """Turns a text into one vector: the mean of its tokens' vectors, as in the paper with BERT."""
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
         """Return (batch, dim).
@@ -89,7 +80,7 @@ def central_moment_discrepancy(x: Tensor, y: Tensor, *, moments: int) -> Tensor:
         + \sum_{k=2}^K \lVert C_k(X) - C_k(Y) \rVert_2, \quad
         C_k(X) = E((X - E(X))^k)
 
-    The norm's gradient at zero, which a batch of one reaches in every C_k, is zero.
+    At zero, which a batch of one reaches in every C_k, the gradient of the norm is zero.
 
     Args:
         x: (batch, dim).
@@ -112,9 +103,9 @@ def overlap(x: Tensor, y: Tensor) -> Tensor:
 
     .. math:: \frac{1}{d^2} \lVert X^\top Y \rVert_F^2
 
-    X and Y have the mean over the batch subtracted and then rows of length 1; a batch of one
-    gives zero. Not in the paper, but in its code: the division by d², and that no gradient
-    flows through the lengths.
+    X and Y are centred over the batch, then their rows are scaled to length 1; a batch of one
+    gives zero. Not in the paper, but in its code: the division by d², and no gradient through the
+    lengths.
 
     Args:
         x: (batch, d).
@@ -141,8 +132,8 @@ def auxiliary_losses(
 ) -> dict[str, Tensor]:
     """Return L_sim, L_diff and L_recon of a batch by name; see `MISA`.
 
-    The representations are (batch, dim) by modality. Everything is computed in float32 even
-    under autocast.
+    All arguments are (batch, dim) by modality. Everything is computed in float32 even under
+    autocast.
     """
     vectors, shared, private, rebuilt = (
         {m: x.float() for m, x in group.items()} for group in (vectors, shared, private, rebuilt)
@@ -162,7 +153,7 @@ def auxiliary_losses(
 
 
 class MISA(nn.Module):
-    r"""Scores an utterance from what its modalities share and what each has of its own.
+    r"""Scores an utterance from shared and private representations of its modalities.
 
     .. math::
         h^c_m &= E^c(u_m), \quad h^p_m = E^p_m(u_m), \quad \hat{u}_m = D_m(h^c_m + h^p_m) \\
@@ -173,21 +164,21 @@ class MISA(nn.Module):
         + \sum_{(m, n)} \mathrm{overlap}(h^p_m, h^p_n) \\
         \mathcal{L}_{recon} &= \frac13 \sum_m \frac1d \lVert u_m - \hat{u}_m \rVert_2^2
 
-    u_m is one projected vector per modality, of d features; the six representations pass a
-    transformer without positions, in which each attends to the others of the same utterance,
-    and then two layers. L_task is the mean squared error, or cross-entropy of classes. L_sim
-    and L_diff compare the utterances of a batch, and so depend on how it is divided.
+    u_m is one projected vector per modality, of d features. The six representations pass a
+    transformer without positions, in which those of the same utterance attend to each other, and
+    then two layers. L_task is the mean squared error, or the cross-entropy of classes. L_sim and
+    L_diff compare the utterances of a batch, and so depend on how it is divided.
 
-    Not in the paper: a modality that is absent, or all hidden, takes part in the losses with
-    what its null step or its zeros become. The decoder's target is u_m, which learns as well.
-    Left out of the published code: an adversarial loss in place of CMD, and a discriminator of
-    shared and private representations that enters no loss.
+    Not in the paper: an absent or wholly hidden modality takes part in the losses with the
+    representation of its null step or of its zeros. The decoder's target u_m gets a gradient too.
+    Left out of the published code: an adversarial loss in place of CMD, and a discriminator
+    between shared and private representations that enters no loss.
 
     Checked against MMSA 2.2.1 (`tests/parity/test_misa.py`): with the same weights and complete
     utterances of equal lengths in all modalities, scores and losses differ by at most 3e-7.
 
-    `losses` holds `task`, `similarity`, `difference` and `reconstruction`; the last is of
-    vectors, so that `reconstructed` is empty.
+    `losses` holds `task`, `similarity`, `difference` and `reconstruction`. The last rebuilds
+    vectors and not features, so `reconstructed` is empty.
 
     Args:
         dims: features of a step by modality.
@@ -247,8 +238,8 @@ class MISA(nn.Module):
         """Return scores and losses.
 
         Args:
-            batch: utterances; nothing on padding and no target affects a score.
-            aux: whether the losses but `task` count. If not, they are zero but part of the
+            batch: utterances; neither padding nor targets affect a score.
+            aux: whether losses other than `task` count. If not, they are zero but part of the
                 graph.
         """
         vectors = {  # u_m, (batch, dim)
@@ -272,5 +263,5 @@ class MISA(nn.Module):
         return Output(prediction, {}, {"task": task, **losses})
 
     def loss_counts(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the count of each loss of `batch`: its utterances."""
+        """Return the number of utterances, the count of every loss."""
         return dict.fromkeys(self.weights, torch.ones_like(batch.label).sum())

@@ -4,7 +4,6 @@ Tsai, Bai, Liang, Kolter, Morency and Salakhutdinov, ACL 2019; section 3 of the 
 """
 
 import torch
-from pydantic import model_validator
 from torch import Tensor, nn
 
 from mitfrnet.data.batches import Batch
@@ -14,25 +13,24 @@ from mitfrnet.models.base import SCORE, Output, Task, task_loss
 from mitfrnet.models.layers import (
     Count,
     Dropout,
+    HeadsParams,
     Kernel,
     MaskedConv1d,
     PerModality,
     Probability,
 )
-from mitfrnet.params import StageParams, parse_params
+from mitfrnet.params import parse_params
 
 
-class MulTParams(StageParams):
-    """Section `model.mult.network`."""
+class MulTParams(HeadsParams):
+    """Section `model.mult.network`; `dim` is that of a step after the convolution."""
 
-    dim: Count  # of a step after the convolution
-    heads: Count  # of every transformer
     cross_layers: Count  # of the six crossmodal transformers
-    memory_layers: Count  # of the three transformers over what those give
-    feedforward_factor: Count  # width of feed-forward networks over that of their input
+    memory_layers: Count  # of the three transformers that read the crossmodal results
+    feedforward_factor: Count  # width of feed-forward networks divided by that of their input
     kernels: PerModality[Kernel]
     padded_convolutions: bool  # whether convolutions keep the length
-    positions: bool  # whether transformers know the place of a step
+    positions: bool  # whether transformers add position codes
     causal: bool  # hide later steps from earlier ones
     text_dropout: Probability  # of the text features
     attention_dropout: PerModality[Probability]  # crossmodal: by the modality attended to
@@ -42,15 +40,9 @@ class MulTParams(StageParams):
     embed_dropout: Probability
     output_dropout: Probability  # inside the residual block
 
-    @model_validator(mode="after")
-    def _heads_divide(self) -> "MulTParams":
-        if self.dim % self.heads:
-            raise ValueError(f"heads: {self.heads} does not divide dim = {self.dim}")
-        return self
-
 
 class MulT(nn.Module):
-    r"""Sentiment from crossmodal attention; sequences need not be aligned.
+    r"""Sentiment from crossmodal attention between sequences that need not be aligned.
 
     .. math::
         \hat X_m &= \mathrm{Conv1D}(X_m, k_m) \\
@@ -60,17 +52,17 @@ class MulT(nn.Module):
         \hat y &= W_3 (W_2 \, \mathrm{ReLU}(W_1 h) + h)
 
     Crossmodal transformers take queries from m and keys and values from s. s_1 and s_2 are the
-    other modalities in the order of `MODALITIES`; the last step of each Z_m stands for it.
+    other modalities in the order of `MODALITIES`; the last step of each Z_m represents it.
 
     Not in the paper: padded keys are masked, the causal mask uses each clip's own lengths, and
-    the last step is the last *real* one. The published code attends to padding, and on a batch
-    padded at the end takes its last step from there.
+    the last step is the last *real* one. The published code attends to padding and, on a batch
+    padded at the end, takes its last step from the padding.
 
-    Checked against MMSA 2.2.1 (`MULT`) on clips of full length: the same predictions to 1e-6 with
-    `positions` and `padded_convolutions` false and `causal` true. MMSA adds no positions, where
-    the paper does (section 3.2); its convolutions lose kernel - 1 steps; it skips the convolution
-    of a modality that already has `dim` features. Its memory transformers have
-    max(cross_layers, 3) layers and text's attention dropout.
+    Checked against MMSA 2.2.1 (`tests/parity/test_mult.py`) on clips of full length: the same
+    predictions to 1e-6 with `positions` and `padded_convolutions` false and `causal` true. MMSA
+    adds no positions, though the paper does (section 3.2); its convolutions lose kernel - 1 steps;
+    it skips the convolution of a modality that already has `dim` features. Its memory transformers
+    have max(cross_layers, 3) layers and text's attention dropout.
 
     `losses` holds `task`, the mean absolute error.
 
@@ -144,11 +136,11 @@ class MulT(nn.Module):
         self.weights = {"task": 1.0}
 
     def forward(self, batch: Batch, *, aux: bool = True) -> Output:
-        """Return scores and the task's loss.
+        """Return scores and the task loss.
 
         Args:
-            batch: utterances; nothing on padding affects a score.
-            aux: of no effect, as there is no auxiliary loss.
+            batch: utterances; padding does not affect a score.
+            aux: ignored, as there is no auxiliary loss.
         """
         convolved, valid = {}, {}
         for m in MODALITIES:
@@ -177,6 +169,6 @@ class MulT(nn.Module):
 
 
 def _last_step(x: Tensor, valid: Tensor) -> Tensor:
-    """Return the last real step of `x`, (batch, time, dim), as (batch, dim)."""
+    """Return the last real step of each row of `x`, (batch, time, dim): (batch, dim)."""
     rows = torch.arange(len(x), device=x.device)
     return x[rows, valid.sum(1) - 1]

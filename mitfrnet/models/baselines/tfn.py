@@ -10,13 +10,13 @@ from mitfrnet.models.layers import BatchNorm, Count, PerModality, Probability, z
 from mitfrnet.models.recurrent import LSTM
 from mitfrnet.params import StageParams, parse_params
 
-AVERAGED = ("acoustic", "visual")  # modalities of which only the mean over time is used
+AVERAGED = ("acoustic", "visual")  # modalities that are averaged over time
 
 
 class TFNParams(StageParams):
     """Section `model.tfn.network`."""
 
-    hidden_dims: PerModality[Count]  # units of the LSTM, and of each layer of the others
+    hidden_dims: PerModality[Count]  # text: units of the LSTM; others: of each layer
     text_out: Count  # features of the text vector
     dropout: PerModality[Probability]  # text: of the LSTM's state; others: of the mean
     post_fusion_dim: Count  # width of the layers that read the tensor
@@ -24,11 +24,11 @@ class TFNParams(StageParams):
 
 
 class TextSubnet(nn.Module):
-    """One vector of the tokens: the state of an LSTM after the last of them, projected.
+    """Turns the tokens into one vector: an LSTM's state after the last token, projected.
 
-    Not in the paper, but in MMSA: only the last state is used, without an activation after its
-    projection. MMSA's LSTM reads on over the padding, and its dropout is switched off by a
-    condition meant for stacked LSTMs; here the last real token ends it, and dropout works.
+    Not in the paper, but in MMSA: only the last state is used, with no activation after its
+    projection. MMSA's LSTM also reads the padding, and a condition meant for stacked LSTMs
+    switches its dropout off; here it ends at the last real token, and dropout works.
 
     Args:
         in_dim: features of a token.
@@ -55,12 +55,12 @@ class TextSubnet(nn.Module):
 
 
 class MeanSubnet(nn.Module):
-    """One vector of a clip's sound or picture: three layers over its mean.
+    """Turns a clip's sound or picture into one vector: three layers over its mean.
 
-    The mean is over the steps that the model may see. MMSA divides by the padded length, so
-    that missing steps pull the mean towards zero and the length of a clip shows in its features.
-    Not in the paper: a clip without any such step has a mean of zero, which is that of scaled
-    features; the normalisation before the layers, as in MMSA.
+    The mean is over observed steps. MMSA divides by the padded length, so that missing steps pull
+    the mean towards zero and the length of a clip shows in its features. Not in the paper: a clip
+    without observed steps has a mean of zero, which is the mean of scaled features. The mean is
+    normalised before the layers, as in MMSA.
 
     Args:
         in_dim: features of a step.
@@ -94,7 +94,7 @@ class MeanSubnet(nn.Module):
 def observed_mean(x: Tensor, observed: Tensor) -> Tensor:
     """Return the mean of `x`, (batch, time, dim), over observed steps: (batch, dim).
 
-    Rows where `observed`, (batch, time), is nowhere True are zero.
+    Rows without a True in `observed`, (batch, time), are zero.
     """
     return zero_padding(x, observed).sum(1) / observed.sum(1, keepdim=True).clamp(min=1)
 
@@ -112,7 +112,7 @@ def tensor_fusion(text: Tensor, acoustic: Tensor, visual: Tensor) -> Tensor:
         visual: z_v, (batch, V).
 
     Returns:
-        (batch, (L + 1) (A + 1) (V + 1)), the visual index running fastest.
+        (batch, (L + 1) (A + 1) (V + 1)); the visual index varies fastest.
     """
     z_l, z_a, z_v = (F.pad(z, (0, 1), value=1.0) for z in (text, acoustic, visual))
     product = z_l[:, :, None, None] * z_a[:, None, :, None] * z_v[:, None, None, :]
@@ -127,12 +127,12 @@ class TFN(nn.Module):
 
     z is the outer product of the modalities' vectors (see `tensor_fusion`), so that it holds
     each vector alone, each pair and all three. low and high are the bounds of the label scale;
-    MMSA has -3 and 3 also for CH-SIMS, whose labels lie in [-1, 1]. Classes have plain logits.
-    The loss is the mean absolute error, as in MMSA.
+    MMSA uses -3 and 3 for CH-SIMS too, whose labels lie in [-1, 1]. For classes the result of the
+    MLP is returned as logits. The loss is the mean absolute error, as in MMSA.
 
     Checked against MMSA 2.2.1 (`tests/parity/test_tfn.py`): with the same weights, complete
-    utterances of equal length and the means over time that MMSA's loader makes, scores differ
-    by at most 3e-7.
+    utterances of equal length and the means over time from MMSA's loader, scores differ by at
+    most 3e-7.
 
     `losses` holds `task` alone.
 
@@ -177,8 +177,8 @@ class TFN(nn.Module):
         """Return scores and the task loss.
 
         Args:
-            batch: utterances; nothing on padding and no target affects a score.
-            aux: changes nothing, since no loss is auxiliary.
+            batch: utterances; neither padding nor targets affect a score.
+            aux: ignored, as there is no auxiliary loss.
         """
         text = self.text(batch.values["text"], batch.valid["text"])  # (batch, text_out)
         acoustic, visual = (
@@ -192,5 +192,5 @@ class TFN(nn.Module):
         return Output(prediction, {}, {"task": loss})
 
     def loss_counts(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the count of the task loss: the utterances of `batch`."""
+        """Return the number of utterances, the count of `task`."""
         return {"task": torch.ones_like(batch.label).sum()}

@@ -1,6 +1,6 @@
 """TFR-Net, the Transformer-based Feature Reconstruction Network.
 
-Yuan, Li, Xu and Yu, ACM Multimedia 2021; section 3 of the paper. MIT-FRNet grew from it, so they
+Yuan, Li, Xu and Yu, ACM Multimedia 2021; section 3 of the paper. MIT-FRNet extends it, so the two
 share extraction, reconstruction and fusion.
 """
 
@@ -22,13 +22,13 @@ from mitfrnet.params import parse_params
 
 
 class TFRNetParams(ReconstructionParams, FusionParams):
-    """Section `model.tfrnet.network`: these, and those of extraction, reconstruction, fusion."""
+    """Section `model.tfrnet.network`; includes extraction, reconstruction and fusion."""
 
     aux_start_epoch: Count  # first epoch, counted from 1, with reconstruction
 
 
 class TFRNet(nn.Module):
-    r"""Sentiment from features that can also rebuild what is missing.
+    r"""Sentiment from features that also rebuild missing steps.
 
     .. math::
         H_m &= [X_{m \to m}; X_{s_1 \to m}; X_{s_2 \to m}] \\
@@ -36,21 +36,22 @@ class TFRNet(nn.Module):
         \mathcal L &= |y - \hat y| + \sum_m \lambda_m \,
         \mathrm{smoothL1}(\hat X_m - X_m \text{ at missing steps})
 
-    H is what is fused, by a gated recurrent encoder per modality and a classifier; the rebuilt
-    features serve the loss alone. Published settings are `causal: true`, `gate: released` and
+    H is fused by a gated recurrent encoder per modality and a classifier; the rebuilt features
+    serve the loss alone. Published settings are `causal: true`, `gate: released` and
     `reconstruct: missing`.
 
-    Not in the paper: padding is masked everywhere; the smooth L1 distance is averaged over the
-    elements of detected steps that the mask hides, and zero where there are none; no gradient
-    flows into its target, which the published code encodes with the BERT that it is training.
-    The transformer of the reconstruction attends over the time of one utterance and knows
-    positions, where the published code attends over the batch (so that utterances are rebuilt
-    from each other, by 25 heads that must divide the padded length) and knows none. A central
-    moment discrepancy beside the smooth L1 distance is left out: the code published with the
-    paper never computes it, though MMSA does.
+    Not in the paper: padding is masked everywhere. The smooth L1 distance is averaged over the
+    elements of detected steps that the mask hides, and is zero without any. No gradient flows into
+    its target, which the published code encodes with the BERT that it is training. The
+    reconstruction's transformer attends over the steps of one utterance and has positions; in the
+    published code it attends over the batch (so that utterances are rebuilt from each other, with
+    25 heads that must divide the padded length) and has none. A central moment discrepancy beside
+    the smooth L1 distance is left out: the code published with the paper never computes it, though
+    MMSA does.
 
-    Checked against MMSA 2.2.1 (`TFR_NET`) on clips of full length: the same predictions to 1e-6
-    with `causal: true` and `gate: released`. The reconstructions cannot be compared.
+    Checked against MMSA 2.2.1 (`tests/parity/test_tfrnet.py`) on clips of full length: the same
+    predictions to 1e-6 with `causal: true` and `gate: released`. The reconstructions cannot be
+    compared.
 
     `losses` holds `task` and `reconstruction_<modality>`.
 
@@ -83,7 +84,7 @@ class TFRNet(nn.Module):
         """Return scores, rebuilt features and losses.
 
         Args:
-            batch: utterances; nothing on padding and no target affects a score.
+            batch: utterances; neither padding nor targets affect a score.
             aux: whether reconstruction counts. If not, its losses are zero but part of the
                 graph.
         """
@@ -97,6 +98,6 @@ class TFRNet(nn.Module):
         return Output(prediction, rebuilt, losses)
 
     def loss_counts(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the counts of the losses: utterances, and feature elements."""
+        """Return the count of each loss: utterances for `task`, else feature elements."""
         task = torch.ones_like(batch.label).sum()
         return {"task": task} | reconstruction_counts(batch, self.reconstruct)

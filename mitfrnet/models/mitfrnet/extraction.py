@@ -3,7 +3,6 @@
 from typing import Any
 
 import torch
-from pydantic import model_validator
 from torch import Tensor, nn
 
 from mitfrnet.modalities import MODALITIES
@@ -11,22 +10,20 @@ from mitfrnet.models.attention import TransformerEncoder
 from mitfrnet.models.layers import (
     Count,
     Dropout,
+    HeadsParams,
     Kernel,
     MaskedConv1d,
     PerModality,
     Probability,
 )
-from mitfrnet.params import StageParams
 
 
-class ExtractionParams(StageParams):
-    """Settings of `Extraction`, which says what each does."""
+class ExtractionParams(HeadsParams):
+    """Settings of `Extraction`, whose docstring explains them."""
 
-    dim: Count
-    heads: Count
     intra_layers: Count
     cross_layers: Count
-    feedforward_factor: Count  # width of feed-forward networks over that of their input
+    feedforward_factor: Count  # width of feed-forward networks divided by that of their input
     kernels: PerModality[Kernel]
     text_dropout: Probability
     attention_dropout: PerModality[Probability]
@@ -37,7 +34,7 @@ class ExtractionParams(StageParams):
 
     @property
     def encoder_dropouts(self) -> dict[str, Any]:
-        """Return what every encoder of the model is told about dropout."""
+        """Return the dropout arguments that all encoders of a model share."""
         return {
             "attention_dropout": dict(self.attention_dropout),
             "relu_dropout": self.relu_dropout,
@@ -45,30 +42,23 @@ class ExtractionParams(StageParams):
             "embed_dropout": self.embed_dropout,
         }
 
-    @model_validator(mode="after")
-    def _heads_divide(self) -> "ExtractionParams":
-        if self.dim % self.heads:
-            raise ValueError(f"heads: {self.heads} does not divide dim = {self.dim}")
-        return self
-
 
 class Extraction(nn.Module):
-    r"""Describes every modality by itself and by what the other two say at its steps.
+    r"""Encodes each modality from itself and from the other two, at its own steps.
 
     .. math::
         C_m &= \mathrm{Conv1d}(X_m) &(1) \\
         X_{s \to m} &= f^{s,m}(C_m, C_s, C_s) &(2\text{-}5) \\
         H_m &= [X_{m \to m}; X_{s_1 \to m}; X_{s_2 \to m}] &(6)
 
-    f is a transformer whose queries come from m and whose keys and values from s; s = m is the
-    intra-modal encoder. s_1 and s_2 are the other modalities in the order of `MODALITIES`,
-    which is the order printed in eq. 6.
+    f is a transformer with queries from m and keys and values from s; s = m is the intra-modal
+    encoder. s_1 and s_2 are the other modalities in the order of `MODALITIES`, as in eq. 6.
 
-    Not in the paper: padded keys are masked, positions stand at every step, and the attention
-    dropout of an encoder is that of the modality it attends to (as in MulT).
+    Not in the paper: padded keys are masked, every step has a position, and the attention dropout
+    of an encoder is that of the modality it attends to (as in MulT).
 
-    TFR-Net extracts alike. With `causal` it gives the numbers of MMSA 2.2.1 (`TFR_NET`) on
-    clips of full length, to 1e-6; MMSA attends to padding, gives no position to a step whose
+    TFR-Net has the same extraction. With `causal` it gives the numbers of MMSA 2.2.1 (`TFR_NET`)
+    on clips of full length, to 1e-6. MMSA attends to padding, gives no position to a step whose
     first feature is zero, and skips a convolution that would not change the number of features.
 
     Args:
@@ -82,14 +72,14 @@ class Extraction(nn.Module):
         text_dropout: of the text features before their convolution.
         attention_dropout: of attention weights, by the modality attended to.
         relu_dropout: inside the encoders' feed-forward networks.
-        residual_dropout: of what each encoder block adds to its shortcut.
+        residual_dropout: of each encoder block's output before the shortcut is added.
         embed_dropout: of the encoders' inputs.
         causal: hide later steps from earlier ones (TFR-Net); see `reach_of`.
     """
 
     @classmethod
     def from_params(cls, params: ExtractionParams, dims: dict[str, int]) -> "Extraction":
-        """Return one with these settings."""
+        """Return an extraction with these settings."""
         return cls(
             dims=dims,
             dim=params.dim,

@@ -22,7 +22,7 @@ ClassifierNorm = Literal["batch", "layer"]
 
 
 class FusionParams(StageParams):
-    """Settings of `Fusion`, which says what each does."""
+    """Settings of `Fusion`, whose docstring explains them."""
 
     gate: Gate
     gru_hidden: PerModality[Count]
@@ -34,7 +34,7 @@ class FusionParams(StageParams):
 
 
 class GateEncoder(nn.Module):
-    r"""Makes one vector of a sequence, through a gate that filters out what does not matter.
+    r"""Turns a sequence into one vector, through a gate that filters out irrelevant steps.
 
     .. math::
         F^{gru} &= \mathrm{BiGRU}(H) &(13) \\
@@ -43,9 +43,9 @@ class GateEncoder(nn.Module):
         F^{lin} &= \mathrm{linear}([F^{gru}; F^{hp}]) &(16) \\
         F &= \mathrm{maxpool}(F^{lin}) &(17)
 
-    The gate is one number per step. `printed` is the above; `released` is the published code,
-    :math:`F^{lin} = \tanh(\mathrm{linear}([H; F^{hp}]))`. Not in the paper: padding reaches
-    neither the GRU nor the maximum.
+    The gate is one number per step. `printed` is eq. 16; `released` is the published code,
+    :math:`F^{lin} = \tanh(\mathrm{linear}([H; F^{hp}]))`. Not in the paper: neither the GRU nor
+    the maximum sees padding.
 
     Args:
         in_dim: features of a step of H.
@@ -78,14 +78,14 @@ class GateEncoder(nn.Module):
 
 
 class Fusion(nn.Module):
-    r"""Scores an utterance from the three sequences.
+    r"""Scores an utterance from its three encoded sequences.
 
     .. math:: F = [F_l; F_a; F_v] \quad (17) \qquad F^{cls} = \mathrm{Classifier}(F) \quad (18)
 
     Not in the paper, but in TFR-Net: dropout on each modality's vector; the classifier is a
     norm, a hidden layer with LeakyReLU and dropout, and a linear layer. With the released gate
-    it gives the numbers of MMSA 2.2.1 (`TFR_NET`) on clips of full length, to 1e-6; MMSA's
-    maximum reaches into the padding of shorter ones.
+    it gives the numbers of MMSA 2.2.1 (`TFR_NET`) on clips of full length, to 1e-6. In shorter
+    clips MMSA's maximum includes padding.
 
     Args:
         in_dim: features of a step of H.
@@ -95,14 +95,14 @@ class Fusion(nn.Module):
         dropout: of each modality's vector.
         classifier_dim: width of the classifier's hidden layer.
         classifier_dropout: of that layer.
-        classifier_norm: `batch`, or `layer`, with which training does not depend on how a
-            batch is cut into parts (`accumulate`).
+        classifier_norm: `batch` or `layer`; with `layer`, training does not depend on how
+            `accumulate` splits a batch.
         outputs: numbers the classifier gives per utterance.
     """
 
     @classmethod
     def from_params(cls, params: FusionParams, *, in_dim: int, outputs: int) -> "Fusion":
-        """Return one with these settings."""
+        """Return a fusion with these settings."""
         return cls(
             in_dim=in_dim,
             gru_hidden=dict(params.gru_hidden),

@@ -29,8 +29,8 @@ def gaussian_kl(mean_p: Tensor, var_p: Tensor, mean_q: Tensor, var_q: Tensor) ->
         d_j = \frac{\sigma^2_{p,j} - \sigma^2_{q,j}}{\sigma^2_{q,j}}
 
     Eq. 12 prints the quadratic term with the opposite sign and outside the factor 1/2, which
-    has no lower bound. In this form near-equal variances do not cancel, so that rounding never
-    makes the result negative, and no determinant can overflow.
+    has no lower bound. In the form above, near-equal variances do not cancel, so that rounding
+    never makes the result negative, and no determinant can overflow.
 
     Args:
         mean_p: means of p, (..., t).
@@ -39,30 +39,30 @@ def gaussian_kl(mean_p: Tensor, var_p: Tensor, mean_q: Tensor, var_q: Tensor) ->
         var_q: variances of q, (..., t), above zero.
 
     Returns:
-        (...), at least 0; in float32 or wider whatever the arguments are in.
+        (...), at least 0, in float32 or wider.
     """
     mean_p, var_p, mean_q, var_q = (_at_least_float32(x) for x in (mean_p, var_p, mean_q, var_q))
     d = (var_p - var_q) / var_q
-    # Where var_p is far below var_q, 1 + d is all rounding error and may even be 0.
+    # Where var_p is far below var_q, 1 + d is mostly rounding error and may be 0.
     log_ratio = torch.where(d < -0.5, var_p.log() - var_q.log(), torch.log1p(d.clamp(min=-0.5)))
     return 0.5 * (d - log_ratio + (mean_p - mean_q).square() / var_q).sum(-1)
 
 
 def gaussian_nll(z: Tensor, present: Tensor) -> Tensor:
-    r"""Return how unlikely modalities are under their mean; the loss of the released code.
+    r"""Return how unlikely the modalities are given their mean; the loss of the released code.
 
     .. math::
         \frac{1}{|P|} \sum_{m \in P} \frac{1}{t d} \sum_{i,j} \frac12 \left[
         \ln \sigma_i^2 + \frac{(Z^m_{ij} - \bar Z_{ij})^2}{\sigma_i^2} \right]
 
     P are the modalities present, Z-bar is their mean and sigma_i^2 its variance over the features
-    of timestamp i. Not in the paper, whose loss is a KL divergence. Agreement is not the only way
-    to lower this one: where all Z shrink by a factor s, it falls by ln(1/s) although nothing about
-    their agreement has changed, and only `VARIANCE_FLOOR` ends that, at ln(1e-4) / 2 = -4.6.
+    of timestamp i. Not in the paper, whose loss is a KL divergence. This loss can fall without
+    better agreement: if all Z shrink by a factor s, it falls by ln(1/s), until `VARIANCE_FLOOR`
+    stops it at ln(1e-4) / 2 = -4.6.
 
     Args:
         z: Z, (batch, modalities, timestamps, dim).
-        present: modalities that count, (batch, modalities) of bool.
+        present: whether an utterance has each modality, (batch, modalities) of bool.
 
     Returns:
         (batch,), zero where fewer than two modalities are present.
@@ -81,7 +81,7 @@ def gaussian_nll(z: Tensor, present: Tensor) -> Tensor:
 
 
 def resample(x: Tensor, valid: Tensor, timestamps: int) -> Tensor:
-    """Return `x` on a common number of timestamps, (batch, timestamps, dim).
+    """Return `x` averaged over a common number of timestamps, (batch, timestamps, dim).
 
     Timestamp i of t is the mean of the steps [floor(i n / t), ceil((i + 1) n / t)), where n is
     the number of valid steps of the utterance: adaptive average pooling that never sees padding.
@@ -104,19 +104,18 @@ def resample(x: Tensor, valid: Tensor, timestamps: int) -> Tensor:
 class Invariance(nn.Module):
     r"""Pulls the modalities towards the same distribution at the same moment.
 
-    H of each modality is brought to t shared timestamps and projected linearly to a common
-    space, Z; mean and variance over the features at each timestamp make one Gaussian of t
-    independent components, eq. 9. The loss of an utterance is the mean of KL(l || a),
-    KL(v || a) and KL(l || v), eq. 21-22.
+    H of each modality is resampled to t shared timestamps and projected linearly to a common
+    space, Z. The mean and variance over features at each timestamp define a Gaussian with t
+    independent components, eq. 9. The loss of an utterance is the mean of KL(l || a), KL(v || a)
+    and KL(l || v), eq. 21-22.
 
     Not in the paper: how sequences of different lengths come to share timestamps (see
-    `resample`), the size of the common space, and that pairs are left out whose modalities do
-    not both have real steps. `symmetric_kl` averages both directions, and `gaussian_nll` is
-    what the released code minimises instead. Z is not normalised: a LayerNorm would make all
-    means 0 and all variances 1.
+    `resample`), and the size of the common space. Pairs are left out unless both modalities have
+    real steps. `symmetric_kl` averages both directions; `gaussian_nll` is what the released code
+    minimises instead. Z is not normalised: a LayerNorm would make all means 0 and all variances 1.
 
-    Everything is computed in float32 even under autocast. The projections are exempt from
-    weight decay, which would lower the loss by shrinking Z.
+    Everything is computed in float32 even under autocast. The projections have no weight decay,
+    which would lower the loss by shrinking Z.
 
     Args:
         dim: features of a step of H.
@@ -125,7 +124,7 @@ class Invariance(nn.Module):
         similarity: `kl` (the paper), `symmetric_kl` or `gaussian_nll`.
 
     Raises:
-        ValueError: `similarity` is none of them.
+        ValueError: `similarity` is none of these.
     """
 
     no_weight_decay = True
@@ -148,7 +147,7 @@ class Invariance(nn.Module):
         Args:
             encoded: H by modality, (batch, time, dim).
             valid: real steps by modality, (batch, time) of bool.
-            present: modalities that count, (batch,) of bool each.
+            present: whether an utterance has each modality, (batch,) of bool each.
         """
         with torch.autocast(encoded[MODALITIES[0]].device.type, enabled=False):
             shared = {m: self._shared(m, encoded[m], valid[m]) for m in MODALITIES}
@@ -175,12 +174,12 @@ class Invariance(nn.Module):
 
 
 def comparable(present: dict[str, Tensor]) -> Tensor:
-    """Return which pairs an utterance has both modalities of, (batch, pairs) of bool."""
+    """Return for each pair whether an utterance has both modalities, (batch, pairs) of bool."""
     return torch.stack([present[p] & present[q] for p, q in PAIRS], dim=1)
 
 
 def _moments(z: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and variance over features, (..., timestamps) both; eq. 9."""
+    """Return the mean and variance over features, both (..., timestamps); eq. 9."""
     return z.mean(-1), z.var(-1, correction=0) + VARIANCE_FLOOR
 
 

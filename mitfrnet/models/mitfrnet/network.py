@@ -1,4 +1,4 @@
-"""MIT-FRNet as a whole, and its objective: section 3.5 of the paper, equations 19-24."""
+"""The whole of MIT-FRNet and its objective: section 3.5 of the paper, equations 19-24."""
 
 from typing import Annotated, Literal
 
@@ -23,11 +23,11 @@ from mitfrnet.params import parse_params
 
 
 class MITFRNetParams(ReconstructionParams, FusionParams):
-    """Section `model.mitfrnet.network`: these, and those of extraction, reconstruction, fusion."""
+    """Section `model.mitfrnet.network`; includes extraction, reconstruction and fusion."""
 
-    mmr: bool  # whether there is a reconstruction at all (Table 7)
-    # Invariance, which says what each does
-    mitr: bool  # whether there is an invariance loss at all (Table 7)
+    mmr: bool  # whether there is a reconstruction (Table 7)
+    # Invariance, whose docstring explains them
+    mitr: bool  # whether there is an invariance loss (Table 7)
     timestamps: Count
     common_dim: Annotated[int, Field(ge=2)]
     similarity: Similarity
@@ -40,7 +40,7 @@ class MITFRNetParams(ReconstructionParams, FusionParams):
     aux_start_epoch: Count  # first epoch, counted from 1, with reconstruction and invariance
 
     @model_validator(mode="after")
-    def _fused_is_there(self) -> "MITFRNetParams":
+    def _fused_exists(self) -> "MITFRNetParams":
         if self.fuse == "reconstructed" and not self.mmr:
             raise ValueError("fuse: reconstructed needs mmr: true")
         return self
@@ -56,8 +56,8 @@ class MITFRNet(nn.Module):
     L_con is the weighted sum over modalities of a smooth L1 distance (eq. 19-20), L_sim the
     mean of three KL divergences (eq. 21-22), L_cls the mean absolute error (eq. 23).
 
-    Not in the paper: eq. 19 is averaged over the elements of detected steps that the mask hides
-    (`reconstruct: missing`) or of all detected steps (`all`). A batch with nothing to score
+    Not in the paper: eq. 19 is averaged over the elements of detected steps, either those that
+    the mask hides (`reconstruct: missing`) or all of them (`all`). A batch with nothing to score
     gives zero.
 
     `losses` holds `task`, `reconstruction_<modality>` with `mmr`, and `invariance` with `mitr`.
@@ -105,7 +105,7 @@ class MITFRNet(nn.Module):
         """Return scores, rebuilt features and losses.
 
         Args:
-            batch: utterances; nothing on padding and no target affects a score.
+            batch: utterances; neither padding nor targets affect a score.
             aux: whether reconstruction and invariance count. If not, their losses are zero but
                 part of the graph.
         """
@@ -119,7 +119,7 @@ class MITFRNet(nn.Module):
             fused = context if self.fuse_reconstructed else encoded
             sums |= reconstruction_sums(rebuilt, batch, self.reconstruct, aux=aux)
         if self.invariance is not None:
-            present = {m: real & aux for m, real in _present(batch).items()}
+            present = {m: flags & aux for m, flags in _present(batch).items()}
             sums["invariance"] = self.invariance(encoded, batch.valid, present).sum()
 
         prediction = self.task.prediction(self.fusion(fused, batch.valid))
@@ -130,8 +130,8 @@ class MITFRNet(nn.Module):
     def loss_counts(self, batch: Batch) -> dict[str, Tensor]:
         """Return the count of each loss of `batch`, from its masks alone.
 
-        Utterances for `task`, feature elements for the reconstructions, and utterances with a
-        pair of modalities to compare for `invariance`.
+        `task` counts utterances, the reconstructions feature elements, and `invariance` utterances
+        with a pair of modalities to compare.
         """
         counts = {"task": torch.ones_like(batch.label).sum()}
         if self.reconstruction is not None:
@@ -142,8 +142,8 @@ class MITFRNet(nn.Module):
 
 
 def _present(batch: Batch) -> dict[str, Tensor]:
-    """Return which utterances have a real step, seen or hidden, (batch,) of bool.
+    """Return which utterances have an observed or hidden step of each modality, (batch,) of bool.
 
-    The null step of an absent modality is neither, and so is a step where nothing was detected.
+    The null step of an absent modality is neither, nor is a step where nothing was detected.
     """
     return {m: (batch.observed[m] | batch.hidden[m]).any(1) for m in MODALITIES}

@@ -17,7 +17,7 @@ Reconstruct = Literal["missing", "all"]
 
 
 class ReconstructionParams(ExtractionParams):
-    """Settings of `Reconstruction` and of its losses, with those of the features it reads."""
+    """Settings of `Reconstruction`, its losses and the extraction before it."""
 
     reconstruction_layers: Count
     reconstruction_heads: Count
@@ -35,30 +35,30 @@ class ReconstructionParams(ExtractionParams):
 
 
 class Reconstruction(nn.Module):
-    r"""Rebuilds the complete features of each modality from its encoding.
+    r"""Rebuilds the complete features of each modality from its encoded steps.
 
     .. math::
         E^{con}_m &= g(H_m, H_m, H_m) &(7) \\
         E_m &= \mathrm{linear}(E^{con}_m) &(8)
 
-    g is a transformer over the time of one utterance. (The code published with TFR-Net and with
+    g is a transformer over the steps of one utterance. (The code published with TFR-Net and with
     the paper attends over the batch instead, so that utterances are rebuilt from each other.)
 
     Args:
-        dims: features of a step to rebuild, by modality.
+        dims: features of a rebuilt step by modality.
         dim: features of a step of H.
         heads: attention heads; divides `dim`.
         layers: layers of each transformer.
-        feedforward_dim: width of their feed-forward networks.
+        feedforward_dim: width of the feed-forward networks.
         attention_dropout: of attention weights, by modality.
         relu_dropout: inside the feed-forward networks.
-        residual_dropout: of what each block adds to its shortcut.
+        residual_dropout: of each block's output before the shortcut is added.
         embed_dropout: of the inputs.
     """
 
     @classmethod
     def from_params(cls, params: ReconstructionParams, dims: dict[str, int]) -> "Reconstruction":
-        """Return one with these settings."""
+        """Return a reconstruction with these settings."""
         dim = 3 * params.dim
         return cls(
             dims=dims,
@@ -118,22 +118,22 @@ class Reconstruction(nn.Module):
 
 
 def smooth_l1_sum(rebuilt: Tensor, target: Tensor, scored: Tensor) -> Tensor:
-    r"""Return the smooth L1 distance of one modality, summed over the scored elements; eq. 19.
+    r"""Return the smooth L1 distance of one modality, summed over scored elements; eq. 19.
 
     .. math:: \sum_{t \in scored} \sum_i \mathrm{smoothL1}(E_{t,i} - X_{t,i})
 
-    No gradient flows into the target: a target that can move would meet the prediction. With
-    nothing scored the sum is zero and still part of the graph.
+    No gradient flows into the target, or the target would move towards the prediction. With
+    nothing to score the sum is zero but part of the graph.
 
     Args:
         rebuilt: E, (batch, time, dim).
         target: complete features X, (batch, time, dim).
-        scored: steps that count, (batch, time) of bool.
+        scored: steps to score, (batch, time) of bool.
 
     Returns:
         A scalar, in float32 or wider.
     """
-    # Clearing the difference rather than the loss keeps garbage on padding out of the gradient.
+    # Clearing the difference, not the loss, keeps garbage on padding out of the gradient.
     difference = zero_padding(rebuilt - target.detach(), scored)
     difference = difference.to(torch.promote_types(difference.dtype, torch.float32))
     return F.smooth_l1_loss(difference, torch.zeros_like(difference), reduction="sum")
@@ -146,10 +146,10 @@ def reconstruction_sums(
 
     Args:
         rebuilt: E by modality, (batch, time, dim).
-        batch: what it was rebuilt from.
-        reconstruct: score the detected steps that the mask hides (`missing`), or `all` detected
-            ones.
-        aux: if not, nothing is scored.
+        batch: the utterances that were rebuilt.
+        reconstruct: score the detected steps that the mask hides (`missing`), or all detected
+            steps (`all`).
+        aux: if False, nothing is scored.
     """
     return {
         f"reconstruction_{m}": smooth_l1_sum(rebuilt[m], batch.target[m], scored & aux)
@@ -158,7 +158,7 @@ def reconstruction_sums(
 
 
 def reconstruction_counts(batch: Batch, reconstruct: Reconstruct) -> dict[str, Tensor]:
-    """Return how many elements those losses score, by the same names, scalars."""
+    """Return how many elements each `reconstruction_<modality>` scores, scalars."""
     return {
         f"reconstruction_{m}": scored.sum() * batch.target[m].shape[-1]
         for m, scored in _scored(batch, reconstruct).items()
@@ -166,7 +166,7 @@ def reconstruction_counts(batch: Batch, reconstruct: Reconstruct) -> dict[str, T
 
 
 def _scored(batch: Batch, reconstruct: Reconstruct) -> dict[str, Tensor]:
-    """Return the steps that are scored by modality, (batch, time) of bool."""
+    """Return the steps to score by modality, (batch, time) of bool."""
     if reconstruct == "all":
         return {m: batch.hidden[m] | batch.observed[m] for m in MODALITIES}
     return batch.hidden

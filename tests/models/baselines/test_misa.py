@@ -161,14 +161,6 @@ def test_weights_of_the_objective(network, batch):
     }
 
 
-@pytest.mark.parametrize("setting", ["dropout", "transformer_dropout"])
-def test_dropout_is_active_in_training_only(network, batch, setting):
-    model = network(**{setting: 0.5})
-    assert not torch.equal(model(batch).prediction, model(batch).prediction)
-    model.eval()
-    assert torch.equal(model(batch).prediction, model(batch).prediction)
-
-
 def test_wrong_settings_are_refused(network):
     with pytest.raises(ParamsError, match=r"model.misa.network: heads: 5 does not divide dim = 12"):
         network(heads=5)

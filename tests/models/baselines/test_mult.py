@@ -112,10 +112,3 @@ def test_auxiliary_losses_do_not_exist(network, batch):
 def test_wrong_settings_are_refused(network, wrong, message):
     with pytest.raises(ParamsError, match=message):
         network(**wrong)
-
-
-def test_no_setting_has_a_default(dims, mult_settings):
-    for name in mult_settings:
-        rest = {key: value for key, value in mult_settings.items() if key != name}
-        with pytest.raises(ParamsError, match=f"{name}: key is absent"):
-            MulT(dims=dims, **rest)

@@ -77,16 +77,6 @@ def test_loss_is_the_absolute_error(network, batch):
     assert model(labelled).losses["task"].mean == 1.5
 
 
-@pytest.mark.parametrize("m", ["text", "acoustic", "visual"])
-def test_dropout_of_each_modality_is_active_in_training_only(network, batch, m):
-    """MMSA's dropout of text never is."""
-    none = {"text": 0.0, "acoustic": 0.0, "visual": 0.0}
-    model = network(dropout={**none, m: 0.5})
-    assert not torch.equal(model(batch).prediction, model(batch).prediction)
-    model.eval()
-    assert torch.equal(model(batch).prediction, model(batch).prediction)
-
-
 def test_settings_of_the_paper_give_its_sizes(network):
     """129 x 17 x 129 products of features."""
     model = network(

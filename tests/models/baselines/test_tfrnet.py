@@ -64,16 +64,6 @@ def test_causal_changes_what_is_predicted(network, batch):
     assert (other(batch).prediction - causal(batch).prediction).abs().max() > 1e-3
 
 
-def test_gate_reaches_the_fusion(network):
-    """`printed` reads [F_gru; F_hp], 8 + 8 features; `released` [H; F_hp], 18 + 8."""
-    for gate, features in (("printed", 16), ("released", 26)):
-        assert network(gate=gate).fusion.encoders["text"].linear.in_features == features
-
-
-def test_auxiliary_losses_begin_when_told(network):
-    assert network(aux_start_epoch=4).aux_start_epoch == 4
-
-
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
@@ -85,10 +75,3 @@ def test_auxiliary_losses_begin_when_told(network):
 def test_wrong_settings_are_refused(network, wrong, message):
     with pytest.raises(ParamsError, match=message):
         network(**wrong)
-
-
-def test_no_setting_has_a_default(dims, tfrnet_settings):
-    for name in tfrnet_settings:
-        rest = {key: value for key, value in tfrnet_settings.items() if key != name}
-        with pytest.raises(ParamsError, match=f"{name}: key is absent"):
-            TFRNet(dims=dims, **rest)

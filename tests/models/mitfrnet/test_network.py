@@ -140,7 +140,6 @@ def test_every_parameter_learns_under_every_similarity(network, batch, similarit
 def test_auxiliary_losses_do_not_touch_the_prediction(network, batch):
     model = network().eval()
     assert torch.equal(model(batch, aux=True).prediction, model(batch, aux=False).prediction)
-    assert network(aux_start_epoch=4).aux_start_epoch == 4
 
 
 def test_projections_of_the_invariance_are_not_decayed(network):
@@ -148,21 +147,6 @@ def test_projections_of_the_invariance_are_not_decayed(network):
     decayed = {id(p) for p in split_weight_decay(model)[0]}
     assert not decayed & {id(p) for p in model.invariance.parameters()}
     assert id(model.reconstruction.linears["text"].weight) in decayed
-
-
-def test_dropout_is_active_in_training_only(network, batch):
-    model = network(residual_dropout=0.5)
-    assert not torch.equal(model(batch).prediction, model(batch).prediction)
-    model.eval()
-    assert torch.equal(model(batch).prediction, model(batch).prediction)
-
-
-def test_causal_prediction_is_independent_of_batch_mates(network, make_utterance):
-    model = network(causal=True).eval()
-    one = make_utterance(0, lengths={"text": 3, "acoustic": 8, "visual": 5})
-    mate = make_utterance(1, lengths={"text": 9, "acoustic": 9, "visual": 20})
-    alone, together = model(collate([one])).prediction, model(collate([one, mate])).prediction
-    torch.testing.assert_close(together[:1], alone, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -184,10 +168,3 @@ def test_causal_prediction_is_independent_of_batch_mates(network, make_utterance
 def test_wrong_settings_are_refused(network, wrong, message):
     with pytest.raises(ParamsError, match=message):
         network(**wrong)
-
-
-def test_no_setting_has_a_default(dims, mitfrnet_settings):
-    for name in mitfrnet_settings:
-        rest = {key: value for key, value in mitfrnet_settings.items() if key != name}
-        with pytest.raises(ParamsError, match=f"{name}: key is absent"):
-            MITFRNet(dims=dims, **rest)

@@ -1,8 +1,9 @@
-"""Weights of MMSA's transformers and of its TFR-Net, brought into ours."""
+"""MMSA's models beside ours: loading them, batches for both, and copying their weights."""
 
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -12,15 +13,15 @@ from mitfrnet.models.attention import TransformerEncoder
 from mitfrnet.models.mitfrnet.extraction import Extraction
 from mitfrnet.models.mitfrnet.fusion import Fusion
 
-LETTERS = {"text": "l", "acoustic": "a", "visual": "v"}  # in the names of their modules
+LETTERS = {"text": "l", "acoustic": "a", "visual": "v"}  # in MMSA's names of modules
 THEIR_NAMES = {"text": "text", "acoustic": "audio", "visual": "vision"}
 
-DIMS = {"text": 32, "acoustic": 5, "visual": 20}  # the last two as of MOSI
+DIMS = {"text": 32, "acoustic": 5, "visual": 20}  # sound and picture as in MMSA's file of MOSI
 LENGTHS = {"text": 9, "acoustic": 21, "visual": 14}
 KERNELS = {"text": 1, "acoustic": 5, "visual": 3}
 GRU_HIDDEN = {"text": 36, "acoustic": 20, "visual": 48}
 
-# The published TFR-Net and MIT-FRNet for MOSI in our terms.
+# The published settings of TFR-Net and MIT-FRNet for MOSI, in our terms.
 EXTRACTION: dict[str, Any] = {
     "dim": 30,
     "heads": 6,
@@ -60,7 +61,7 @@ class Args(SimpleNamespace):
 
 
 class GivenText(nn.Module):
-    """Stands for BERT: whatever the token ids, the text is `features`, (batch, time, dim)."""
+    """Replaces BERT: returns `features`, (batch, time, dim), for any token ids."""
 
     features: Tensor
 
@@ -71,11 +72,18 @@ class GivenText(nn.Module):
         return self.features
 
 
-def dense_batch(count: int, seed: int) -> Batch:
+def load(name: str) -> ModuleType:
+    """Return module `MMSA.models.<name>`, or skip the test if MMSA is not installed."""
+    return pytest.importorskip(f"MMSA.models.{name}", reason="needs MMSA (run: make parity)")
+
+
+def dense_batch(
+    count: int, *, dims: dict[str, int] = DIMS, lengths: dict[str, int] = LENGTHS
+) -> Batch:
     """Return complete utterances of full length, in which no feature is zero."""
-    generator = torch.Generator().manual_seed(seed)
-    values = {m: torch.randn(count, LENGTHS[m], DIMS[m], generator=generator) for m in MODALITIES}
-    valid = {m: torch.ones(count, LENGTHS[m], dtype=torch.bool) for m in MODALITIES}
+    generator = torch.Generator().manual_seed(0)
+    values = {m: torch.randn(count, lengths[m], dims[m], generator=generator) for m in MODALITIES}
+    valid = {m: torch.ones(count, lengths[m], dtype=torch.bool) for m in MODALITIES}
     return Batch(
         utterance_ids=tuple(f"video/{i}" for i in range(count)),
         values=values,
@@ -83,13 +91,13 @@ def dense_batch(count: int, seed: int) -> Batch:
         valid=valid,
         observed=valid,
         hidden={m: ~valid[m] for m in MODALITIES},
-        token_ids=torch.zeros(count, LENGTHS["text"], dtype=torch.int64),
+        token_ids=torch.zeros(count, lengths["text"], dtype=torch.int64),
         label=torch.zeros(count),
     )
 
 
 def lively(theirs: nn.Module) -> nn.Module:
-    """Return the model in evaluation mode with noise on what starts as 0 or 1."""
+    """Return the model in evaluation mode, with noise on parameters that start as 0 or 1."""
     torch.manual_seed(1)
     with torch.no_grad():
         for parameter in theirs.parameters():
@@ -101,12 +109,10 @@ def lively(theirs: nn.Module) -> nn.Module:
     return theirs.eval()
 
 
-def tfrnet(module: Any) -> nn.Module:
-    """Return MMSA's TFR-Net for MOSI, without the losses of its reconstructions.
-
-    Args:
-        module: `MMSA.models.missingTask.TFR_NET.model`, its BERT replaced by `GivenText`.
-    """
+def tfrnet(monkeypatch: pytest.MonkeyPatch) -> nn.Module:
+    """Return MMSA's TFR-Net for MOSI, without BERT and the losses of its reconstructions."""
+    module = load("missingTask.TFR_NET.model")
+    monkeypatch.setattr(module, "BertTextEncoder", GivenText)
     args = Args(
         use_bert_finetune=False,
         without_generator=True,
@@ -152,7 +158,7 @@ def tfrnet_scores(theirs: Any, batch: Batch) -> Tensor:
 
 
 def copy_encoder(theirs: Any, ours: TransformerEncoder) -> None:
-    """Give a transformer the weights of theirs."""
+    """Copy the weights of one of their transformers."""
     assert len(theirs.layers) == len(ours.layers)
     ours.norm.load_state_dict(theirs.layer_norm.state_dict())
     for source, layer in zip(theirs.layers, ours.layers, strict=True):
@@ -166,7 +172,7 @@ def copy_encoder(theirs: Any, ours: TransformerEncoder) -> None:
 
 
 def copy_crossmodal(theirs: Any, encoders: nn.ModuleDict) -> None:
-    """Give the six transformers `<source>_to_<modality>` the weights of theirs."""
+    """Copy the weights of the six transformers `<source>_to_<modality>`."""
     for m in MODALITIES:
         for s in MODALITIES:
             if s != m:
@@ -175,13 +181,13 @@ def copy_crossmodal(theirs: Any, encoders: nn.ModuleDict) -> None:
 
 
 def copy_convolutions(theirs: Any, convolutions: nn.ModuleDict) -> None:
-    """Give the convolutions the weights of theirs."""
+    """Copy the weights of the convolutions."""
     for m in MODALITIES:
         convolutions[m].conv.load_state_dict(getattr(theirs, f"proj_{LETTERS[m]}").state_dict())
 
 
 def copy_extraction(theirs: Any, ours: Extraction) -> None:
-    """Give an extraction the weights of TFR-Net's."""
+    """Copy the weights of TFR-Net's extraction."""
     copy_convolutions(theirs, ours.convolutions)
     copy_crossmodal(theirs, ours.encoders)
     for m in MODALITIES:
@@ -189,7 +195,7 @@ def copy_extraction(theirs: Any, ours: Extraction) -> None:
 
 
 def copy_fusion(theirs: Any, ours: Fusion) -> None:
-    """Give a fusion the weights of TFR-Net's."""
+    """Copy the weights of TFR-Net's fusion."""
     for m in MODALITIES:
         source = getattr(theirs, f"{THEIR_NAMES[m]}_encoder")
         ours.encoders[m].gru.load_state_dict(source.gru.gru.state_dict())
