@@ -22,7 +22,7 @@ from mitfrnet.corpus.layouts.features import (
 )
 from mitfrnet.errors import FeatureError
 from mitfrnet.features.extractor import Features
-from mitfrnet.features.imported import ROWS_PER_GROUP, StoredExtractor
+from mitfrnet.features.imported import ROWS_PER_GROUP, ImportedExtractor
 from mitfrnet.features.shards import FeatureRow, extractor_digest, feature_schema, to_table
 from mitfrnet.files import sha256_of, with_metadata
 from mitfrnet.labels import ClassScale, LabelScale
@@ -116,7 +116,7 @@ def import_corpus(
     places: list[Place] = [(s, r) for s in SPLITS for r in range(len(source.splits[s]))]
     text = ImportedText(source, _encoder_name(source, language, text_encoder), places)
     descriptions = _descriptions(source, text)
-    extractors = {m: StoredExtractor(m, descriptions[m]) for m in MODALITIES}
+    extractors = {m: ImportedExtractor(m, descriptions[m]) for m in MODALITIES}
     schemas = {m: feature_schema(extractor) for m, extractor in extractors.items()}
     digests = {m: extractor_digest(extractor) for m, extractor in extractors.items()}
 

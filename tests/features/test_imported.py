@@ -6,7 +6,7 @@ import pytest
 
 from mitfrnet.errors import FeatureError, MediaError
 from mitfrnet.features.extractor import Clip, Features
-from mitfrnet.features.imported import ROWS_PER_GROUP, StoredExtractor
+from mitfrnet.features.imported import ROWS_PER_GROUP, ImportedExtractor
 from mitfrnet.features.shards import FeatureRow, feature_schema, to_table
 
 
@@ -34,7 +34,7 @@ def write(folder, modality, rows, extractor):
 
 @pytest.fixture
 def extractor():
-    return StoredExtractor("acoustic", description())
+    return ImportedExtractor("acoustic", description())
 
 
 def test_rows_come_back_in_any_order(tmp_path, extractor):
@@ -53,8 +53,7 @@ def test_rows_come_back_in_any_order(tmp_path, extractor):
 def test_text_has_the_columns_of_its_extractor(tmp_path):
     from mitfrnet.features.text import TextExtractor
 
-    extractor = StoredExtractor("text", description())
-    assert isinstance(extractor, StoredExtractor)
+    extractor = ImportedExtractor("text", description())
     assert extractor.columns == TextExtractor.columns
     columns = {
         "input_ids": np.array([101, 7, 102], np.int32),
@@ -97,7 +96,7 @@ def test_what_is_wrong_with_the_file_is_said(tmp_path, extractor):
     write(tmp_path, "acoustic", [FeatureRow("v/2", features(2), None, "d", "e")], extractor)
     with pytest.raises(FeatureError, match=r"acoustic\.parquet: no row for v/1"):
         extractor.extract(clip)
-    wider = StoredExtractor("acoustic", description(4))
+    wider = ImportedExtractor("acoustic", description(4))
     with pytest.raises(FeatureError, match="columns differ from the manifest's"):
         wider.extract(clip)
     size = path.stat().st_size

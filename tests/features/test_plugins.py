@@ -15,6 +15,7 @@ from mitfrnet.corpus.manifest import make_manifest
 from mitfrnet.errors import FeatureError, ParamsError
 from mitfrnet.features.extract import _worker, build_extractor, extract_corpus, extractor_params
 from mitfrnet.features.extractor import Clip
+from mitfrnet.features.imported import ImportedExtractor
 from mitfrnet.features.shards import description_of, extractor_digest, read_features
 from mitfrnet.media.storage import ClipStore
 from mitfrnet.workers.params import RunParams
@@ -317,8 +318,8 @@ def test_text_takes_neither_recipes_nor_extractors(installed):
             {"fault": "version"},
             "extractor 'faulty': Faulty.version: Input should be a valid string (found: 2)",
         ),
-        (FAULTY, {"fault": "units"}, "1 units, must be one for each of the 2 feature_names"),
-        (FAULTY, {"fault": "twice"}, "feature_names hold a name twice"),
+        (FAULTY, {"fault": "units"}, "1 units for 2 feature_names, must be one each"),
+        (FAULTY, {"fault": "twice"}, "feature_names has a name twice"),
         (FAULTY, {"fault": "identity"}, "extractor 'faulty': Faulty.identity.model"),
     ],
 )
@@ -349,7 +350,7 @@ def test_two_packages_with_one_name(installed):
         ("order", "start_s decreases or is infinite"),
         ("endless", "start_s decreases or is infinite"),
         ("infinite", "b is inf at step 2 (expected a finite number)"),
-        ("zero", "a is 0.0 at step 1 (expected NaN, as nothing is detected there)"),
+        ("zero", "a is 0.0 at step 1 (expected NaN: nothing is detected there)"),
         ("columns", "columns are ['extra'] (expected [])"),
         ("raises", "'faulty' failed (faulty.py, line 32: IndexError: index 7 is out of bounds"),
     ],
@@ -370,15 +371,12 @@ def test_features_that_keep_it(installed):
     assert extracted({"extractor": "faulty", "fault": "silent"}) == (None, "no_voice")
 
 
-def test_imported_features_need_no_extractor(monkeypatch):
-    """What the manifest says is stored decides, whatever `params.yaml` names."""
-    stored = pytest.importorskip("mitfrnet.features.imported")
-    described = {"version": "1", "feature_names": ["x"], "units": ["1"], "identity": {}}
-    settings = {**SETTINGS, "stored": {"acoustic": described}}
+def test_imported_features_need_no_extractor():
+    """The manifest decides, whatever extractor `params.yaml` names."""
+    description = {"version": "1", "feature_names": ["x"], "units": ["1"], "identity": {}}
+    settings = {**SETTINGS, "stored": {"acoustic": description}}
     extractor = build_extractor("acoustic", chosen("ch_sims"), settings)
-    assert isinstance(extractor, stored.StoredExtractor)
+    assert isinstance(extractor, ImportedExtractor)
     assert extractor.feature_names == ["x"]
-    assert not isinstance(
-        build_extractor("acoustic", chosen("ch_sims"), {**SETTINGS, "stored": None}),
-        stored.StoredExtractor,
-    )
+    extracted = build_extractor("acoustic", chosen("ch_sims"), {**SETTINGS, "stored": None})
+    assert not isinstance(extracted, ImportedExtractor)

@@ -154,7 +154,7 @@ def test_shards_of_different_settings_are_not_mixed(tmp_path):
     first = sorted(tmp_path.iterdir())[0]
     table = pq.read_table(first)
     pq.write_table(table.replace_schema_metadata({b"mitfrnet": b"{}"}), first)
-    with pytest.raises(FeatureError, match="other settings than"):
+    with pytest.raises(FeatureError, match="other settings than in"):
         read_features(tmp_path)
 
 

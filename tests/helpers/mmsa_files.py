@@ -7,7 +7,7 @@ import numpy as np
 from mitfrnet.corpus.manifest import make_manifest, write_manifest
 from mitfrnet.data.tensors import ModalityTensors, SplitTensors, write_tensors
 from mitfrnet.features.extractor import Clip
-from mitfrnet.features.imported import StoredExtractor
+from mitfrnet.features.imported import ImportedExtractor
 from mitfrnet.features.shards import extractor_digest
 from mitfrnet.features.text import TextExtractor, TextParams
 from mitfrnet.features.text_encoder import load_tokenizer
@@ -87,7 +87,7 @@ def write_corpus(
     extractors = {
         "text": text,
         **{
-            m: StoredExtractor(
+            m: ImportedExtractor(
                 m,
                 {
                     "version": "1",

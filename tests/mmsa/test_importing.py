@@ -11,7 +11,7 @@ from transformers import BertConfig, BertModel, BertTokenizerFast
 from mitfrnet.corpus.layouts.features import stored_descriptions
 from mitfrnet.errors import FeatureError
 from mitfrnet.features.extractor import Clip
-from mitfrnet.features.imported import StoredExtractor
+from mitfrnet.features.imported import ImportedExtractor
 from mitfrnet.features.text import TextExtractor, TextParams
 from mitfrnet.features.text_encoder import TextEncoder
 from mitfrnet.labels import SCALES, ClassScale
@@ -32,7 +32,7 @@ def imported(content, tmp_path, **options):
 
 def stored(tmp_path, modality, utterance_id):
     raw = tmp_path / "raw" / "mine"
-    extractor = StoredExtractor(modality, stored_descriptions(raw)[modality])
+    extractor = ImportedExtractor(modality, stored_descriptions(raw)[modality])
     return extractor.extract(Clip(utterance_id, raw))
 
 
