@@ -97,7 +97,7 @@ def feature_schema(extractor: Extractor) -> pa.Schema:
 
 
 def _list_of(kind: pa.DataType) -> pa.DataType:
-    # Parquet calls the items `element`; under Arrow's own name the type would not survive a read.
+    # Parquet's name for the items; with Arrow's own, a file read back has another type.
     return pa.list_(pa.field("element", kind))
 
 
