@@ -1,9 +1,7 @@
 import subprocess
 import sys
 import warnings
-from fractions import Fraction
 
-import av
 import numpy as np
 import pytest
 
@@ -18,6 +16,7 @@ from mitfrnet.features.acoustic import (
 from mitfrnet.features.extractor import Clip
 from mitfrnet.media.decode import MediaLimits
 from mitfrnet.params import parse_params
+from tests.helpers import clips
 from tests.helpers.paths import ROOT, SHARED
 
 RATE, HOP = 16000, 512
@@ -35,19 +34,8 @@ LIMITS = MediaLimits(max_duration_s=60, max_pixels=4_000_000, max_bytes=10**8, m
 CLIPS = SHARED / "clips" / "Raw"
 
 
-def tone(hz, seconds=2.0, level=0.5):
-    samples = np.arange(round(seconds * RATE))
-    return (level * np.sin(2 * np.pi * hz * samples / RATE)).astype(np.float32)
-
-
-def write_wav(path, waveform):
-    with av.open(str(path), "w") as out:
-        stream = out.add_stream("pcm_s16le", rate=RATE, layout="mono")
-        samples = (waveform * 32767).astype(np.int16)[None]
-        frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
-        frame.sample_rate, frame.time_base, frame.pts = RATE, Fraction(1, RATE), 0
-        out.mux(stream.encode(frame))
-    return path
+def tone(hz, seconds=2.0):
+    return clips.tone(seconds, hz).astype(np.float32)
 
 
 @pytest.fixture
@@ -138,7 +126,7 @@ def test_short_sound_is_only_extended():
 
 def test_extract(tmp_path, extractor):
     """1.5 s at 31.25 steps a second: 47 steps, step 3 at 0.096 s."""
-    path = write_wav(tmp_path / "x.wav", tone(1000, seconds=1.5))
+    path = clips.write_clip(tmp_path / "x.wav", sound=tone(1000, seconds=1.5))
     features = extractor.extract(Clip("v/1", path))
     assert features.values.shape == (47, 33)
     assert features.detected.all()
@@ -185,8 +173,8 @@ def test_a_long_sound_in_pieces_has_the_features_of_the_whole(monkeypatch):
 
 
 def test_clips_before_do_not_matter(tmp_path, extractor):
-    a = Clip("v/a", write_wav(tmp_path / "a.wav", tone(440, 1.0)))
-    b = Clip("v/b", write_wav(tmp_path / "b.wav", tone(900, 0.3)))
+    a = Clip("v/a", clips.write_clip(tmp_path / "a.wav", sound=tone(440, 1.0)))
+    b = Clip("v/b", clips.write_clip(tmp_path / "b.wav", sound=tone(900, 0.3)))
     first = extractor.extract(a).values.tobytes()
     extractor.extract(b)
     assert extractor.extract(a).values.tobytes() == first
@@ -252,8 +240,7 @@ def test_recipe_paper_differs_in_its_rate_alone():
 
 def test_importing_does_not_load_librosa():
     code = "import sys, mitfrnet.features.acoustic; sys.exit('librosa' in sys.modules)"
-    root = ROOT
-    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
 @pytest.mark.skipif(not CLIPS.exists(), reason="no ../shared/clips beside the repo")

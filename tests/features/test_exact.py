@@ -19,6 +19,7 @@ from mitfrnet.modalities import MODALITIES
 from mitfrnet.workers import cluster
 from mitfrnet.workers.local import supervised_map
 from mitfrnet.workers.params import RunParams
+from tests.helpers.extraction import contents
 from tests.helpers.faces import BACKEND
 from tests.helpers.paths import ROOT
 from tests.helpers.running import (
@@ -62,10 +63,6 @@ def extract(corpus, modality, out, workers):
         RunParams(workers=workers, timeout_seconds=280),
     )
     assert done > 6
-
-
-def contents(folder):
-    return {p.name: p.read_bytes() for p in folder.iterdir()}
 
 
 @pytest.mark.parametrize(("workers", "seed"), [(1, 1), (8, 2)])

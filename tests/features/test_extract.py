@@ -6,47 +6,27 @@ import signal
 import subprocess
 import sys
 import time
-from functools import partial
 
 import pytest
 
-from mitfrnet.corpus.ingest import build_manifest, probe_clips, read_corpus
 from mitfrnet.corpus.manifest import manifest_settings, write_manifest
 from mitfrnet.errors import FeatureError
-from mitfrnet.features.acoustic import AcousticParams
-from mitfrnet.features.extract import _Progress, _worker, build_extractor, extract_corpus
+from mitfrnet.features.extract import _Progress, _worker, build_extractor
 from mitfrnet.features.shards import read_features
 from mitfrnet.media.storage import ClipStore
 from mitfrnet.workers.local import track
-from mitfrnet.workers.params import RunParams
-from tests.corpus.test_ingest import CORPUS
+from tests.helpers import extraction
 from tests.helpers.clips import write_small_corpus
+from tests.helpers.extraction import MODES, PARAMS, contents, crash_on, manifest_of
 from tests.helpers.paths import ROOT
-from tests.helpers.reading import INGEST
-
-MODES = ("train",) * 8 + ("valid", "test")
-PARAMS = AcousticParams(
-    sample_rate_hz=16000, hop_length=512, n_fft=2048, n_mels=128, n_mfcc=20, htk=True, n_chroma=12
-)
 
 
-def manifest_of(folder):
-    clips = read_corpus(folder, CORPUS, INGEST)
-    probed = probe_clips(folder, clips, INGEST.limits, RunParams(workers=1, timeout_seconds=60))
-    return build_manifest(probed, CORPUS, INGEST)
-
-
-def extract(folder, out, workers=1, params=PARAMS, modality="acoustic"):
-    run = RunParams(workers=workers, timeout_seconds=120)
-    return extract_corpus(modality, manifest_of(folder), folder, out, params, run)
+def extract(raw, out, **options):
+    return extraction.extract(manifest_of(raw), raw, out, **options)
 
 
 def rows_in(folder):
     return len(read_features(folder)) if list(folder.glob("*.parquet")) else 0
-
-
-def contents(folder):
-    return {p.name: p.read_bytes() for p in sorted(folder.iterdir())}
 
 
 @pytest.fixture(scope="module")
@@ -136,22 +116,6 @@ def test_a_folder_in_use_is_not_touched(reference, tmp_path, monkeypatch):
     monkeypatch.setattr("mitfrnet.features.extract._LOCK_WAIT_S", 0.1)
     with FileLock(tmp_path / ".out.lock"), pytest.raises(FeatureError, match="another process"):
         extract(reference / "raw", tmp_path / "out")
-
-
-def crash_on(names):
-    """Return a stand-in for a decoder that aborts on some clips; workers import it from here."""
-    return partial(_crash_on, names)
-
-
-def _crash_on(names, *setup):
-    function = _worker(*setup)
-
-    def work(clips):
-        if clips[0].utterance_id in names:
-            os.abort()
-        return function(clips)
-
-    return work
 
 
 def test_a_decoder_that_aborts_costs_its_clip_alone_and_is_tried_again(

@@ -8,6 +8,7 @@ import subprocess
 import threading
 from importlib.metadata import version
 
+import numpy as np
 import pytest
 
 from mitfrnet.errors import FeatureError
@@ -15,8 +16,15 @@ from mitfrnet.features import face_detection, visual
 from mitfrnet.features.extractor import Clip
 from mitfrnet.features.face_detection import find_model, has_face_mesh
 from mitfrnet.features.visual import VisualParams
-from tests.features.test_visual import VALUES, make, write_grey_clip
-from tests.helpers.faces import MODEL, needs_face_mesh, needs_mediapipe_1, needs_model
+from tests.helpers.clips import write_clip
+from tests.helpers.faces import (
+    MODEL,
+    VALUES,
+    make_extractor,
+    needs_face_mesh,
+    needs_mediapipe_1,
+    needs_model,
+)
 
 
 def test_model_that_is_another_one(tmp_path, monkeypatch):
@@ -24,10 +32,10 @@ def test_model_that_is_another_one(tmp_path, monkeypatch):
     other.write_bytes(b"not a model")
     monkeypatch.setenv(face_detection.MODEL_VARIABLE, str(other))
     with pytest.raises(FeatureError, match=hashlib.sha256(b"not a model").hexdigest()):
-        make(backend="face_landmarker")
+        make_extractor(backend="face_landmarker")
     monkeypatch.setenv(face_detection.MODEL_VARIABLE, str(tmp_path / "absent.task"))
     with pytest.raises(FeatureError, match="cannot be read"):
-        make(backend="face_landmarker")
+        make_extractor(backend="face_landmarker")
 
 
 def test_offline_without_a_model(tmp_path, monkeypatch):
@@ -36,7 +44,7 @@ def test_offline_without_a_model(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(face_detection, "MODEL_URL", "http://127.0.0.1:9/face_landmarker.task")
     with pytest.raises(FeatureError) as error:
-        make(backend="face_landmarker")
+        make_extractor(backend="face_landmarker")
     message = str(error.value)
     assert "\n" not in message
     for remedy in (face_detection.MODEL_URL, face_detection.MODEL_VARIABLE):
@@ -49,14 +57,14 @@ def test_face_mesh_needs_no_model(tmp_path, monkeypatch):
     monkeypatch.delenv(face_detection.MODEL_VARIABLE, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(face_detection, "MODEL_URL", "http://127.0.0.1:9/face_landmarker.task")
-    assert make(backend="face_mesh").identity["model"] is None
+    assert make_extractor(backend="face_mesh").identity["model"] is None
 
 
 def test_mediapipe_without_face_mesh_is_told_at_once(monkeypatch):
     """Of `has_face_mesh` only the answer is made up, and under MediaPipe 1.x not even that."""
     monkeypatch.setattr(face_detection, "has_face_mesh", lambda: False)
     with pytest.raises(FeatureError, match=r"^extract\.visual\.backend is face_mesh") as error:
-        make(backend="face_mesh")
+        make_extractor(backend="face_mesh")
     message = str(error.value)
     assert "\n" not in message
     assert version("mediapipe") in message
@@ -104,17 +112,17 @@ def test_model_is_fetched_once(tmp_path, monkeypatch):
 
 @needs_model
 def test_identity_knows_the_model_not_its_place(tmp_path, monkeypatch):
-    first = make(monkeypatch, backend="face_landmarker").identity
+    first = make_extractor(monkeypatch, backend="face_landmarker").identity
     copy = tmp_path / "copy.task"
     copy.write_bytes(MODEL.read_bytes())
     monkeypatch.setenv(face_detection.MODEL_VARIABLE, str(copy))
-    assert make(backend="face_landmarker").identity == first
+    assert make_extractor(backend="face_landmarker").identity == first
     assert first["model"] == face_detection.MODEL_SHA256
-    assert make(fps=5).identity != make(fps=10).identity
+    assert make_extractor(fps=5).identity != make_extractor(fps=10).identity
 
 
 def test_stderr_comes_back(tmp_path, capfd):
-    make().extract(Clip("v/1", write_grey_clip(tmp_path / "x.mkv", frames=1)))
+    make_extractor().extract(Clip("v/1", write_clip(tmp_path / "x.mkv", [0.0])))
     os.write(2, b"heard")
     assert capfd.readouterr().err == "heard"
 
@@ -124,8 +132,8 @@ def test_the_environment_is_as_it_was(tmp_path, monkeypatch):
     """As C code and processes that are started later see it; one is set, one is not."""
     monkeypatch.setenv("https_proxy", "http://proxy.test")
     monkeypatch.delenv("no_proxy", raising=False)
-    clip = Clip("v/1", write_grey_clip(tmp_path / "x.mkv", frames=1))
-    make(monkeypatch, backend="face_landmarker").extract(clip)
+    clip = Clip("v/1", write_clip(tmp_path / "x.mkv", [0.0]))
+    make_extractor(monkeypatch, backend="face_landmarker").extract(clip)
     seen = subprocess.run(["env"], capture_output=True, text=True, check=True).stdout.splitlines()
     assert [line for line in seen if "_proxy" in line and line.islower()] == [
         "https_proxy=http://proxy.test"
@@ -139,8 +147,8 @@ def test_mediapipe_reports_to_nobody(tmp_path, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as proxy:
         proxy.settimeout(1)
         monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.getsockname()[1]}")
-        clip = Clip("v/1", write_grey_clip(tmp_path / "x.mkv"))
-        make(monkeypatch, backend="face_landmarker").extract(clip)
+        clip = Clip("v/1", write_clip(tmp_path / "x.mkv", np.arange(10) / 10))
+        make_extractor(monkeypatch, backend="face_landmarker").extract(clip)
         with pytest.raises(TimeoutError):
             proxy.accept()
 
@@ -154,6 +162,6 @@ def test_a_system_library_that_is_absent_is_named(tmp_path, monkeypatch):
         raise OSError("libGLESv2.so.2: cannot open shared object file: No such file or directory")
 
     monkeypatch.setattr(FaceLandmarker, "create_from_options", absent)
-    clip = Clip("v/1", write_grey_clip(tmp_path / "x.mkv", frames=1))
+    clip = Clip("v/1", write_clip(tmp_path / "x.mkv", [0.0]))
     with pytest.raises(FeatureError, match=r"libGLESv2.*apt-get install libegl1 libgles2$"):
-        make(monkeypatch, backend="face_landmarker").extract(clip)
+        make_extractor(monkeypatch, backend="face_landmarker").extract(clip)

@@ -1,37 +1,22 @@
 import csv
-from fractions import Fraction
 from types import SimpleNamespace
 
-import av
 import numpy as np
 import pytest
 
 from mitfrnet.errors import MediaError, ParamsError
 from mitfrnet.features import visual
 from mitfrnet.features.extractor import Clip
-from mitfrnet.features.face_detection import MODEL_VARIABLE, Face
+from mitfrnet.features.face_detection import Face
 from mitfrnet.features.visual import RECIPES, VisualExtractor, VisualParams
-from mitfrnet.media.decode import MediaLimits, iter_frames
+from mitfrnet.media.decode import iter_frames
 from mitfrnet.params import parse_params
-from tests.helpers.faces import BACKEND, MODEL, needs_face_mesh, needs_model
+from tests.helpers.clips import write_clip
+from tests.helpers.faces import LIMITS, VALUES, make_extractor, needs_face_mesh, needs_model
 from tests.helpers.paths import SHARED
 
-LIMITS = MediaLimits(max_duration_s=60, max_pixels=4_000_000, max_bytes=10**8, max_streams=8)
-VALUES = {
-    "fps": 10,
-    "backend": BACKEND,
-    "groups": ["head_pose", "gaze", "eye_mouth", "landmarks"],
-    "min_detection_confidence": 0.5,
-    "max_side": 640,
-}
 CLIPS = SHARED / "clips"
 needs_clips = pytest.mark.skipif(not CLIPS.exists(), reason="no ../shared/clips beside the repo")
-
-
-def make(monkeypatch=None, **changes):
-    if monkeypatch is not None:
-        monkeypatch.setenv(MODEL_VARIABLE, str(MODEL))
-    return VisualExtractor(VisualParams(**{**VALUES, **changes}), LIMITS)
 
 
 def turn(pitch, yaw, roll):
@@ -188,28 +173,10 @@ def test_wrong_parameters(change, message):
     assert message in str(error.value)
 
 
-def write_grey_clip(path, picture_from=0.0, frames=10):
-    """Write a grey picture at 10 frames a second, and silence from 0."""
-    with av.open(str(path), "w") as out:
-        video = out.add_stream("mpeg4", rate=10)
-        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
-        video.codec_context.time_base = Fraction(1, 1000)
-        audio = out.add_stream("pcm_s16le", rate=16000, layout="mono")
-        sound = av.AudioFrame.from_ndarray(np.zeros((1, 16000), np.int16), "s16", "mono")
-        sound.sample_rate, sound.time_base, sound.pts = 16000, Fraction(1, 16000), 0
-        out.mux(audio.encode(sound))
-        for i in range(frames):
-            grey = np.full((48, 64, 3), 128, np.uint8)
-            frame = av.VideoFrame.from_ndarray(grey, format="rgb24")
-            frame.pts, frame.time_base = round(1000 * picture_from) + 100 * i, Fraction(1, 1000)
-            out.mux(video.encode(frame))
-        out.mux(video.encode(None))
-    return path
-
-
 def test_clip_without_a_face(tmp_path, capfd):
     """The picture lasts from 0.5 to 1.5 s; before it, five steps with nothing to see."""
-    features = make().extract(Clip("v/1", write_grey_clip(tmp_path / "x.mkv", 0.5)))
+    path = write_clip(tmp_path / "x.mkv", 0.5 + np.arange(10) / 10, np.zeros(16000))
+    features = make_extractor().extract(Clip("v/1", path))
     assert features.values.shape == (15, 168)
     assert np.isnan(features.values).all()
     assert features.values.dtype == np.float32
@@ -220,7 +187,7 @@ def test_clip_without_a_face(tmp_path, capfd):
 
 def test_clip_without_a_picture(tmp_path):
     with pytest.raises(MediaError, match=r"^no_file$"):
-        make().extract(Clip("v/1", tmp_path / "absent.mp4"))
+        make_extractor().extract(Clip("v/1", tmp_path / "absent.mp4"))
 
 
 def real_clips():
@@ -237,7 +204,7 @@ def real_clip(name):
 
 @pytest.fixture(scope="module")
 def extractor():
-    return make()
+    return make_extractor()
 
 
 @needs_clips
@@ -303,8 +270,10 @@ def test_recipe_mmsa_fet_gives_what_its_source_does_but_keeps_frames_without_a_f
 def test_clips_before_do_not_matter(monkeypatch, backend):
     """A fresh extractor per clip, and one for both clips in either order: the same bytes."""
     clips = [real_clip("grid_s1/bbaf2n"), real_clip("edge/face_then_none")]
-    alone = [make(monkeypatch, backend=backend).extract(c).values.tobytes() for c in clips]
-    shared = make(monkeypatch, backend=backend)
+    alone = [
+        make_extractor(monkeypatch, backend=backend).extract(c).values.tobytes() for c in clips
+    ]
+    shared = make_extractor(monkeypatch, backend=backend)
     assert [shared.extract(c).values.tobytes() for c in clips] == alone
     assert [shared.extract(c).values.tobytes() for c in clips[::-1]] == alone[::-1]
 
@@ -320,7 +289,7 @@ def test_landmarker_agrees_with_its_own_scores(monkeypatch):
     """A man who smiles: our geometry follows MediaPipe's blendshapes."""
     clip = real_clip("edge/no_audio_stream")
     groups = [*VALUES["groups"], "blendshapes"]
-    extractor = make(monkeypatch, backend="face_landmarker", groups=groups)
+    extractor = make_extractor(monkeypatch, backend="face_landmarker", groups=groups)
     features = extractor.extract(clip)
     assert features.detected.all()
     column = dict(zip(extractor.feature_names, features.values.T, strict=True))
@@ -341,7 +310,7 @@ def test_face_mesh_agrees_with_the_landmarker(monkeypatch):
     clip = real_clip("edge/no_audio_stream")
     columns = []
     for backend in ("face_mesh", "face_landmarker"):
-        extractor = make(monkeypatch, backend=backend)
+        extractor = make_extractor(monkeypatch, backend=backend)
         values = extractor.extract(clip).values
         columns.append(dict(zip(extractor.feature_names, values.T, strict=True)))
     mesh, landmarker = columns

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import psutil
 
+from mitfrnet.workers.cluster import spread_map
+from mitfrnet.workers.params import RunParams
 from tests.helpers.paths import ROOT
 from tests.helpers.waiting import wait_for
 
@@ -44,6 +46,12 @@ def _meet(folder, number, task):
 
 def fail():
     return partial(int, base=10)
+
+
+def run_on(running, setup, tasks, timeout_s=100, **options):
+    address = running if isinstance(running, str) else running.address
+    run = RunParams(backend="dask", scheduler=address, workers=0, timeout_seconds=timeout_s)
+    return dict(spread_map(setup, tasks, run, **options))
 
 
 class Cluster:

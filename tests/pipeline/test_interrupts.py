@@ -1,4 +1,4 @@
-"""Ctrl-C before a stage has begun; tests/helpers/faults.py does it while one works."""
+"""Ctrl-C before a stage has begun; benchmarks/faults.py does it while one works."""
 
 import os
 import signal

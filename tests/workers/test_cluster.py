@@ -16,12 +16,11 @@ import pytest
 from mitfrnet.errors import ClusterError
 from mitfrnet.features.extract import _worker
 from mitfrnet.features.shards import read_features
-from mitfrnet.workers.cluster import spread_map
 from mitfrnet.workers.local import WorkerFailure
-from mitfrnet.workers.params import RunParams
-from tests.features.test_extract import MODES, contents, crash_on, manifest_of
+from tests.helpers import extraction
 from tests.helpers.clips import write_small_corpus
-from tests.helpers.dask_cluster import cluster, fail, hold, meet, square, working_processes
+from tests.helpers.dask_cluster import cluster, fail, hold, meet, run_on, square, working_processes
+from tests.helpers.extraction import MODES, contents, crash_on, manifest_of
 from tests.helpers.paths import ROOT
 from tests.helpers.running import run_stage, write_params
 from tests.helpers.waiting import wait_for
@@ -59,12 +58,6 @@ def running(shared_cluster):
     shared_cluster.stop_workers()
 
 
-def run_on(running, setup, tasks, timeout_s=100, **options):
-    address = running if isinstance(running, str) else running.address
-    run = RunParams(backend="dask", scheduler=address, workers=0, timeout_seconds=timeout_s)
-    return dict(spread_map(setup, tasks, run, **options))
-
-
 def held(folder):
     """Wait until a task of `hold` runs; return the ids of its process and its Dask worker."""
     file = wait_for(lambda: next(folder.iterdir(), None))
@@ -89,12 +82,9 @@ def stages(folder, **params):
 
 
 def extract(folder, out, running):
-    from mitfrnet.features.extract import extract_corpus
-    from tests.features.test_extract import PARAMS
-
-    run = RunParams(backend="dask", scheduler=running.address, workers=0, timeout_seconds=100)
     raw = folder / "raw" / "small"
-    return extract_corpus("acoustic", manifest_of(raw), raw, out, PARAMS, run)
+    where = {"backend": "dask", "scheduler": running.address}
+    return extraction.extract(manifest_of(raw), raw, out, **where)
 
 
 def features(folder):
@@ -295,8 +285,7 @@ def test_when_the_stage_ends_no_process_stays_on_the_workers(running, tmp_path, 
     marks.mkdir()
     code = (
         "from functools import partial\n"
-        "from tests.helpers.dask_cluster import hold\n"
-        "from tests.workers.test_cluster import run_on\n"
+        "from tests.helpers.dask_cluster import hold, run_on\n"
         "from mitfrnet.errors import reporting_errors\n"
         "with reporting_errors():\n"
         f"    run_on({running.address!r}, partial(hold, {str(marks)!r}), [1], 600)\n"
