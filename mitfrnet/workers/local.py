@@ -89,9 +89,7 @@ def supervised_map(
     for task in tasks:
         waiting.put(task)
     done: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    processes = [
-        WorkerProcess(setup, timeout_s=timeout_s) for _ in range(min(workers, len(tasks)))
-    ]
+    processes = [WorkerProcess(setup, timeout_s=timeout_s) for _ in range(min(workers, len(tasks)))]
     threads = [
         threading.Thread(target=_feed, args=(process, waiting, done), daemon=True)
         for process in processes

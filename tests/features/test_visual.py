@@ -158,8 +158,11 @@ def test_columns():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"backend": "face_mesh", "groups": ["blendshapes"]}, "only face_landmarker"),
-        ({"groups": ["gaze", "gaze"]}, "each may stand there once"),
+        (
+            {"backend": "face_mesh", "groups": ["blendshapes"]},
+            "face_landmarker, not face_mesh",
+        ),
+        ({"groups": ["gaze", "gaze"]}, "must not repeat"),
         ({"groups": ["landmarks", "landmarks_full"]}, "choose one"),
         ({"groups": []}, "at least 1"),
         ({"groups": ["mouth"]}, "should be 'head_pose'"),

@@ -89,7 +89,7 @@ def test_another_folder_is_never_written_over(tmp_path):
     raw = tmp_path / "raw" / "mine"
     raw.mkdir(parents=True)
     (raw / "label.csv").write_text("mine")
-    with pytest.raises(FeatureError, match="exists, and is no earlier import"):
+    with pytest.raises(FeatureError, match="exists and is not an earlier import"):
         imported(file_of(), tmp_path)
     assert (raw / "label.csv").read_text() == "mine"
 
@@ -97,7 +97,7 @@ def test_another_folder_is_never_written_over(tmp_path):
 def test_an_import_with_something_beside_it_is_never_written_over(tmp_path):
     imported(file_of(), tmp_path)
     (tmp_path / "raw" / "mine" / "notes.txt").write_text("mine")
-    with pytest.raises(FeatureError, match="exists, and is no earlier import"):
+    with pytest.raises(FeatureError, match="exists and is not an earlier import"):
         imported(file_of(), tmp_path)
 
 
@@ -111,7 +111,7 @@ def test_an_import_that_fails_leaves_nothing(tmp_path):
 
 def test_vectors_of_another_encoder_are_computed_anew(tmp_path):
     summary = imported(file_of(), tmp_path)
-    assert summary.text == "computed anew from the token ids"
+    assert summary.text == "computed from the token ids"
     params = TextParams(encoders={"en": "embedded"}, max_tokens=64, batch_size=1, device="cpu")
     expected = TextExtractor(params, "embedded").extract(Clip("x", None, transcript=SENTENCES[2]))
     found = stored(tmp_path, "text", "vid0/2")
@@ -123,7 +123,7 @@ def test_vectors_of_another_encoder_are_computed_anew(tmp_path):
 def test_vectors_as_wide_but_of_another_encoder_are_computed_anew(tmp_path, encoder):
     content = with_vectors(file_of(), encoder)
     content["valid"]["text"][1, 1, 7] += np.float32(0.01)
-    assert imported(content, tmp_path).text == "computed anew from the token ids"
+    assert imported(content, tmp_path).text == "computed from the token ids"
 
 
 def test_vectors_of_the_encoder_are_kept_to_the_last_bit(tmp_path, encoder):
@@ -131,7 +131,7 @@ def test_vectors_of_the_encoder_are_kept_to_the_last_bit(tmp_path, encoder):
     noise = np.float32(1e-5)  # as another device would give
     content["train"]["text"][0, 1] += noise
     summary = imported(content, tmp_path)
-    assert summary.text == "those of the file"
+    assert summary.text == "from the file"
     found = stored(tmp_path, "text", "vid0/0").values
     assert np.array_equal(found, content["train"]["text"][0, : len(found)])
 
@@ -164,7 +164,9 @@ def test_tokens_of_another_vocabulary_are_refused(tmp_path):
         ids[(ids > 0) & (ids != 101) & (ids != 102)] += 7
     with pytest.raises(FeatureError) as error:
         imported(content, tmp_path)
-    assert "of 10 transcripts 10 give other tokens with text encoder 'embedded'" in str(error.value)
+    assert "10 of 10 transcripts do not give the stored tokens with text encoder 'embedded'" in str(
+        error.value
+    )
 
 
 def test_tokens_beyond_the_vocabulary_are_refused(tmp_path):
@@ -262,5 +264,5 @@ def test_chinese_text_takes_a_chinese_vocabulary(tmp_path):
     assert summary.transcripts_differing == 0
     found = stored(tmp_path, "text", "vid0/1")
     assert found.columns["char_end"].tolist() == [0, 1, 2, 3, 0]
-    with pytest.raises(FeatureError, match="give other tokens"):
+    with pytest.raises(FeatureError, match="do not give the stored tokens"):
         imported(content, tmp_path, language="zh", text_encoder="embedded")

@@ -253,16 +253,19 @@ WRONG = {
     "labels of two kinds": (without("regression_labels"), "labels differ between splits"),
     "a duplicate id": (
         setting("id", ["a$_$0"] * 5),
-        r"train row 1: id 'a\$_\$0' is also that of train row 0",
+        r"train row 1: id 'a\$_\$0' is also in train row 0",
     ),
     "an id in two splits": (
         lambda c: c["test"]["id"].__setitem__(1, "vid0$_$3"),
-        r"test row 1: id 'vid0\$_\$3' is also that of train row 3",
+        r"test row 1: id 'vid0\$_\$3' is also in train row 3",
     ),
     "an id that leads elsewhere": (setting("id", ["../a$_$0"] + ["b"] * 4), "row 0: id is"),
     "an id that is a number": (setting("id", [1, 2, 3, 4, 5]), "id in row 0 is a int"),
     "another number of texts": (setting("raw_text", ["a"]), "raw_text is 1 long"),
-    "a lone surrogate": (setting("raw_text", ["\ud800"] * 5), "raw_text in row 0 is no valid Uni"),
+    "a lone surrogate": (
+        setting("raw_text", ["\ud800"] * 5),
+        "raw_text in row 0 is invalid",
+    ),
     "audio without steps": (setting("audio", np.ones((5, 3))), r"audio is float64 of shape \(5, 3"),
     "audio of strings": (setting("audio", np.full((5, 9, 5), "x")), "audio is <U1"),
     "audio of another size": (

@@ -208,7 +208,7 @@ MALFORMED = {
     "another class of arrays": (ARRAY.replace(b"ndarray", b"dtype") + b"R.", "another class"),
     "records": (b"cnumpy\ndtype\n(VV8\nI00\nI01\ntR.", "has an array of type 'V8'"),
     "a giant shape": (array_of_shape(b"L1000000000000L\n\x85"), "an array of shape"),
-    "a negative shape": (array_of_shape(b"I-1\n\x85"), "without shape"),
+    "a negative shape": (array_of_shape(b"I-1\n\x85"), "without a valid shape"),
     "a memo index of 2**31": (BINARY + b"]r\xff\xff\xff\xff(j\xff\xff\xff\x7ft.", "KeyError"),
     "a giant string": (BINARY + b"\x8d" + struct.pack("<Q", 2**40) + b"x.", "bytes"),
     "a giant number of bytes": (BINARY + b"\x8e" + struct.pack("<Q", 2**62) + b"x.", "bytes"),
@@ -216,7 +216,7 @@ MALFORMED = {
     "no stack": (BINARY + b"0.", "POP"),
     "no mark": (BINARY + b"t.", "IndexError"),
     "no end": (BINARY + b"]", "pickle exhausted before seeing STOP"),
-    "text": (b"video_id,clip_id,text\n", "not a whole pickle"),
+    "text": (b"video_id,clip_id,text\n", "not a complete pickle"),
     "Python 2": (b"S'x'\n.", "written by Python 2"),
 }
 
@@ -239,7 +239,7 @@ def test_every_truncation_is_one_line(tmp_path):
     path = tmp_path / "x.pkl"
     for end in range(1, len(data)):
         path.write_bytes(data[:end])
-        with pytest.raises(FeatureError, match=r"not a whole pickle"):
+        with pytest.raises(FeatureError, match=r"not a complete pickle"):
             load(path)
 
 
@@ -272,7 +272,7 @@ def test_a_sparse_file_of_a_gigabyte_is_answered_without_reading_it(tmp_path, st
         file.write(start)
         file.truncate(1 << 30)
     before = peak_bytes()
-    with pytest.raises(FeatureError, match="not a whole pickle"):
+    with pytest.raises(FeatureError, match="not a complete pickle"):
         load(path)
     if start != b"I":  # whose end of line is looked for through the mapped file
         assert peak_bytes() - before < 100 << 20

@@ -122,7 +122,7 @@ def test_importing_an_export_gives_back_the_same_arrays(tmp_path, aligned):
     summary = import_corpus(
         tmp_path / "out.pkl", tmp_path / "raw" / "again", language="en", scale=SCALES["mosi"]
     )
-    assert summary.text == "those of the file"
+    assert summary.text == "from the file"
     manifest, again = through_the_pipeline(tmp_path)
     columns = ["utterance_id", "split", "transcript", "label", *(f"label_{m}" for m in MODALITIES)]
     for column in columns:
