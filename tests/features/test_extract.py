@@ -1,4 +1,4 @@
-"""The stage's work on real, tiny clips: what is extracted again, and what never changes."""
+"""Extraction of tiny clips: which clips run again, and that bytes do not depend on history."""
 
 import os
 import shutil
@@ -31,7 +31,7 @@ def rows_in(folder):
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory):
-    """A corpus of ten clips, and its features extracted in one go."""
+    """A corpus of ten clips, and its features, extracted in one run."""
     folder = tmp_path_factory.mktemp("reference")
     write_small_corpus(folder / "raw", MODES)
     assert extract(folder / "raw", folder / "out") == len(MODES)
@@ -49,7 +49,7 @@ def test_a_second_run_extracts_nothing(reference, tmp_path):
     assert contents(tmp_path / "out") == contents(reference / "out")
 
 
-def test_only_an_added_clip_is_extracted_and_bytes_are_those_of_a_clean_run(reference, tmp_path):
+def test_only_an_added_clip_is_extracted_and_the_bytes_equal_a_clean_run(reference, tmp_path):
     shutil.copytree(reference / "raw", tmp_path / "raw")
     table = (tmp_path / "raw" / "label.csv").read_text().splitlines()
     fewer = [line for line in table if not line.startswith("v3,")]
@@ -59,25 +59,25 @@ def test_only_an_added_clip_is_extracted_and_bytes_are_those_of_a_clean_run(refe
     assert contents(tmp_path / "out") == contents(reference / "out")
 
 
-def test_only_a_replaced_clip_is_extracted(reference, tmp_path):
+def test_only_the_row_of_a_replaced_clip_changes(reference, tmp_path):
     shutil.copytree(reference / "raw", tmp_path / "raw")
     shutil.copytree(reference / "out", tmp_path / "out")
-    (tmp_path / "raw" / "Raw" / "v3" / "01.mkv").write_text("no film")
-    assert extract(tmp_path / "raw", tmp_path / "out") == 0  # its manifest says that it is no film
+    (tmp_path / "raw" / "Raw" / "v3" / "01.mkv").write_text("not a film")
+    assert extract(tmp_path / "raw", tmp_path / "out") == 0  # the manifest has its reason
     rows = {r["utterance_id"]: r["reason"] for r in read_features(tmp_path / "out").to_pylist()}
     assert {u for u, reason in rows.items() if reason} == {"v3/01"}
     assert rows["v3/01"] == "not_media"
 
 
-def test_progress_tells_hours_and_failures():
+def test_progress_shows_hours_and_failures():
     progress = _Progress(seconds=7200.0, done=1800.0)
     assert str(progress) == "0.50 of 2.00 hours"
     progress.failed.append("v3/01: timed_out")
     assert str(progress) == "0.50 of 2.00 hours, 1 failed"
 
 
-def test_all_hours_are_done_in_the_end(reference, tmp_path, monkeypatch):
-    """Ten clips that count as an hour each, of which one fails."""
+def test_progress_ends_with_all_hours(reference, tmp_path, monkeypatch):
+    """There are ten clips of an hour each, and one fails."""
     shown = []
 
     def listening(results, *, detail, **options):
@@ -100,7 +100,7 @@ def test_other_settings_extract_all(reference, tmp_path):
 
 
 def test_a_worker_with_another_model_is_stopped(reference):
-    """As a machine would be where the same name stands for other weights."""
+    """On another machine the same name may stand for other weights."""
     settings = manifest_settings(manifest_of(reference / "raw"))
     identity = build_extractor("acoustic", PARAMS, settings).identity
     store = ClipStore(reference / "raw", None, max_bytes=10**8, timeout_s=60)
@@ -121,7 +121,7 @@ def test_a_folder_in_use_is_not_touched(reference, tmp_path, monkeypatch):
 def test_a_decoder_that_aborts_costs_its_clip_alone_and_is_tried_again(
     reference, tmp_path, monkeypatch, capsys
 ):
-    for _ in range(2):  # the second time this clip is all there is to do
+    for _ in range(2):  # the second run extracts this clip only
         monkeypatch.setattr("mitfrnet.features.extract._worker", crash_on({"v3/01"}))
         assert extract(reference / "raw", tmp_path / "out") in (len(MODES), 1)
         assert "tried again next time: v3/01: worker_crashed" in capsys.readouterr().err
@@ -141,7 +141,7 @@ def test_too_many_aborts_stop_the_stage(reference, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_killed_run_is_finished_by_the_next_with_the_same_bytes(reference, tmp_path):
-    """SIGKILL as soon as the first rows are there; the rest is then extracted, and only that."""
+    """SIGKILL once the first rows are written; the next run extracts the other clips only."""
     write_manifest(manifest_of(reference / "raw"), tmp_path / "manifest.parquet")
     shutil.copy(ROOT / "params.yaml", tmp_path)
     out = tmp_path / "out"

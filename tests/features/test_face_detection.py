@@ -1,4 +1,4 @@
-"""Where the model comes from, and what MediaPipe must not do besides."""
+"""The model's file, and the side effects of MediaPipe that we prevent."""
 
 import hashlib
 import http.server
@@ -39,7 +39,7 @@ def test_model_that_is_another_one(tmp_path, monkeypatch):
 
 
 def test_offline_without_a_model(tmp_path, monkeypatch):
-    """Port 9 of this machine answers nobody."""
+    """Nothing listens at port 9."""
     monkeypatch.delenv(face_detection.MODEL_VARIABLE, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(face_detection, "MODEL_URL", "http://127.0.0.1:9/face_landmarker.task")
@@ -60,8 +60,7 @@ def test_face_mesh_needs_no_model(tmp_path, monkeypatch):
     assert make_extractor(backend="face_mesh").identity["model"] is None
 
 
-def test_mediapipe_without_face_mesh_is_told_at_once(monkeypatch):
-    """Of `has_face_mesh` only the answer is made up, and under MediaPipe 1.x not even that."""
+def test_mediapipe_without_face_mesh_is_an_error_at_once(monkeypatch):
     monkeypatch.setattr(face_detection, "has_face_mesh", lambda: False)
     with pytest.raises(FeatureError, match=r"^extract\.visual\.backend is face_mesh") as error:
         make_extractor(backend="face_mesh")
@@ -74,7 +73,7 @@ def test_mediapipe_without_face_mesh_is_told_at_once(monkeypatch):
         next(visual.faces_in(iter([(0.0, None)]), params))
 
 
-def test_face_mesh_is_there_if_it_can_be_imported():
+def test_has_face_mesh_if_it_can_be_imported():
     try:
         import mediapipe.python.solutions.face_mesh  # noqa: F401
     except ImportError:
@@ -111,7 +110,7 @@ def test_model_is_fetched_once(tmp_path, monkeypatch):
 
 
 @needs_model
-def test_identity_knows_the_model_not_its_place(tmp_path, monkeypatch):
+def test_identity_holds_the_model_but_not_its_path(tmp_path, monkeypatch):
     first = make_extractor(monkeypatch, backend="face_landmarker").identity
     copy = tmp_path / "copy.task"
     copy.write_bytes(MODEL.read_bytes())
@@ -129,21 +128,21 @@ def test_stderr_comes_back(tmp_path, capfd):
 
 @needs_model
 def test_the_environment_is_as_it_was(tmp_path, monkeypatch):
-    """As C code and processes that are started later see it; one is set, one is not."""
+    """C code and later processes see it; one variable is set, one is not."""
     monkeypatch.setenv("https_proxy", "http://proxy.test")
     monkeypatch.delenv("no_proxy", raising=False)
     clip = Clip("v/1", write_clip(tmp_path / "x.mkv", [0.0]))
     make_extractor(monkeypatch, backend="face_landmarker").extract(clip)
-    seen = subprocess.run(["env"], capture_output=True, text=True, check=True).stdout.splitlines()
-    assert [line for line in seen if "_proxy" in line and line.islower()] == [
+    lines = subprocess.run(["env"], capture_output=True, text=True, check=True).stdout.splitlines()
+    assert [line for line in lines if "_proxy" in line and line.islower()] == [
         "https_proxy=http://proxy.test"
     ]
 
 
 @needs_model
 @needs_mediapipe_1
-def test_mediapipe_reports_to_nobody(tmp_path, monkeypatch):
-    """It would at the end of each clip, through the user's proxy, which listens here."""
+def test_mediapipe_sends_no_reports(tmp_path, monkeypatch):
+    """It would send one at the end of each clip, through the user's proxy, which listens here."""
     with socket.create_server(("127.0.0.1", 0)) as proxy:
         proxy.settimeout(1)
         monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.getsockname()[1]}")
@@ -155,7 +154,7 @@ def test_mediapipe_reports_to_nobody(tmp_path, monkeypatch):
 
 @needs_model
 def test_a_system_library_that_is_absent_is_named(tmp_path, monkeypatch):
-    """What `ctypes` says of MediaPipe 1.x where there is no OpenGL ES."""
+    """MediaPipe 1.x fails so on a system without OpenGL ES."""
     from mediapipe.tasks.python.vision import FaceLandmarker
 
     def absent(options):

@@ -1,4 +1,4 @@
-"""Extraction of clips that lie in object storage, on a real S3 server."""
+"""Extraction of clips in object storage, on a real S3 server."""
 
 import shutil
 
@@ -20,14 +20,14 @@ CLIP = "mine/Raw/v1/01.mkv"
 
 @pytest.fixture
 def raw(s3, tmp_path):
-    """Return the folder of a corpus of four clips, which lie in the bucket alone."""
+    """Return the folder of a corpus of four clips, which are only in the bucket."""
     folder = write_small_corpus(tmp_path / "raw" / "mine")
     s3.upload(folder / "Raw", "clips", "mine/Raw")
     shutil.move(folder / "Raw", tmp_path / "Raw")
     return folder
 
 
-def test_bytes_are_those_of_the_same_clips_in_a_folder(raw, tmp_path):
+def test_bytes_equal_those_of_the_same_clips_in_a_folder(raw, tmp_path):
     remote = manifest_of(raw, REMOTE)
     assert extract(remote, raw, tmp_path / "1") == 4
     assert extract(remote, raw, tmp_path / "2", workers=2) == 4
@@ -46,8 +46,8 @@ def test_text_fetches_nothing(raw, s3, tmp_path):
     assert s3.asked == []
 
 
-def test_a_clip_replaced_since_ingest_is_not_mixed_in(raw, s3, tmp_path):
-    """It stops the stage; once it is ingested again, it alone is extracted."""
+def test_a_clip_replaced_since_ingest_stops_the_stage(raw, s3, tmp_path):
+    """Once it is ingested again, only this clip is extracted."""
     manifest, out = manifest_of(raw, REMOTE), tmp_path / "out"
     assert extract(manifest, raw, out) == 4
     before = contents(out)
@@ -71,7 +71,7 @@ def test_a_server_that_is_down_leaves_finished_shards(raw, s3, tmp_path):
     with_rows = [p.name for p in out.iterdir() if pq.read_metadata(p).num_rows]
     assert sum(pq.read_metadata(out / name).num_rows for name in with_rows) == 4
     s3.stop()
-    assert extract(manifest, raw, out) == 0  # nothing is to be fetched
+    assert extract(manifest, raw, out) == 0  # needs no clip
     params = PARAMS.model_copy(update={"hop_length": 256})
     with pytest.raises(StorageError, match=r"01.mkv: cannot be read: Could not connect"):
         extract(manifest, raw, out, params=params)
@@ -79,8 +79,8 @@ def test_a_server_that_is_down_leaves_finished_shards(raw, s3, tmp_path):
     assert all(after[name] == before[name] for name in with_rows)
 
 
-def test_the_extractor_does_not_know_where_clips_lie(raw):
-    """Rows of clips that move into a bucket still hold."""
+def test_the_identity_does_not_depend_on_where_clips_are(raw):
+    """So rows stay valid when clips move into a bucket."""
     settings = {"limits": INGEST.limits.model_dump(), "media": None}
     here = build_extractor("acoustic", PARAMS, settings)
     there = build_extractor("acoustic", PARAMS, settings | {"media": REMOTE.media})

@@ -1,7 +1,7 @@
 """The face backends of the installed MediaPipe, and extractors that use them.
 
-`make latest` runs tests with MediaPipe 1.x, which has no `face_mesh`. They need the model of
-`face_landmarker`, which is not in the wheel.
+`make latest` runs the tests with MediaPipe 1.x, which has no `face_mesh`. So they need the model
+of `face_landmarker`, which is not in the wheel.
 """
 
 import os
@@ -24,7 +24,7 @@ needs_model = pytest.mark.skipif(not MODEL.exists(), reason=f"no {MODEL.name} at
 needs_face_mesh = pytest.mark.skipif(
     not has_face_mesh(), reason="face_mesh is not in MediaPipe 1.x"
 )
-needs_mediapipe_1 = pytest.mark.skipif(has_face_mesh(), reason="of MediaPipe 1.x (make latest)")
+needs_mediapipe_1 = pytest.mark.skipif(has_face_mesh(), reason="needs MediaPipe 1.x (make latest)")
 
 
 VALUES = {

@@ -1,4 +1,4 @@
-"""A scheduler and workers that are really separate, on loopback."""
+"""A real scheduler and real workers, on loopback."""
 
 import os
 import shutil
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.slow
 
 
 def hold_on(folder, utterance_id):
-    """Return a stand-in for a clip that is long, the first time."""
+    """Return a stand-in for `_worker`, in which one clip takes long at the first try."""
     return partial(_hold_on, folder, utterance_id)
 
 
@@ -59,14 +59,14 @@ def running(shared_cluster):
 
 
 def held(folder):
-    """Wait until a task of `hold` runs; return the ids of its process and its Dask worker."""
+    """Wait until a task of `hold` runs; return the pids of its process and its Dask worker."""
     file = wait_for(lambda: next(folder.iterdir(), None))
     return tuple(map(int, file.name.split(".")))
 
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory):
-    """A corpus of ten clips, ingested and extracted here by the stages."""
+    """A corpus of ten clips, ingested and extracted locally by the stages."""
     folder = tmp_path_factory.mktemp("reference")
     write_small_corpus(folder / "raw" / "small", MODES)
     return stages(folder, run__workers=1)
@@ -91,8 +91,8 @@ def features(folder):
     return contents(folder / "data" / "small" / "features" / "acoustic")
 
 
-def test_stages_on_a_cluster_write_the_bytes_of_the_local_ones(running, reference, tmp_path):
-    """Workers stand in other folders than the stage, whose paths are relative."""
+def test_stages_on_a_cluster_write_the_bytes_of_local_ones(running, reference, tmp_path):
+    """Workers run in other folders than the stage, whose paths are relative."""
     for _ in range(2):
         running.add_worker()
     shutil.copytree(reference / "raw", tmp_path / "raw")
@@ -105,7 +105,7 @@ def test_stages_on_a_cluster_write_the_bytes_of_the_local_ones(running, referenc
         assert not working_processes(worker)
 
 
-def test_a_worker_that_is_killed_at_work_changes_no_byte(running, reference, tmp_path, monkeypatch):
+def test_a_worker_killed_during_a_task_changes_no_byte(running, reference, tmp_path, monkeypatch):
     for _ in range(2):
         running.add_worker()
     marks = tmp_path / "marks"
@@ -127,7 +127,7 @@ def test_a_worker_that_is_killed_at_work_changes_no_byte(running, reference, tmp
     assert contents(tmp_path / "out") == features(reference)
 
 
-def test_a_decoder_that_aborts_costs_its_clip_and_no_worker(
+def test_a_decoder_that_aborts_costs_its_clip_but_no_worker(
     running, reference, tmp_path, monkeypatch, capsys
 ):
     worker = running.add_worker()
@@ -142,8 +142,8 @@ def test_a_decoder_that_aborts_costs_its_clip_and_no_worker(
     assert contents(tmp_path / "out") == features(reference)
 
 
-def test_a_task_whose_workers_die_one_after_the_other_is_given_up(tmp_path):
-    """As many may as the scheduler allows, here none."""
+def test_a_task_that_kills_its_workers_is_given_up(tmp_path):
+    """The scheduler allows as many deaths as configured, here none."""
     for name in ("marks", "cluster"):
         (tmp_path / name).mkdir()
     allowed = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0"}
@@ -158,8 +158,8 @@ def test_a_task_whose_workers_die_one_after_the_other_is_given_up(tmp_path):
         killer.join()
 
 
-def test_a_worker_that_comes_later_helps(running, tmp_path, capfd):
-    """There is none at first; and two tasks end only when two workers have one each."""
+def test_a_worker_may_join_later(running, tmp_path, capfd):
+    """There is none at first, and two tasks end only when two workers have one each."""
 
     def add():
         wait_for(lambda: "waiting up to" in capfd.readouterr().err)
@@ -183,7 +183,7 @@ def test_a_hang_costs_one_task_and_an_error_names_its_worker(running, tmp_path):
     assert not working_processes(worker)
 
 
-# Where this package cannot be found, since nothing but these folders is searched.
+# Starts a worker that cannot find this package, since only these folders are on its path.
 BARE = (
     "import sys; sys.path += {folders}; from dask.__main__ import main; "
     "sys.argv[0] = 'dask'; sys.argv.insert(1, 'worker'); main()"
@@ -204,14 +204,14 @@ def test_a_worker_that_cannot_import_the_package_is_named_at_once(running):
 
 
 def named_in(error):
-    """Return the process that listens at the address an error opens with."""
+    """Return the pid that listens at the address at the start of an error."""
     port = int(str(error.value).split()[1].rsplit(":", 1)[1])
     return next(
         c.pid for c in psutil.net_connections() if c.laddr.port == port and c.status == "LISTEN"
     )
 
 
-def test_a_worker_with_other_code_is_named_also_when_it_comes_later(running, tmp_path):
+def test_a_worker_with_other_code_is_named_even_if_it_joins_later(running, tmp_path):
     (tmp_path / "marks").mkdir()
     shutil.copytree(ROOT / "mitfrnet", tmp_path / "other" / "mitfrnet")
     with (tmp_path / "other" / "mitfrnet" / "metrics.py").open("a") as file:
@@ -222,21 +222,21 @@ def test_a_worker_with_other_code_is_named_also_when_it_comes_later(running, tmp
     running.stop_workers()
 
     running.add_worker()
-    came = []
+    later = []
 
     def add():
         held(tmp_path / "marks")
-        came.append(running.add_worker(PYTHONPATH=f"{tmp_path / 'other'}:{ROOT}"))
+        later.append(running.add_worker(PYTHONPATH=f"{tmp_path / 'other'}:{ROOT}"))
 
     adding = threading.Thread(target=add)
     adding.start()
     with pytest.raises(ClusterError, match="code of mitfrnet is") as error:
         run_on(running, partial(hold, tmp_path / "marks"), range(8))
     adding.join()
-    assert named_in(error) == came[0].pid != other.pid
+    assert named_in(error) == later[0].pid != other.pid
 
 
-def test_a_worker_under_a_nanny_is_told_what_to_change(running, tmp_path):
+def test_a_worker_under_a_nanny_is_an_error_with_a_remedy(running, tmp_path):
     running.add_worker("--nanny")
     with pytest.raises(ClusterError, match="expected: dask worker --no-nanny, or DASK_"):
         run_on(running, square, [1])
@@ -250,23 +250,23 @@ def test_no_scheduler_is_one_line_within_seconds(tmp_path):
     with pytest.raises(ClusterError, match=r"nothing answers at tcp://127\.0\.0\.1:9 "):
         run_on("tcp://127.0.0.1:9", square, [1])
     assert time.monotonic() - start < 30
-    assert run_on("tcp://127.0.0.1:9", square, []) == {}  # nothing to do asks for no cluster
+    assert run_on("tcp://127.0.0.1:9", square, []) == {}  # no tasks need no cluster
 
 
-def test_without_dask_it_is_said_what_to_install(monkeypatch):
+def test_without_dask_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(ClusterError, match=r"expected: pip install 'mitfrnet\[dask\]'"):
         run_on("tcp://127.0.0.1:9", square, [1])
 
 
-def test_no_worker_is_waited_for_and_then_said(running, monkeypatch, capsys):
+def test_without_workers_it_waits_and_then_raises(running, monkeypatch, capsys):
     monkeypatch.setattr("mitfrnet.workers.cluster._WITHOUT_WORKERS_S", 2)
     with pytest.raises(ClusterError, match=r"no worker for 2 s \(start one with: dask worker "):
         run_on(running, square, [1])
     assert "waiting up to 2 s for a worker" in capsys.readouterr().err
 
 
-def test_when_all_workers_are_lost_it_ends(running, monkeypatch, tmp_path):
+def test_it_ends_when_all_workers_are_lost(running, monkeypatch, tmp_path):
     monkeypatch.setattr("mitfrnet.workers.cluster._WITHOUT_WORKERS_S", 2)
     running.add_worker()
     killer = threading.Thread(target=lambda: os.kill(held(tmp_path)[1], signal.SIGKILL))
@@ -277,8 +277,8 @@ def test_when_all_workers_are_lost_it_ends(running, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
-def test_when_the_stage_ends_no_process_stays_on_the_workers(running, tmp_path, sent):
-    """It is interrupted, or killed, while a worker is in the middle of a task."""
+def test_no_process_stays_on_the_workers_when_the_stage_ends(running, tmp_path, sent):
+    """The stage is interrupted, or killed, while a worker has a task."""
     for _ in range(2):
         running.add_worker()
     marks = tmp_path / "marks"
