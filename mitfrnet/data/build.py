@@ -57,11 +57,12 @@ def build_tensors(
         rows = [row for row in all_rows if row["split"] == split]
         tables = {m: _features_of(rows, features[m], m, stored=stored) for m in MODALITIES}
         text = tables["text"]
-        timelines = _timelines(text, rows, params)
+        durations_s = [utterance_duration_s(row) or _last_word_s(row) or 1.0 for row in rows]
+        timelines = _timelines(text, rows, durations_s, params)
         timed = [t.time_s for t, p in zip(timelines, _has_steps(text), strict=True) if p]
         modalities = {"text": _ragged(text, np.concatenate([np.empty(0, np.float32), *timed]))}
         for modality in _ALIGNED:
-            ragged = _ragged(tables[modality], _centres(tables[modality], rows))
+            ragged = _ragged(tables[modality], _centres(tables[modality], durations_s))
             modalities[modality] = ragged if params.align == "none" else align(ragged, timelines)
         labels = [np.nan if row["label"] is None else row["label"] for row in rows]
         splits[split] = SplitTensors(
@@ -140,22 +141,22 @@ def _flat(table: pa.Table, column: str, kind: Any) -> NDArray[Any]:
     return flat.to_numpy(zero_copy_only=False).astype(kind)
 
 
-def _centres(table: pa.Table, rows: list[dict[str, Any]]) -> NDArray[np.float32]:
+def _centres(table: pa.Table, durations_s: list[float]) -> NDArray[np.float32]:
     """Return the centre of every step: half a step after its start, (steps,) in seconds.
 
     Steps with unknown starts share the utterance equally.
 
     Args:
         table: acoustic or visual features.
-        rows: of the manifest, for the same utterances.
+        durations_s: length of each utterance.
     """
-    starts = zip(rows, table["start_s"].to_pylist(), _has_steps(table), strict=True)
-    starts_s = [(row, np.asarray(start, dtype=np.float64)) for row, start, has in starts if has]
-    first_two = [s[:2] for _, s in starts_s if len(s) > 1 and not np.isnan(s).any()]
+    starts = zip(durations_s, table["start_s"].to_pylist(), _has_steps(table), strict=True)
+    timed = [(duration, np.asarray(start, np.float64)) for duration, start, has in starts if has]
+    first_two = [start[:2] for _, start in timed if len(start) > 1 and not np.isnan(start).any()]
     centres = [np.empty(0)]
-    for row, start_s in starts_s:
+    for duration_s, start_s in timed:
         if np.isnan(start_s).any():
-            centres.append((np.arange(len(start_s)) + 0.5) / len(start_s) * _duration_s(row))
+            centres.append((np.arange(len(start_s)) + 0.5) / len(start_s) * duration_s)
         else:
             # A single step does not show its own length, so another clip's steps do.
             two = start_s[:2] if len(start_s) > 1 else next(iter(first_two), np.zeros(2))
@@ -163,20 +164,23 @@ def _centres(table: pa.Table, rows: list[dict[str, Any]]) -> NDArray[np.float32]
     return np.concatenate(centres).astype(np.float32)
 
 
-def _timelines(table: pa.Table, rows: list[dict[str, Any]], params: TensorParams) -> list[Timeline]:
+def _timelines(
+    table: pa.Table, rows: list[dict[str, Any]], durations_s: list[float], params: TensorParams
+) -> list[Timeline]:
     """Return the steps of every utterance's text, or segments if it has none.
 
     Args:
         table: text features.
         rows: of the manifest, for the same utterances.
+        durations_s: length of each utterance.
         params: with `align: words`, words without times are spread over the utterance by their
             characters.
     """
     timelines = []
     tokens = table.select(["char_start", "char_end", "special"]).to_pylist()
-    for row, token, present in zip(rows, tokens, _has_steps(table), strict=True):
-        duration_s = _duration_s(row)
-        if not present:
+    present = _has_steps(table)
+    for row, duration_s, token, has_text in zip(rows, durations_s, tokens, present, strict=True):
+        if not has_text:
             timelines.append(segment_timeline(params.segments, duration_s))
             continue
         words = tuple(Word(**word) for word in row["words"] or ())
@@ -195,10 +199,9 @@ def _timelines(table: pa.Table, rows: list[dict[str, Any]], params: TensorParams
     return timelines
 
 
-def _duration_s(row: dict[str, Any]) -> float:
-    """Return the length of an utterance; if unknown, the end of its last word or else 1."""
-    last_word = max((word["end_s"] for word in row["words"] or []), default=0.0)
-    return utterance_duration_s(row) or last_word or 1.0
+def _last_word_s(row: dict[str, Any]) -> float:
+    """Return the end of the last word; 0 if there are no word times."""
+    return max((word["end_s"] for word in row["words"] or ()), default=0.0)
 
 
 def _ragged(table: pa.Table, time_s: NDArray[np.float32]) -> ModalityTensors:

@@ -115,6 +115,9 @@ def test_times_are_the_centres_of_steps():
     assert acoustic.time_s.dtype == np.float32
 
 
+LAST_WORD = {"char_start": 6, "char_end": 7, "start_s": 1.0, "end_s": 3.0}  # without a token
+
+
 @pytest.mark.parametrize(
     ("changes", "duration"),
     [
@@ -123,6 +126,7 @@ def test_times_are_the_centres_of_steps():
         ({"start_s": 4.0, "end_s": 9.0}, 2),  # the file ends at 6
         ({"duration_s": None}, 1),
         ({"duration_s": 0.0}, 1),
+        ({"duration_s": None, "words": [LAST_WORD]}, 3),
     ],
 )
 def test_tokens_are_spread_over_the_clip_by_their_place_in_the_transcript(changes, duration):
