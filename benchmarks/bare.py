@@ -1,8 +1,8 @@
-"""Loops that `benchmarks.extract` holds the project against: run in processes of their own.
+"""Loops with which `benchmarks.extract` compares the project, each run in its own process.
 
     python -m benchmarks.bare floor|dump|ffmpeg WORK.json [--core N]
 
-`WORK.json` holds the clips and the settings; what was done is printed as JSON.
+`WORK.json` holds the clips and the settings. The measurements are printed as JSON.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def face_mesh(settings: Settings) -> FaceMesh:
 
 
 def frames_at(container: Any, fps: float) -> Iterator[av.VideoFrame]:
-    """Yield the frame that is shown at each time k / fps, of clips without any defect."""
+    """Yield the frame shown at each time k / fps; the clip must have no defect."""
     stream = container.streams.video[0]
     stream.codec_context.thread_count = 1
     start = container.start_time / av.time_base
@@ -82,7 +82,7 @@ def librosa_features(waveform: np.ndarray, acoustic: Settings) -> int:
 
 
 def floor(clips: list[str], settings: Settings) -> tuple[int, int, float]:
-    """Decode, find the face, analyse the sound; nothing is kept.
+    """Decode, find the face and analyse the sound, without keeping the results.
 
     Returns:
         Frames, steps of sound, and the seconds that sound took.
@@ -105,7 +105,7 @@ def floor(clips: list[str], settings: Settings) -> tuple[int, int, float]:
 
 
 def dump(clips: list[str], settings: Settings) -> tuple[int, int, float]:
-    """Do the same through files that PyAV writes; see `through_files`."""
+    """Do the same by way of files that PyAV writes; see `through_files`."""
 
     def write(path: str, folder: Path) -> None:
         with av.open(path) as container:
@@ -124,7 +124,7 @@ def dump(clips: list[str], settings: Settings) -> tuple[int, int, float]:
 
 
 def ffmpeg(clips: list[str], settings: Settings) -> tuple[int, int, float]:
-    """Do the same through files that the command ffmpeg writes, as MMSA-FET runs it."""
+    """Do the same by way of files that the command ffmpeg writes, as MMSA-FET runs it."""
 
     def write(path: str, folder: Path) -> None:
         command = ["ffmpeg", "-v", "quiet", "-nostdin", "-i", path]
@@ -149,9 +149,9 @@ def through_files(
             write(path, folder)
             with face_mesh(settings) as mesh:
                 for image in sorted(folder.glob("*.bmp")):
-                    found = mesh.process(cv2.cvtColor(cv2.imread(str(image)), cv2.COLOR_BGR2RGB))
+                    faces = mesh.process(cv2.cvtColor(cv2.imread(str(image)), cv2.COLOR_BGR2RGB))
                     frames += 1
-                    for face in found.multi_face_landmarks or []:
+                    for face in faces.multi_face_landmarks or []:
                         np.array([(p.x, p.y, p.z) for p in face.landmark])
             begin = time.perf_counter()
             if (folder / "sound.wav").exists():
@@ -176,14 +176,14 @@ def main() -> None:
     work = json.loads(args.work.read_text())
     begin = time.perf_counter()
     frames, steps, sound_seconds = LOOPS[args.loop](work["clips"], work["settings"])
-    done = {
+    measured = {
         "seconds": time.perf_counter() - begin,
         "sound_seconds": sound_seconds,
         "frames": frames,
         "steps": steps,
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
-    print(json.dumps(done))
+    print(json.dumps(measured))
 
 
 if __name__ == "__main__":

@@ -1,22 +1,22 @@
-"""Measure extraction of sound and face against a bare loop over the same frames and samples.
+"""Compare the extraction of sound and face with a bare loop over the same frames and samples.
 
     python -m benchmarks.extract [--clips raw/sample] [--seconds 120] [--rounds 5]
 
-Every contender starts in a new process, and its time runs from there to the end: imports and
-models count. Contenders take turns, and the medians and ratios are those of all rounds.
+Every contender starts in a new process, so imports and the loading of models count. Contenders
+take turns; medians and ratios are over all rounds.
 
-- floor: PyAV, MediaPipe's FaceMesh and librosa on the same frames and samples, with nothing else;
-  with one or two processes, each with its share of the clips, pinned to a core or not.
-- ours: the stage's own code for both modalities, with the shards it writes.
-- dump: what MMSA-FET does for such features: every frame at the same rate written as a BMP, read
-  back by OpenCV, a FaceMesh for each clip; one process. PyAV writes the files or, where there is
-  one, the command ffmpeg, twice for each clip, as MMSA-FET has it. It is timed on a part of the
-  clips, and its time for as many frames as the floor's counts.
+- floor: only PyAV, MediaPipe's FaceMesh and librosa on the same frames and samples; one or two
+  processes, each with its share of the clips, pinned to a core or not.
+- ours: the stage's code for both modalities, which also writes the shards.
+- dump: what MMSA-FET does for such features, in one process: write every frame at the same rate as
+  a BMP, read it back by OpenCV, and make a FaceMesh for each clip. The files are written by PyAV,
+  and if it is installed by the command ffmpeg, run twice for each clip as in MMSA-FET. It is timed
+  on some of the clips, and its time is scaled to the frames of the floor.
 
-Seconds of sound are decoding and analysis for the floor, a whole stage for ours, and for dumps
-reading and analysis. Memory is that of the largest process; beside ours is that of the stage.
+Seconds of sound are decoding and analysis for the floor, a whole stage for ours, and reading and
+analysis for dumps. Memory is the peak of the largest process.
 
-With `--memory` it measures instead how much more memory a clip of 20 minutes at 1080p takes.
+With `--memory` it measures how much more memory a clip of 20 minutes at 1080p takes.
 """
 
 from __future__ import annotations
@@ -61,18 +61,18 @@ ENVIRONMENT = os.environ | dict.fromkeys(
 
 @dataclass(frozen=True)
 class Result:
-    """What one contender took for all clips."""
+    """One round of a contender, over all clips."""
 
     seconds: float  # of the whole process
     sound_seconds: float
     peak_mb: float  # of the largest process that extracts
     frames: int
     steps: int
-    loop_seconds: float = 0.0  # of a bare loop: without imports
+    loop_seconds: float = 0.0  # of a bare loop, without imports
 
 
 def repeated_manifest(raw: Path, times: int) -> pa.Table:
-    """Return the manifest of the corpus, each clip so often under other ids."""
+    """Return the manifest of the corpus, with each clip repeated under other ids."""
     corpus = CorpusParams(layout="mmsa", language="en", scale="mosi")
     ingest = load_params(IngestParams, section="ingest")
     run = RunParams(workers=2, timeout_seconds=60)
@@ -97,7 +97,7 @@ def module(*arguments: Any) -> dict[str, Any]:
 
 
 def bare(loop: str, manifest: pa.Table, raw: Path, folder: Path, cores: list[int | None]) -> Result:
-    """Run a bare loop in as many processes as there are `cores`; None: not pinned."""
+    """Run a bare loop in one process per entry of `cores`; None: not pinned."""
     settings = {m: read_section(f"extract.{m}") for m in MODALITIES}
     clips = [str((raw / path).absolute()) for path in manifest["path"].to_pylist()]
 
@@ -123,7 +123,7 @@ def bare(loop: str, manifest: pa.Table, raw: Path, folder: Path, cores: list[int
 
 
 def ours(folder: Path, raw: Path, workers: int) -> Result:
-    """Run the stage's code for one modality after the other, each in a process as DVC does."""
+    """Run the stage's code for each modality in turn, in a process as DVC does."""
     seconds, peaks = {}, []
     with tempfile.TemporaryDirectory() as out:
         for modality in MODALITIES:
@@ -153,7 +153,7 @@ def stage(modality: str, folder: str, raw: str, out: str, workers: str) -> None:
 
 
 def table_of(results: dict[str, list[Result]], clips: int, hours: float) -> Table:
-    """Return what is printed: medians, and how they compare."""
+    """Return medians and ratios as a table."""
     median = {name: statistics.median(r.seconds for r in rs) for name, rs in results.items()}
     least = {
         n: min(median[k] for k in median if k.startswith(f"floor, {n}"))
@@ -194,8 +194,8 @@ def compare(raw: Path, seconds: float, rounds: int, dump_part: int) -> None:
         write_manifest(manifest, folder / "manifest.parquet")
         clips, hours = len(manifest), sum(manifest["duration_s"].to_pylist()) / 3600
         console.print(
-            f"{raw}: {len(once)} clips, {times} times over, {hours:.2f} hours in all; "
-            f"the floor takes {measured.seconds:.0f} s each time"
+            f"{raw}: {len(once)} clips, repeated {times} times, {hours:.2f} hours in all; "
+            f"the floor takes {measured.seconds:.0f} s for one repetition"
         )
         contenders = {
             "floor, 1 process, pinned": lambda: bare("floor", manifest, raw, folder, cores[:1]),
@@ -217,20 +217,20 @@ def compare(raw: Path, seconds: float, rounds: int, dump_part: int) -> None:
                 rounds_of.append(bare(dumps[name], part, raw, folder, [cores[0]]))
                 console.print(f"round {i + 1}: {name}: {rounds_of[-1].seconds:.1f} s")
         for name, rounds_of in dumped.items():
-            of_all = results["ours, 1 worker"][0].frames
-            results[f"{name}, pinned"] = [for_all(r, of_all) for r in rounds_of]
+            frames = results["ours, 1 worker"][0].frames
+            results[f"{name}, pinned"] = [scaled(r, frames) for r in rounds_of]
         console.print(table_of(results, clips, hours))
-        frames = {rounds[0].frames for name, rounds in results.items() if "dump" not in name}
-        if len(frames) > 1:
-            sys.exit(f"error: not the same frames: {sorted(frames)}")
+        counts = {rounds[0].frames for name, rounds in results.items() if "dump" not in name}
+        if len(counts) > 1:
+            sys.exit(f"error: different numbers of frames: {sorted(counts)}")
         one = statistics.median(r.seconds for r in results["ours, 1 worker"])
         for name in dumped:
             ratio = statistics.median(r.seconds for r in results[f"{name}, pinned"]) / one
             console.print(f"{name} / ours with 1 worker: {ratio:.2f}")
 
 
-def for_all(part: Result, frames: int) -> Result:
-    """Return what so many frames would take; imports count once."""
+def scaled(part: Result, frames: int) -> Result:
+    """Return a result scaled to so many frames; imports count once."""
     times = frames / part.frames
     return replace(
         part,
@@ -241,7 +241,7 @@ def for_all(part: Result, frames: int) -> Result:
 
 
 def write_long_clip(source: Path, path: Path, seconds: int) -> None:
-    """Write the first seconds of a clip at 1920 x 1080 over and over, 5 frames a second."""
+    """Repeat the start of a clip at 1920 x 1080 and 5 frames a second."""
     with av.open(str(source)) as clip:
         faces = [f.reformat(1920, 1080, "yuv420p") for f in clip.decode(video=0)][::5][:10]
     with av.open(str(source)) as clip:
@@ -278,8 +278,8 @@ def one_clip(modality: str, path: str) -> None:
     # Not `ru_maxrss`, which starts at the peak of the process that started this one.
     status = Path("/proc/self/status").read_text()
     peak = int(status.split("VmHWM:")[1].split()[0]) / 1024
-    found = float(features.detected.mean())
-    print(json.dumps({"peak_mb": peak, "steps": len(features.detected), "detected": found}))
+    share = float(features.detected.mean())
+    print(json.dumps({"peak_mb": peak, "steps": len(features.detected), "detected": share}))
 
 
 def memory(raw: Path) -> None:
@@ -294,11 +294,11 @@ def memory(raw: Path) -> None:
             short = None
             for seconds in (5, 1200):
                 clip = Path(name) / f"{seconds}.mp4"
-                found = module("benchmarks.extract", "--one-clip", modality, clip)
-                short = found["peak_mb"] if short is None else short
-                table.add_row(f"{modality}, {seconds} s", str(found["steps"]),
-                              f"{found['detected']:.2f}", f"{found['peak_mb']:.0f}",
-                              f"{found['peak_mb'] - short:.0f}")  # fmt: skip
+                measured = module("benchmarks.extract", "--one-clip", modality, clip)
+                short = measured["peak_mb"] if short is None else short
+                table.add_row(f"{modality}, {seconds} s", str(measured["steps"]),
+                              f"{measured['detected']:.2f}", f"{measured['peak_mb']:.0f}",
+                              f"{measured['peak_mb'] - short:.0f}")  # fmt: skip
     Console().print(table)
 
 
@@ -307,11 +307,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--clips", type=Path, default=Path("raw/sample"), help="a corpus")
-    parser.add_argument("--seconds", type=float, default=120, help="of the floor, at least")
+    parser.add_argument("--seconds", type=float, default=120, help="the floor takes at least this")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--dump-part", type=int, default=4, metavar="N",
-                        help="dump every Nth clip only; 0: none")  # fmt: skip
-    parser.add_argument("--memory", action="store_true", help="of a long clip, in place of time")
+                        help="dump only every Nth clip; 0: none")  # fmt: skip
+    parser.add_argument("--memory", action="store_true", help="measure memory of a long clip")
     parser.add_argument("--stage", nargs=5, help=argparse.SUPPRESS)
     parser.add_argument("--one-clip", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()

@@ -1,9 +1,9 @@
-"""Damaged clips through probing and extraction: python -m benchmarks.fuzz_media.
+"""Probe damaged clips and extract their features: python -m benchmarks.fuzz_media.
 
-Real clips are damaged at random, many a time, and go as one corpus through the functions of the
-stages, in supervised workers. Every clip must come out with features or with a reason, within the
-time and the memory that a clip may cost: otherwise the exit status is 1. The same seed makes the
-same files; whether one of them runs out of time depends on the machine. Linux only.
+Real clips are damaged at random, and run as one corpus through the functions of the stages, in
+supervised workers. Every clip must give features or a reason, within the limits on time and
+memory; otherwise the exit status is 1. The same seed makes the same files; whether one of them
+runs out of time depends on the machine. Linux only.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -40,15 +40,15 @@ from mitfrnet.workers.params import RunParams
 ROOT = Path(__file__).parents[1]
 PARAMS = ROOT / "params.yaml"
 SAMPLE = ROOT / "raw" / "sample" / "Raw"
-REAL = ROOT.parent / "shared" / "clips" / "Raw"  # if it is there
+REAL = ROOT.parent / "shared" / "clips" / "Raw"  # may be absent
 MODALITIES = ("acoustic", "visual")
 
-# All that may stand where a clip has no features, or only undetected steps.
+# Every reason that a clip may have.
 FAILURES = ("worker_crashed", "timed_out", "out_of_memory")
 KNOWN = {*decode.REASONS, *FAILURES, "no_face"}
 
-# Before and after these stand the fields that decide over reading, in MP4 and QuickTime; and what
-# opens the headers of MPEG.
+# In MP4 and QuickTime, the fields that control reading stand before and after these names; in
+# MPEG, headers begin with the start codes.
 BOXES = (
     b"ftyp moov mvhd trak tkhd edts elst mdia mdhd hdlr minf vmhd smhd dinf dref stbl stsd avc1 "
     b"avcC hvc1 hvcC mp4v mp4a esds stts ctts stss stsc stsz stco sgpd sbgp udta meta ilst mdat"
@@ -58,17 +58,17 @@ EXTREMES = (0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF
 
 
 @dataclass
-class Found:
-    """What became of the damaged clips.
+class Summary:
+    """The results of all damaged clips.
 
     Attributes:
-        outcomes: how many clips ended how, by modality.
-        failed: clips that cost a worker its life, with what was done to them.
-        unaccounted: what is missing, in words.
-        longest_s: of one clip, by step.
-        peak_mb: resident memory of a worker, by step; of clips that it survived.
+        outcomes: number of clips by modality, then by reason (or `features`).
+        failed: clips that ended their worker, with the damage done to them.
+        unaccounted: clips without a proper result.
+        longest_s: longest time for one clip, by step.
+        peak_mb: peak resident memory of a worker, by step, if it survived the clip.
         wall_s: of the whole run.
-        digest: of all the damaged files.
+        digest: of all damaged files.
     """
 
     outcomes: dict[str, Counter[str]] = field(default_factory=dict)
@@ -81,20 +81,20 @@ class Found:
 
 
 def mutate(data: bytes, rng: random.Random) -> tuple[bytes, str]:
-    """Return a damaged copy of a file, and what was done to it."""
+    """Return a damaged copy of a file, and the names of the operations."""
     damaged = bytearray(data)
-    done = []
+    names = []
     for _ in range(rng.choice((1, 1, 1, 2, 3, 6))):
-        how = rng.choices(list(OPERATIONS), weights=[4, 6, 2, 1, 1, 1, 1])[0]
-        OPERATIONS[how](damaged, rng)
-        done.append(how)
+        name = rng.choices(list(OPERATIONS), weights=[4, 6, 2, 1, 1, 1, 1])[0]
+        OPERATIONS[name](damaged, rng)
+        names.append(name)
         if not damaged:
             break
-    return bytes(damaged), " ".join(done)
+    return bytes(damaged), " ".join(names)
 
 
 def _somewhere(data: bytearray, rng: random.Random) -> int:
-    """Return a place in a file: half of them in its headers."""
+    """Return a random position in a file, half of the time in its headers."""
     if rng.random() < 0.5:
         start = data.find(b"moov") if b"moov" in data else 0
         return min(len(data) - 1, start + rng.randrange(2500))
@@ -107,7 +107,7 @@ def _flip(data: bytearray, rng: random.Random) -> None:
 
 
 def _set_field(data: bytearray, rng: random.Random) -> None:
-    """Give a field behind the name of a box, or the size before it, a value at the edge."""
+    """Set the size before a box's name, or a field after it, to an extreme or random value."""
     names = [name for name in (*BOXES, *START_CODES) if name in data]
     at = _somewhere(data, rng)
     if names and rng.random() < 0.9:
@@ -162,7 +162,7 @@ OPERATIONS: dict[str, Callable[[bytearray, random.Random], None]] = {
 
 
 def source_clips(real: Path) -> list[Path]:
-    """Return the clips to damage: those of the sample and, about as often, those in `real`."""
+    """Return the clips to damage: the sample's and, about as often, those in `real`."""
     synthetic, filmed = (sorted(folder.glob("*/*")) for folder in (SAMPLE, real))
     return [*synthetic, *filmed * (len(synthetic) // max(1, len(filmed)))]
 
@@ -173,9 +173,9 @@ def write_corpus(
     """Write damaged clips as a corpus of layout `mmsa`.
 
     Returns:
-        What was done to each utterance, and a digest of all their bytes.
+        The damage by utterance id, and a digest of all files.
     """
-    done, digest = {}, hashlib.sha256()
+    damage, digest = {}, hashlib.sha256()
     (folder / "Raw" / "fuzz").mkdir(parents=True)
     with (folder / "label.csv").open("w", newline="") as file:
         table = csv.writer(file)
@@ -183,16 +183,16 @@ def write_corpus(
         for i in range(mutations):
             rng = random.Random(f"{seed} {i}")
             source = rng.choice(sources)
-            damaged, how = mutate(source.read_bytes(), rng)
+            damaged, names = mutate(source.read_bytes(), rng)
             digest.update(damaged)
             (folder / "Raw" / "fuzz" / f"{i:05d}{source.suffix}").write_bytes(damaged)
-            done[f"fuzz/{i:05d}"] = f"{source.parent.name}/{source.name}: {how}"
+            damage[f"fuzz/{i:05d}"] = f"{source.parent.name}/{source.name}: {names}"
             table.writerow(["fuzz", f"{i:05d}", "words", 0, ("train", "valid", "test")[i % 3]])
-    return done, digest.hexdigest()
+    return damage, digest.hexdigest()
 
 
 def _setup(step: str, log: Path, *args: Any) -> Callable[[Any], Any]:
-    """Return what a worker of the stage applies to clips, measured; called in the worker."""
+    """Return the stage's function for clips, wrapped to be measured; called in the worker."""
     build: Callable[..., Callable[[Any], Any]] = (
         ingest._prober if step == "probe" else extraction._worker
     )
@@ -200,7 +200,7 @@ def _setup(step: str, log: Path, *args: Any) -> Callable[[Any], Any]:
 
 
 def _measured(work: Callable[[Any], Any], step: str, log: Path, clips: list[Any]) -> Any:
-    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak of this process's memory
     start = time.perf_counter()
     try:
         return work(clips)
@@ -223,14 +223,15 @@ def read_measured(
     """Probe and extract the corpus in `folder`/raw as the stages do, and measure each clip.
 
     Args:
-        folder: features and what is measured are written beside the corpus.
+        folder: features and measurements are written beside the corpus.
         params: limits, and how many clips may be unreadable.
         timeout_s: for each step of one clip.
         fps: frames a second in which faces are sought.
 
     Returns:
-        The rows of features by modality, those of the manifest as `manifest`; and for each step
-        (`probe` or a modality) of a clip that its worker survived, seconds and peak memory in MB.
+        The rows of features by modality, and those of the manifest as `manifest`. Then, for each
+        clip and step (`probe` or a modality) that did not end its worker, seconds and peak memory
+        in MB.
     """
     log = folder / "log.jsonl"
     run = RunParams(workers=0, timeout_seconds=timeout_s)
@@ -261,44 +262,46 @@ def fuzz(
     seed: int,
     timeout_s: float,
     fps: float,
-) -> Found:
-    """Damage clips in `folder`, probe and extract them, and return what became of them.
+) -> Summary:
+    """Damage clips, probe and extract them, and return a summary.
 
     Args:
-        folder: empty; the corpus is written there, and its features.
-        sources: the clips; a clip that stands there twice is taken twice as often.
-        mutations: how many damaged ones.
-        seed: which ones.
+        folder: empty; gets the corpus and its features.
+        sources: the clips; one that is listed twice is chosen twice as often.
+        mutations: number of damaged clips.
+        seed: decides which clips, and the damage.
         timeout_s: for each step of one clip.
         fps: frames a second in which faces are sought.
     """
     start = time.perf_counter()
-    found = Found()
-    done, found.digest = write_corpus(folder / "raw", sources, mutations, seed)
+    summary = Summary()
+    damage, summary.digest = write_corpus(folder / "raw", sources, mutations, seed)
     params = load_params(ingest.IngestParams, section="ingest", path=PARAMS)
     params = params.model_copy(update={"max_bad_fraction": 1.0})
     rows, log = read_measured(folder, params, timeout_s=timeout_s, fps=fps)
     for modality in MODALITIES:
-        found.outcomes[modality] = Counter(row["reason"] or "features" for row in rows[modality])
-        found.unaccounted += unaccounted(modality, done, rows[modality])
-        found.failed += [
-            f"{modality}: {row['reason']}: {row['utterance_id']}: {done[row['utterance_id']]}"
+        summary.outcomes[modality] = Counter(row["reason"] or "features" for row in rows[modality])
+        summary.unaccounted += unaccounted(modality, damage, rows[modality])
+        summary.failed += [
+            f"{modality}: {row['reason']}: {row['utterance_id']}: {damage[row['utterance_id']]}"
             for row in rows[modality]
             if row["reason"] in FAILURES
         ]
     for line in log:
         step = line["step"]
-        found.longest_s[step] = max(found.longest_s.get(step, 0.0), line["s"])
-        found.peak_mb[step] = max(found.peak_mb.get(step, 0.0), line["mb"])
-    found.wall_s = time.perf_counter() - start
-    return found
+        summary.longest_s[step] = max(summary.longest_s.get(step, 0.0), line["s"])
+        summary.peak_mb[step] = max(summary.peak_mb.get(step, 0.0), line["mb"])
+    summary.wall_s = time.perf_counter() - start
+    return summary
 
 
-def unaccounted(modality: str, done: dict[str, str], rows: list[dict[str, Any]]) -> Iterator[str]:
-    """Yield the utterances that have neither features nor a known reason, or not one row."""
+def unaccounted(
+    modality: str, utterance_ids: Collection[str], rows: list[dict[str, Any]]
+) -> Iterator[str]:
+    """Yield the utterances without exactly one row that has features or a known reason."""
     counts = Counter(row["utterance_id"] for row in rows)
-    for utterance_id in done.keys() | counts.keys():
-        if counts[utterance_id] != 1 or utterance_id not in done:
+    for utterance_id in {*utterance_ids, *counts}:
+        if counts[utterance_id] != 1 or utterance_id not in utterance_ids:
             yield f"{modality}: {utterance_id}: {counts[utterance_id]} rows"
     for row in rows:
         reason, values = row["reason"], row["values"]
@@ -306,42 +309,43 @@ def unaccounted(modality: str, done: dict[str, str], rows: list[dict[str, Any]])
             yield f"{modality}: {row['utterance_id']}: reason {reason}, {len(values or ())} steps"
 
 
-def show(found: Found, clips: int, mutations: int, seed: int, timeout_s: float) -> None:
+def show(summary: Summary, clips: int, mutations: int, seed: int, timeout_s: float) -> None:
     """Print the table."""
     table = Table("outcome", box=box.MARKDOWN)
     for modality in MODALITIES:
         table.add_column(modality, justify="right")
-    names = sorted(set().union(*found.outcomes.values()), key=lambda n: (n != "features", n))
+    names = sorted(set().union(*summary.outcomes.values()), key=lambda n: (n != "features", n))
     for name in names:
-        table.add_row(name, *(f"{found.outcomes[m][name]}" for m in MODALITIES))
+        table.add_row(name, *(f"{summary.outcomes[m][name]}" for m in MODALITIES))
     console = Console(width=100)
     console.print(
-        f"{mutations} files of seed {seed}, damaged out of {clips} clips "
-        f"(digest {found.digest[:16]}), {timeout_s:g} s each"
+        f"{mutations} files, damaged from {clips} clips with seed {seed} "
+        f"(digest {summary.digest[:16]}), {timeout_s:g} s each"
     )
     console.print(table)
-    for step, seconds in found.longest_s.items():
-        console.print(f"{step}: longest {seconds:.2f} s, peak memory {found.peak_mb[step]:.0f} MB")
-    console.print(f"unaccounted for: {len(found.unaccounted)}; wall time {found.wall_s:.0f} s")
-    for line in (*found.unaccounted, *found.failed):
+    for step, seconds in summary.longest_s.items():
+        peak_mb = summary.peak_mb[step]
+        console.print(f"{step}: longest {seconds:.2f} s, peak memory {peak_mb:.0f} MB")
+    console.print(f"unaccounted for: {len(summary.unaccounted)}; wall time {summary.wall_s:.0f} s")
+    for line in (*summary.unaccounted, *summary.failed):
         console.print(line, markup=False, highlight=False)
 
 
 def main() -> int:
-    """Print what became of the clips; return 1 if one is lost or a limit is passed."""
+    """Print the summary; return 1 if a clip is unaccounted for or exceeds a limit."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mutations", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--seconds-per-clip", type=float, default=20, help="before it is given up")
+    parser.add_argument("--seconds-per-clip", type=float, default=20, help="time limit")
     parser.add_argument("--fps", type=float, default=2, help="frames a second for faces")
-    parser.add_argument("--keep", type=Path, help="a new folder for the files")
-    parser.add_argument("--clips", type=Path, default=REAL, help="of real ones, beside the sample")
+    parser.add_argument("--keep", type=Path, help="new folder in which to keep the files")
+    parser.add_argument("--clips", type=Path, default=REAL, help="real clips, used with the sample")
     args = parser.parse_args()
     sources = source_clips(args.clips)
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.keep or Path(temporary)
         try:
-            found = fuzz(
+            summary = fuzz(
                 folder,
                 sources,
                 mutations=args.mutations,
@@ -353,11 +357,11 @@ def main() -> int:
             traceback.print_exc()
             print("the run was lost: no clip is accounted for", file=sys.stderr)
             return 1
-    show(found, len(set(sources)), args.mutations, args.seed, args.seconds_per_clip)
+    show(summary, len(set(sources)), args.mutations, args.seed, args.seconds_per_clip)
     limits = load_params(ingest.IngestParams, section="ingest", path=PARAMS).limits
-    too_long = max(found.longest_s.values()) > args.seconds_per_clip
-    too_large = max(found.peak_mb.values()) > limits.max_memory_mb
-    return int(bool(found.unaccounted) or too_long or too_large)
+    too_long = max(summary.longest_s.values()) > args.seconds_per_clip
+    too_large = max(summary.peak_mb.values()) > limits.max_memory_mb
+    return int(bool(summary.unaccounted) or too_long or too_large)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,14 @@
-"""What a corpus of a million clips takes, but for decoding it: python -m benchmarks.million_clips.
+"""Measure the stages on a million clips, without decoding: python -m benchmarks.million_clips.
 
-A corpus of the default layout is made in a temporary folder: a table with transcripts, and files
-of the right names that are empty. The stages ingest, extract and mask run on it as DVC runs them,
-each in a process of its own, with three things made up: what the probe finds in a clip, an
-extractor of two steps of four numbers, and tensors of one feature, whose lengths are those of the
-shipped settings. So all is real that is done once per row of the manifest, and nothing that is
-done once per frame: that is what `benchmarks.extract` measures.
+It makes a corpus of the default layout in a temporary folder: a table with transcripts, and empty
+files. The stages ingest, extract and mask run on it as DVC runs them, each in its own process.
+Three things are made up: the result of probing a clip, an extractor of two steps of four numbers,
+and tensors of one feature, with the lengths of the shipped settings. So it measures all work that
+is done per row of the manifest; `benchmarks.extract` measures the work per frame.
 
-Memory is what a stage's process has of its own, at the peak of each part; pages of mapped files,
-which the system drops when others need the room, do not count. Memory and processor time of the
-worker processes do not count either: theirs does not depend on the number of clips, but for what
-extraction costs. Ends with 1 where a part takes 2 GB or more.
+Memory is the peak of a stage's anonymous memory in each part. Pages of mapped files do not count:
+the system drops them when it needs room. Worker processes do not count either: their memory does
+not depend on the number of clips. The exit status is 1 if a part takes 2 GB or more.
 """
 
 import argparse
@@ -42,14 +40,14 @@ from mitfrnet.media.decode import Probe
 from mitfrnet.missing import read_masks
 
 ROOT = Path(__file__).parents[1]
-PARTS = "parts.jsonl"  # what a stage tells of itself
+PARTS = "parts.jsonl"  # a stage writes a line here after each part
 TARGET_MB = 2000
 CLIPS_OF_A_VIDEO = 40
 SHARES = {"train": 0.7, "valid": 0.1, "test": 0.2}
 STEPS_PER_SECOND = {"text": 3.6, "acoustic": 31.25, "visual": 10.0}  # of the shipped settings
 WORDS_PER_SECOND = 2.6
 
-# As an extractor of another package, which is the way in for one that is not ours.
+# Installed as a plugin.
 EXTRACTOR = """
 import numpy as np
 from mitfrnet.features.extractor import Features
@@ -105,7 +103,7 @@ def make_project(folder: Path) -> None:
 
 
 def make_tensors(folder: Path, clips: int) -> None:
-    """Write tensors of one feature; durations are of a gamma distribution, as CMU-MOSI's."""
+    """Write tensors of one feature; durations follow a gamma distribution, as in CMU-MOSI."""
     splits = {name: round(clips * share) for name, share in SHARES.items()}
     for name, count in splits.items():
         rng = np.random.default_rng([clips, len(name)])
@@ -125,8 +123,8 @@ def make_tensors(folder: Path, clips: int) -> None:
             )
         text = modalities["text"]
         special = np.zeros(len(text.values), bool)
-        there = np.diff(text.offsets) > 0
-        special[text.offsets[:-1][there]] = special[text.offsets[1:][there] - 1] = True
+        present = np.diff(text.offsets) > 0
+        special[text.offsets[:-1][present]] = special[text.offsets[1:][present] - 1] = True
         split = SplitTensors(
             ids=[f"{name}{i // CLIPS_OF_A_VIDEO:06d}/{i:07d}" for i in range(count)],
             label=np.zeros(count, np.float32),
@@ -141,8 +139,8 @@ def make_tensors(folder: Path, clips: int) -> None:
 def made_probe(
     probe_clips: Callable[..., Any], *args: Any, **keywords: Any
 ) -> Iterator[tuple[LabelledClip, ProbedClip]]:
-    """Yield what the workers found in each clip, with a usable clip's numbers in its place."""
-    for clip, found in probe_clips(*args, **keywords):
+    """Probe the empty clips, and replace each result by that of a usable clip."""
+    for clip, probed in probe_clips(*args, **keywords):
         number = zlib.crc32(clip.utterance_id.encode())
         seconds = 0.5 + number % 9000 / 1000
         probe = Probe(
@@ -160,17 +158,17 @@ def made_probe(
             audio_reason="no_audio_stream" if number % 200 == 0 else None,
         )
         digest = sha256(clip.utterance_id.encode()).hexdigest()
-        yield clip, replace(found, digest=digest, probe=probe)
+        yield clip, replace(probed, digest=digest, probe=probe)
 
 
 def mark(part: str) -> None:
-    """Tell the process that watches that a part of the work has ended."""
+    """Tell the watching process that a part of the work has ended."""
     with open(PARTS, "a") as file:
         print(json.dumps({"part": part, "cpu_s": time.process_time()}), file=file)
 
 
 def around(module: Any, name: str, *, before: str = "", after: str = "") -> None:
-    """Let the function `name` of a module end the part `before` it, and `after` it itself."""
+    """Wrap a function of a module: a call first ends the part `before`, then the part `after`."""
     function = getattr(module, name)
 
     def wrapper(*args: Any, **keywords: Any) -> Any:
@@ -238,7 +236,7 @@ WRITES = {"ingest": "manifest.parquet", "extract, all": "features", "mask": "0.3
 
 
 def watched(stage: str, folder: Path) -> Iterator[dict[str, Any]]:
-    """Run a stage in `folder`; yield what each part of it took."""
+    """Run a stage in `folder`; yield the time and memory of each part."""
     parts, log = folder / PARTS, folder / "log"
     parts.write_text("")
     with log.open("w") as output:
@@ -252,7 +250,7 @@ def watched(stage: str, folder: Path) -> Iterator[dict[str, Any]]:
     began, cpu_s, own_kib, running = time.perf_counter(), 0.0, 0, True
     with parts.open() as lines:
         while running:
-            running = process.poll() is None  # what is written after this is seen next time
+            running = process.poll() is None  # lines written after this are read next time
             own_kib = max(own_kib, _own_kib(process.pid))
             for line in lines:
                 part, now = json.loads(line), time.perf_counter()
@@ -282,7 +280,7 @@ def _bytes_in(path: Path) -> int:
 
 
 def main() -> None:
-    """Print a table of what each part of each stage took, for each number of clips."""
+    """Print the time and memory of each part of each stage, for each number of clips."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clips", type=int, nargs="+", default=[1_000_000])
     parser.add_argument("--only", nargs="+", choices=STAGES, default=list(STAGES))

@@ -1,4 +1,4 @@
-"""Stage `tensors`: join manifest and features into ragged tensors, one file per split."""
+"""Stage `tensors`: join manifest and features into tensors, one file per split."""
 
 import argparse
 import sys
@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> None:
     if spread := summary.get("aligned_by", {}).get("characters"):
         print(
             f"warning: {args.manifest}: {spread} of {len(manifest)} utterances have no word times; "
-            "their words are taken as spread evenly over them",
+            "their words are spread evenly over them",
             file=sys.stderr,
         )
     write_tensors(splits, args.out)

@@ -1,8 +1,7 @@
-"""Acoustic and visual features brought to the steps of the text: per word, or in equal segments.
+"""Align acoustic and visual features with the steps of the text, by words or by equal segments.
 
-A step of the result is the mean of the steps at which something was detected. Where there is
-none, in a pause or with the face turned away, nothing was detected in the result either: no
-value is made up, and a model sees a missing step.
+An aligned step is the mean of the detected steps in its time. If there are none, as in a pause or
+with the face turned away, the aligned step is undetected too, so a model sees a missing step.
 """
 
 from collections.abc import Sequence
@@ -18,8 +17,8 @@ from mitfrnet.corpus.transcripts.words import Word
 from mitfrnet.data.tensors import ModalityTensors
 from mitfrnet.params import StageParams
 
-# Decimals of a second to which step and word times are compared: step times are stored as
-# float32, which late in a long clip knows no more.
+# Step and word times are rounded to so many decimals of a second before they are compared. Late in
+# a long clip, the float32 of step times holds no more.
 _DECIMALS = 4
 
 
@@ -27,19 +26,18 @@ class TensorParams(StageParams):
     """Section `tensors`."""
 
     align: Literal["none", "words", "pool"]
-    segments: int = Field(gt=0)  # of sound and face where an utterance has no text
+    segments: int = Field(gt=0)  # for an utterance without text
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """The steps that acoustic and visual features of one utterance are brought to.
+    """The steps with which one utterance's acoustic and visual features are aligned.
 
     Attributes:
-        time_s: centre of each in seconds, float32, (steps,).
-        filled: steps that stand for a part of the utterance, unlike special tokens; bool,
-            (steps,).
-        spans_s: from when to when each lasts, float64, (steps, 2), NaN: at no time; None: all
-            that are filled share the utterance equally.
+        time_s: centre of each step in seconds, float32, (steps,).
+        filled: steps that get a part of the utterance, unlike special tokens; bool, (steps,).
+        spans_s: start and end of each step in seconds, float64, (steps, 2); NaN: it has no time.
+            None: all filled steps share the utterance equally.
     """
 
     time_s: NDArray[np.float32]
@@ -47,17 +45,18 @@ class Timeline:
     spans_s: NDArray[np.float64] | None = None
 
     def cut(self, centres_s: NDArray[np.floating[Any]]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return the first step that belongs to each of these, and the one after the last.
+        """Return the range of a modality's steps for each step of this timeline.
 
-        Spans: steps whose centre lies in [start, end). Equal shares, of n steps for m of these:
-        as in adaptive average pooling, number i has steps floor(i n / m) to ceil((i + 1) n / m),
-        so that none is empty, however few steps there are.
+        With spans, these are the modality's steps whose centre lies in [start, end). With equal
+        shares, n steps are divided among m as in adaptive average pooling: number i gets steps
+        floor(i n / m) to ceil((i + 1) n / m), so none is empty, however few steps there are.
 
         Args:
-            centres_s: when the steps of a modality are, ascending, (steps of it,).
+            centres_s: centres of the modality's steps, ascending, (modality steps,).
 
         Returns:
-            Both (steps,). Of a span without a step the second is not above the first.
+            The first step, and the one after the last, each (steps,). If a span contains no step,
+            the second is not above the first.
         """
         if self.spans_s is not None:
             centres = np.round(centres_s.astype(np.float64), _DECIMALS)
@@ -82,17 +81,17 @@ def token_timeline(
 ) -> Timeline:
     """Return the steps of a text.
 
-    A token is at the centre of its word, cut to the utterance; one of no word, as punctuation,
-    is where it would be if all characters took equally long, special tokens at 0.
+    A token's time is the centre of its word, within the utterance. A token outside words, such as
+    punctuation, is placed as if all characters took equally long; special tokens are at 0.
 
     Args:
-        chars: places of the tokens in the transcript, (tokens, 2).
+        chars: start and end of the tokens in the transcript, (tokens, 2).
         special: [CLS] and [SEP], (tokens,).
-        words: of the utterance, as far as anybody says when they are spoken.
+        words: of the utterance, those with known times.
         characters: length of the transcript.
         duration_s: length of the utterance.
-        align: of `TensorParams`; `words` gives each token the span of its word, or, where there
-            are no words, an equal share.
+        align: of `TensorParams`. With `words`, each token gets the span of its word, or an equal
+            share if there are no words.
     """
     time_s = chars.sum(axis=1) / 2 / max(characters, 1) * duration_s
     spans_s = word_times(chars, words)
@@ -102,23 +101,23 @@ def token_timeline(
 
 
 def word_times(chars: NDArray[np.integer[Any]], words: Sequence[Word]) -> NDArray[np.float64]:
-    """Return start and end of the word that each token is a part of, (tokens, 2) in seconds.
+    """Return start and end of each token's word, (tokens, 2) in seconds.
 
-    NaN where a token shares no character with a word.
+    They are NaN if a token shares no character with a word.
 
     Args:
-        chars: places of the tokens in the transcript, (tokens, 2).
-        words: in any order, no two of which share a character.
+        chars: start and end of the tokens in the transcript, (tokens, 2).
+        words: in any order; no two share a character.
     """
     times = np.full((len(chars), 2), np.nan)
     if words:
         ordered = sorted(words, key=lambda word: word.char_end)
         starts, ends = np.array([(w.char_start, w.char_end) for w in ordered]).T
-        # The first word that ends behind the token's start; of a token over two words, the first.
-        found = np.minimum(np.searchsorted(ends, chars[:, 0], "right"), len(ends) - 1)
-        shared = np.minimum(ends[found], chars[:, 1]) > np.maximum(starts[found], chars[:, 0])
+        # The first word that ends after the token's start, even if the token covers two words.
+        nearest = np.minimum(np.searchsorted(ends, chars[:, 0], "right"), len(ends) - 1)
+        shared = np.minimum(ends[nearest], chars[:, 1]) > np.maximum(starts[nearest], chars[:, 0])
         spans = np.array([(w.start_s, w.end_s) for w in ordered], dtype=np.float64)
-        times[shared] = spans[found[shared]]
+        times[shared] = spans[nearest[shared]]
     return times
 
 
@@ -129,10 +128,10 @@ def segment_timeline(segments: int, duration_s: float) -> Timeline:
 
 
 def align(ragged: ModalityTensors, timelines: Sequence[Timeline]) -> ModalityTensors:
-    """Return a modality in the steps of `timelines`, one per utterance.
+    """Return a modality aligned with `timelines`, one per utterance.
 
-    A modality that is naturally missing stays so, without any step. So becomes one of which all
-    that was detected lies outside the words, e.g. a face seen in a pause alone.
+    A modality without steps stays without. One that is detected only outside the words, such as a
+    face seen only in a pause, loses its steps too.
     """
     values = [np.empty((0, ragged.values.shape[1]), dtype=np.float32)]
     detected, time_s = [np.empty(0, dtype=bool)], [np.empty(0, dtype=np.float32)]
@@ -140,12 +139,12 @@ def align(ragged: ModalityTensors, timelines: Sequence[Timeline]) -> ModalityTen
     for (start, end), timeline in zip(pairwise(ragged.offsets), timelines, strict=True):
         own = slice(start, end)
         first, last = timeline.cut(ragged.time_s[own])
-        means, found = mean_steps(ragged.values[own], ragged.detected[own], first, last)
-        if found.any():
+        means, filled = mean_steps(ragged.values[own], ragged.detected[own], first, last)
+        if filled.any():
             values.append(means)
-            detected.append(found)
+            detected.append(filled)
             time_s.append(timeline.time_s)
-        lengths.append(len(found) if found.any() else 0)
+        lengths.append(len(filled) if filled.any() else 0)
     return ModalityTensors(
         values=np.concatenate(values),
         detected=np.concatenate(detected),
@@ -163,23 +162,23 @@ def mean_steps(
     """Return the mean of the detected steps of each interval, and whether it has any.
 
     Args:
-        values: (steps, dim); zero where nothing was detected.
+        values: (steps, dim); zero at undetected steps.
         detected: (steps,).
-        first: the first step of each interval, (intervals,).
-        last: the step after its last, (intervals,), at most the number of steps; where it is not
+        first: first step of each interval, (intervals,).
+        last: the step after its last, (intervals,), at most the number of steps. If it is not
             above the first, the interval is empty.
 
     Returns:
-        Means, summed in float64, (intervals, dim) of float32, zero where there is no detected
-        step; and where there is one, (intervals,) of bool.
+        The means, float32, (intervals, dim), summed in float64; zero without a detected step.
+        Then, whether there is a detected step, bool, (intervals,).
     """
-    # reduceat sums from each index up to the next, so every other sum is that of an interval.
-    # It asks for a step at every index, which one of zeros behind the last provides.
+    # reduceat sums from each index to the next, so every other sum belongs to an interval. It
+    # needs a step at every index, so a step of zeros follows the last.
     padded = np.concatenate([values, np.zeros((1, values.shape[1]), dtype=np.float32)])
     bounds = np.stack([first, last], axis=1).ravel()
     sums = np.add.reduceat(padded, bounds, axis=0, dtype=np.float64)[::2]
     before = np.concatenate([[0], np.cumsum(detected)])
     counts = (before[last] - before[first])[:, None]
-    # Of an empty interval, reduceat gives the step at its index.
+    # For an empty interval, reduceat returns the step at its index, which is not used.
     means = np.where(counts > 0, sums / np.maximum(counts, 1), 0)
     return means.astype(np.float32), counts[:, 0] > 0

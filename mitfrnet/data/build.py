@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mitfrnet.corpus.manifest import (
@@ -29,10 +30,9 @@ _ALIGNED = ("acoustic", "visual")
 def build_tensors(
     manifest: pa.Table, features: dict[str, pa.Table], params: TensorParams
 ) -> dict[str, SplitTensors]:
-    """Return the tensors of every split; an unlabelled utterance has the label NaN.
+    """Return the tensors of every split; the label of an unlabelled utterance is NaN.
 
-    A modality that is naturally missing has no steps, also where its picture was read and no
-    face was found in it.
+    A naturally missing modality has no steps, even if its clip has a picture without any face.
 
     Args:
         manifest: the corpus's utterances.
@@ -40,52 +40,33 @@ def build_tensors(
         params: whether and how acoustic and visual features are aligned with the text.
 
     Raises:
-        FeatureError: an utterance of the manifest has no row, or is extracted from other input;
-            or words are to be aligned with, and nobody says when any is spoken.
+        FeatureError: an utterance has no features, or they were extracted from other input; or
+            `params.align` is `words` and no utterance has word times.
     """
     metadata = _metadata(manifest, features, params)
-    row_of = {
-        m: {u: i for i, u in enumerate(features[m]["utterance_id"].to_pylist())} for m in MODALITIES
-    }
-    labelled = manifest.to_pylist()
+    all_rows = manifest.to_pylist()
     stored = manifest_settings(manifest).get("stored") is not None
-    spoken = [row for row in labelled if row["transcript"]]
+    spoken = [row for row in all_rows if row["transcript"]]
     if params.align == "words" and spoken and not any(row["words"] for row in spoken):
         raise FeatureError(
-            "params.yaml: tensors.align is words, and no utterance of the corpus has word times "
-            "(put files that hold them beside the clips, or set it to pool or none)"
+            "params.yaml: tensors.align is words, but no utterance of the corpus has word times "
+            "(put files with word times beside the clips, or set it to pool or none)"
         )
     splits = {}
     for split in SPLITS:
-        rows = [row for row in labelled if row["split"] == split]
-        ids = [row["utterance_id"] for row in rows]
-        chosen: dict[str, pa.Table] = {}
-        for modality in MODALITIES:
-            absent = [u for u in ids if u not in row_of[modality]]
-            if absent:
-                raise FeatureError(
-                    f"{modality} features: no row for {absent[0]} and {len(absent) - 1} more "
-                    "(run the extract stage)"
-                )
-            indices = pa.array([row_of[modality][u] for u in ids], pa.int64())
-            table = chosen[modality] = features[modality].take(indices)
-            for row, found in zip(rows, table["input_digest"].to_pylist(), strict=True):
-                if found != input_digest(row, modality, stored=stored):
-                    raise FeatureError(
-                        f"{modality} features: {row['utterance_id']} was extracted from other "
-                        "input than the manifest names (run the extract stage)"
-                    )
-        text = chosen["text"]
-        timelines = _timelines(text, rows, params)
+        rows = [row for row in all_rows if row["split"] == split]
+        tables = {m: _features_of(rows, features[m], m, stored=stored) for m in MODALITIES}
+        text = tables["text"]
+        durations_s = [utterance_duration_s(row) or _last_word_s(row) or 1.0 for row in rows]
+        timelines = _timelines(text, rows, durations_s, params)
         timed = [t.time_s for t, p in zip(timelines, _has_steps(text), strict=True) if p]
         modalities = {"text": _ragged(text, np.concatenate([np.empty(0, np.float32), *timed]))}
         for modality in _ALIGNED:
-            ragged = _ragged(chosen[modality], _centres(chosen[modality], rows))
-            aligned = params.align != "none"
-            modalities[modality] = align(ragged, timelines) if aligned else ragged
+            ragged = _ragged(tables[modality], _centres(tables[modality], durations_s))
+            modalities[modality] = ragged if params.align == "none" else align(ragged, timelines)
         labels = [np.nan if row["label"] is None else row["label"] for row in rows]
         splits[split] = SplitTensors(
-            ids=ids,
+            ids=[row["utterance_id"] for row in rows],
             label=np.array(labels, dtype=np.float32),
             modalities=modalities,
             token_ids=_flat(text, "input_ids", np.int32),
@@ -95,13 +76,39 @@ def build_tensors(
     return splits
 
 
+def _features_of(
+    rows: list[dict[str, Any]], features: pa.Table, modality: str, *, stored: bool
+) -> pa.Table:
+    """Return the features of these rows of the manifest, in their order.
+
+    Raises:
+        FeatureError: an utterance has no features, or they were extracted from other input.
+    """
+    ids = pa.array([row["utterance_id"] for row in rows], pa.string())
+    indices = pc.index_in(ids, value_set=features["utterance_id"])
+    if indices.null_count:
+        absent = ids.filter(indices.is_null())
+        others = f" and {len(absent) - 1} more" * (len(absent) > 1)
+        raise FeatureError(
+            f"{modality} features: no row for {absent[0]}{others} (run the extract stage)"
+        )
+    table = features.take(indices)
+    for row, digest in zip(rows, table["input_digest"].to_pylist(), strict=True):
+        if digest != input_digest(row, modality, stored=stored):
+            raise FeatureError(
+                f"{modality} features: {row['utterance_id']} was extracted from other input than "
+                "the manifest's (run the extract stage)"
+            )
+    return table
+
+
 def _metadata(
     manifest: pa.Table, features: dict[str, pa.Table], params: TensorParams
 ) -> dict[str, Any]:
-    """Return what the tensors say of themselves.
+    """Return the description of the tensors.
 
-    An alignment is part of what acoustic and visual features are: it goes into their identity
-    and digest, so that a model trained on others refuses them.
+    An alignment changes acoustic and visual features. So it is part of their identity and digest,
+    and a model trained on other features refuses them.
     """
     settings = manifest_settings(manifest)
     metadata = {
@@ -110,13 +117,13 @@ def _metadata(
         "features": {m: description_of(features[m]) for m in MODALITIES},
     }
     if params.align != "none":
-        how = params.model_dump(mode="json")
+        settings = params.model_dump(mode="json")
         metadata["align"] = params.align
         for modality in _ALIGNED:
-            described = metadata["features"][modality]
-            described["identity"] = described["identity"] | {"tensors": how}
-            text = json.dumps([described["digest"], how], sort_keys=True)
-            described["digest"] = hashlib.sha256(text.encode()).hexdigest()[:32]
+            description = metadata["features"][modality]
+            description["identity"] = description["identity"] | {"tensors": settings}
+            text = json.dumps([description["digest"], settings], sort_keys=True)
+            description["digest"] = hashlib.sha256(text.encode()).hexdigest()[:32]
     return metadata
 
 
@@ -125,7 +132,7 @@ def _has_steps(table: pa.Table) -> NDArray[np.bool_]:
 
 
 def _flat(table: pa.Table, column: str, kind: Any) -> NDArray[Any]:
-    """Return the steps of `column` end to end, without those of missing modalities."""
+    """Return the steps of `column` end to end, without utterances that lack the modality."""
     present = table.filter(pa.array(_has_steps(table)))[column].combine_chunks()
     flat = present.flatten()
     if pa.types.is_fixed_size_list(flat.type):
@@ -134,43 +141,46 @@ def _flat(table: pa.Table, column: str, kind: Any) -> NDArray[Any]:
     return flat.to_numpy(zero_copy_only=False).astype(kind)
 
 
-def _centres(table: pa.Table, rows: list[dict[str, Any]]) -> NDArray[np.float32]:
+def _centres(table: pa.Table, durations_s: list[float]) -> NDArray[np.float32]:
     """Return the centre of every step: half a step after its start, (steps,) in seconds.
 
-    Where nobody knows when steps start, they share the utterance equally.
+    Steps with unknown starts share the utterance equally.
 
     Args:
         table: acoustic or visual features.
-        rows: of the manifest, for the same utterances.
+        durations_s: length of each utterance.
     """
-    found = zip(rows, table["start_s"].to_pylist(), _has_steps(table), strict=True)
-    timed = [(row, np.asarray(start, dtype=np.float64)) for row, start, has in found if has]
-    known = [start[:2] for _, start in timed if len(start) > 1 and not np.isnan(start).any()]
+    starts = zip(durations_s, table["start_s"].to_pylist(), _has_steps(table), strict=True)
+    timed = [(duration, np.asarray(start, np.float64)) for duration, start, has in starts if has]
+    first_two = [start[:2] for _, start in timed if len(start) > 1 and not np.isnan(start).any()]
     centres = [np.empty(0)]
-    for row, start in timed:
-        if np.isnan(start).any():
-            centres.append((np.arange(len(start)) + 0.5) / len(start) * _duration_s(row))
+    for duration_s, start_s in timed:
+        if np.isnan(start_s).any():
+            centres.append((np.arange(len(start_s)) + 0.5) / len(start_s) * duration_s)
         else:
-            # A clip of one step does not show how long that is, but others do.
-            first_two = start[:2] if len(start) > 1 else next(iter(known), np.zeros(2))
-            centres.append(start + np.diff(first_two) / 2)
+            # A single step does not show its own length, so another clip's steps do.
+            two = start_s[:2] if len(start_s) > 1 else next(iter(first_two), np.zeros(2))
+            centres.append(start_s + np.diff(two) / 2)
     return np.concatenate(centres).astype(np.float32)
 
 
-def _timelines(table: pa.Table, rows: list[dict[str, Any]], params: TensorParams) -> list[Timeline]:
-    """Return the steps of every utterance's text; segments where it has none.
+def _timelines(
+    table: pa.Table, rows: list[dict[str, Any]], durations_s: list[float], params: TensorParams
+) -> list[Timeline]:
+    """Return the steps of every utterance's text, or segments if it has none.
 
     Args:
         table: text features.
         rows: of the manifest, for the same utterances.
-        params: where words are aligned with, those of an utterance without word times are
-            spread over it by their characters.
+        durations_s: length of each utterance.
+        params: with `align: words`, words without times are spread over the utterance by their
+            characters.
     """
     timelines = []
     tokens = table.select(["char_start", "char_end", "special"]).to_pylist()
-    for row, token, present in zip(rows, tokens, _has_steps(table), strict=True):
-        duration_s = _duration_s(row)
-        if not present:
+    present = _has_steps(table)
+    for row, duration_s, token, has_text in zip(rows, durations_s, tokens, present, strict=True):
+        if not has_text:
             timelines.append(segment_timeline(params.segments, duration_s))
             continue
         words = tuple(Word(**word) for word in row["words"] or ())
@@ -189,10 +199,9 @@ def _timelines(table: pa.Table, rows: list[dict[str, Any]], params: TensorParams
     return timelines
 
 
-def _duration_s(row: dict[str, Any]) -> float:
-    """Return how long an utterance lasts; 1 where nothing in its row says it."""
-    last_word = max((word["end_s"] for word in row["words"] or []), default=0.0)
-    return utterance_duration_s(row) or last_word or 1.0
+def _last_word_s(row: dict[str, Any]) -> float:
+    """Return the end of the last word; 0 if there are no word times."""
+    return max((word["end_s"] for word in row["words"] or ()), default=0.0)
 
 
 def _ragged(table: pa.Table, time_s: NDArray[np.float32]) -> ModalityTensors:
@@ -217,19 +226,21 @@ def summarise_features(
     splits: dict[str, SplitTensors],
     params: TensorParams,
 ) -> dict[str, Any]:
-    """Return what was extracted and what is naturally missing, per modality and with reasons.
+    """Return counts of clips and steps, and of naturally missing clips by reason, per modality.
 
-    Of sound with MFCC also the share of each clip's steps that are silent: 80 dB below its loudest
-    in all bands, or without any signal. Of text also how many transcripts were cut to the
-    encoder's length, and the share of tokens that are not in its vocabulary; under alignment also
-    `aligned_by`, how many utterances were aligned by the times of their words, by words spread
-    over them, and in equal segments.
+    It also returns:
+    - for sound with MFCC, the share of each clip's steps that are silent: 80 dB below its loudest
+      in all bands, or without any signal;
+    - for text, the number of transcripts that were cut to the encoder's length, and the share of
+      tokens that are not in its vocabulary;
+    - with an alignment, `aligned_by`: the numbers of utterances aligned by word times, by words
+      spread over the utterance, and by equal segments.
 
     Args:
         manifest: the corpus's utterances.
         features: the stored features of each modality.
-        splits: the tensors made of them.
-        params: how.
+        splits: their tensors.
+        params: of the tensors.
     """
     summary: dict[str, Any] = {}
     for modality, table in features.items():
@@ -272,10 +283,10 @@ def summarise_features(
 
 
 def _silent_shares(acoustic: pa.Table) -> list[np.floating[Any]] | None:
-    """Return the share of silent steps of each clip with sound; None: features without MFCC.
+    """Return the share of silent steps of each clip with sound; None if there are no MFCC.
 
-    `mitfrnet.features.acoustic` floors all bands 80 dB below the clip's peak. Where all lie at
-    the floor they are equal, and equal bands have no coefficient but the first.
+    `mitfrnet.features.acoustic` raises all bands to 80 dB below the clip's peak. If all bands are
+    at that floor they are equal, so all coefficients but the first are zero.
     """
     names = description_of(acoustic)["feature_names"]
     mfcc = [i for i, name in enumerate(names) if name.startswith("mfcc_") and name != "mfcc_00"]
@@ -288,9 +299,9 @@ def _silent_shares(acoustic: pa.Table) -> list[np.floating[Any]] | None:
 
 
 def _is_cut(transcript: str, end: int) -> bool:
-    """Return whether anything to be read stands behind the last character of the last token.
+    """Return whether the transcript goes on after the last token's last character.
 
-    Marks and controls do not count: tokenizers drop them.
+    Marks and control characters do not count: tokenizers drop them.
     """
     return any(unicodedata.category(c)[0] in "LNPS" for c in transcript[end:])
 

@@ -136,14 +136,14 @@ def visual_backend() -> Literal["face_mesh", "face_landmarker"] | None:
     """Return `extract.visual.backend`; None where faces are the business of another package."""
     from mitfrnet.errors import MitfrnetError
     from mitfrnet.features.extract import extractor_params
-    from mitfrnet.features.plugins import InstalledParams
+    from mitfrnet.features.plugins import PluginParams
     from mitfrnet.params import read_section
 
     try:
         params: Any = extractor_params("visual", read_section("extract.visual"), where=PARAMS)
     except MitfrnetError:  # which is told of the parameters
         return "face_mesh"
-    return None if isinstance(params, InstalledParams) else params.backend
+    return None if isinstance(params, PluginParams) else params.backend
 
 
 def models() -> Iterator[Finding]:

@@ -1,8 +1,8 @@
 """Sound features of MMSA and CH-SIMS: zero-crossing rate, MFCC and chroma-CQT, 33 columns.
 
-The features are those of Yu et al., CH-SIMS (ACL 2020), as MMSA's published preprocessing has
-them: librosa, hop 512, columns in this order, MFCC with HTK's mel scale. They read the sound at
-22050 Hz, others at other rates: see `RECIPES`.
+The features are those of Yu et al., CH-SIMS (ACL 2020), as computed by MMSA's published
+preprocessing: librosa, hop 512, columns in this order, MFCC with HTK's mel scale. CH-SIMS uses
+22050 Hz, others use other rates: see `RECIPES`.
 """
 
 import math
@@ -28,9 +28,9 @@ _PITCH_CLASSES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B
 # The longest filter of the constant-Q transform (C1, 36 bins an octave) lasts 1.6 s; librosa
 # rounds it up to a power of two of samples, so to less than twice that.
 _CQT_SPAN_S = 3.2
-_RANGE_DB = 80.0  # below a clip's peak, nothing is told apart
-# Sound is analysed in blocks of this length, with so much before and after: more than half of
-# that span, and what halving the rate blurs.
+_RANGE_DB = 80.0  # values further below a clip's peak are raised to this
+# Sound is analysed in blocks of this length, plus a margin on both sides. The margin covers half
+# the longest filter and the blur of halving the sample rate.
 _BLOCK_S = 30.0
 _MARGIN_S = 4.0
 
@@ -40,7 +40,7 @@ class AcousticParams(StageParams):
 
     sample_rate_hz: int = Field(ge=11025)  # chroma-CQT reaches up to 4.1 kHz
     hop_length: int = Field(gt=0)  # samples between two steps
-    n_fft: int = Field(gt=0)  # samples of a window, of the MFCC and the zero-crossing rate
+    n_fft: int = Field(gt=0)  # window in samples, for MFCC and zero-crossing rate
     n_mels: int = Field(gt=0)
     n_mfcc: int = Field(gt=0)
     htk: bool  # mel scale: HTK's formula, else Slaney's
@@ -51,11 +51,11 @@ class AcousticParams(StageParams):
         if self.n_mfcc > self.n_mels:
             raise ValueError(f"n_mfcc is {self.n_mfcc}, must be at most n_mels, {self.n_mels}")
         if 36 % self.n_chroma:
-            raise ValueError(f"n_chroma is {self.n_chroma}, must divide 36, the bins an octave")
+            raise ValueError(f"n_chroma is {self.n_chroma}, must divide 36, the bins per octave")
         return self
 
 
-# For `extract.acoustic`, by name; docs/extractors.md says where they come from.
+# Named settings for `extract.acoustic`; docs/extractors.md gives their sources.
 RECIPES = {
     "ch_sims": AcousticParams(
         sample_rate_hz=22050,
@@ -81,8 +81,8 @@ RECIPES = {
 class AcousticExtractor:
     """Turns the sound of a clip into (steps, 1 + n_mfcc + n_chroma) features.
 
-    Every step counts as detected, digital silence too: that nothing is heard is a value (its
-    zero-crossing rate and chroma are 0, its MFCC those of -100 dB), not a gap.
+    Every step counts as detected, even digital silence: silence has values (zero-crossing rate
+    and chroma 0, MFCC of -100 dB).
     """
 
     version = VERSION
@@ -100,7 +100,7 @@ class AcousticExtractor:
             *(f"chroma_cqt_{name}" for name in chroma),
         ]
         self.units = ["1", *["dB"] * params.n_mfcc, *["1"] * params.n_chroma]
-        # The limits are no part: they say which clips are read, not what is read from them.
+        # Without the limits: they decide which clips are read, not what is read from them.
         self.identity: dict[str, Any] = {
             "settings": params.model_dump(mode="json"),
             "libraries": {name: installed_version(name) for name in ("av", "librosa")},
@@ -132,17 +132,17 @@ def extract_acoustic(waveform: Waveform, params: AcousticParams) -> NDArray[np.f
     """Return zero-crossing rate, MFCC and chroma-CQT, (steps, 1 + n_mfcc + n_chroma).
 
     There are 1 + samples // hop_length steps; the window of step i is centred at sample
-    i · hop_length. A sound shorter than a window is extended by zeros at its end, and only
-    the steps of the sound itself are returned.
+    i · hop_length. A sound shorter than a window is padded with zeros at its end; only the steps
+    of the sound itself are returned.
 
     Args:
         waveform: mono, in [-1, 1], (samples,) at `params.sample_rate_hz`.
         params: window, hop and counts.
 
     Returns:
-        Zero-crossing rate: the share of neighbouring samples whose signs differ, in [0, 1].
-        MFCC: cosine transform of the mel power in dB, floored 80 dB below the clip's peak.
-        Chroma: energy per pitch class, C first, divided by the step's largest.
+        Zero-crossing rate: share of neighbouring samples whose signs differ, in [0, 1].
+        MFCC: cosine transform of the mel power in dB, at least the clip's peak minus 80 dB.
+        Chroma: energy per pitch class, C first, divided by the largest in the step.
 
     Raises:
         MediaError: the waveform is empty.
@@ -151,25 +151,24 @@ def extract_acoustic(waveform: Waveform, params: AcousticParams) -> NDArray[np.f
 
 
 def acoustic_of_pieces(pieces: Iterable[Waveform], params: AcousticParams) -> NDArray[np.float32]:
-    """Return what `extract_acoustic` returns for the pieces joined, without joining them.
+    """Return `extract_acoustic` of the joined pieces, with under a minute of sound in memory.
 
-    Less than a minute of sound is in memory at a time. Sound longer than that is
-    analysed in blocks that overlap by more than any window; the numbers are those of the whole
-    up to rounding.
+    Longer sound is analysed in blocks that overlap by more than any window. The results equal
+    those of the whole sound up to rounding.
 
     Args:
-        pieces: the waveform, cut anyhow.
+        pieces: the waveform in pieces of any length.
         params: window, hop and counts.
 
     Raises:
-        MediaError: they are empty.
+        MediaError: the waveform is empty.
     """
-    import librosa  # slow to import, and not needed to read `AcousticParams`
+    import librosa  # slow to import, and not needed for `AcousticParams`
 
     filters = _filters(params)
     crossings, decibels, chroma = [], [], []
     for block in _blocks(pieces, params):
-        window = _extended(block.waveform, params.n_fft)
+        window = _padded(block.waveform, params.n_fft)
         crossings.append(
             librosa.feature.zero_crossing_rate(
                 window, frame_length=params.n_fft, hop_length=params.hop_length
@@ -179,7 +178,7 @@ def acoustic_of_pieces(pieces: Iterable[Waveform], params: AcousticParams) -> ND
         power = np.einsum("ft,mf->mt", np.abs(spectrum) ** 2, filters.mel, optimize=True)
         decibels.append(librosa.power_to_db(power[:, block.steps], top_db=None))
         magnitudes = filters.constant_q.magnitudes(
-            _extended(block.waveform, int(_CQT_SPAN_S * params.sample_rate_hz))
+            _padded(block.waveform, int(_CQT_SPAN_S * params.sample_rate_hz))
         )
         chroma.append(
             librosa.feature.chroma_cqt(
@@ -198,7 +197,7 @@ def acoustic_of_pieces(pieces: Iterable[Waveform], params: AcousticParams) -> ND
 
 @dataclass(frozen=True)
 class _Filters:
-    """What is the same for all clips: filters on the mel scale, and those of the chroma."""
+    """The filters of the MFCC and of the chroma, which are the same for all clips."""
 
     mel: NDArray[np.float32]
     constant_q: ConstantQ
@@ -216,32 +215,32 @@ def _filters(params: AcousticParams) -> _Filters:
 
 @dataclass(frozen=True)
 class _Block:
-    """A part of the sound with what its windows reach into, and which steps are its own."""
+    """A block of sound with its margins."""
 
     waveform: Waveform
-    steps: slice
+    steps: slice  # without the margins
 
 
 def _blocks(pieces: Iterable[Waveform], params: AcousticParams) -> Iterator[_Block]:
-    """Yield the sound in blocks; the last one ends with it."""
+    """Yield the sound in blocks; the last one ends with the sound."""
     hop = params.hop_length
-    own = math.ceil(_BLOCK_S * params.sample_rate_hz / hop)  # steps
+    own = math.ceil(_BLOCK_S * params.sample_rate_hz / hop)  # steps of a block
     margin = math.ceil(max(_MARGIN_S * params.sample_rate_hz, params.n_fft) / hop)  # steps
-    before = 0  # steps of the margin at the start
-    held: list[Waveform] = []
+    before = 0  # steps of the margin before the block
+    buffer: list[Waveform] = []
     samples = 0
     for piece in pieces:
-        held.append(piece)
+        buffer.append(piece)
         samples += len(piece)
         while samples > (needed := (before + own + margin) * hop):
-            waveform = np.concatenate(held)
+            waveform = np.concatenate(buffer)
             yield _Block(waveform[:needed], slice(before, before + own))
-            held = [waveform[(before + own - margin) * hop :]]
-            samples, before = len(held[0]), margin
+            buffer = [waveform[(before + own - margin) * hop :]]
+            samples, before = len(buffer[0]), margin
     if samples:
-        yield _Block(np.concatenate(held), slice(before, 1 + samples // hop))
+        yield _Block(np.concatenate(buffer), slice(before, 1 + samples // hop))
 
 
-def _extended(waveform: Waveform, samples: int) -> Waveform:
-    """Return the waveform with zeros at its end, at least `samples` long."""
+def _padded(waveform: Waveform, samples: int) -> Waveform:
+    """Return the waveform, padded with zeros at its end to at least `samples`."""
     return np.pad(waveform, (0, max(0, samples - len(waveform))))

@@ -1,10 +1,10 @@
-"""librosa's constant-Q transform, with filters that are made once and not for every clip.
+"""librosa's constant-Q transform, with filters that are made once instead of for every clip.
 
 For a clip of three seconds `librosa.cqt` spends nine tenths of its time on filters that are the
-same for all clips (benchmarks/NOTES.md). The method is that of Schörkhuber and Klapuri,
-Constant-Q transform toolbox for music processing (2010): the filters of the top octave are laid
-on the spectrum of the sound; then the sound is brought to half its rate for the octave below.
-The magnitudes are those of `librosa.cqt`, bit for bit.
+same for all clips (benchmarks/NOTES.md). The method is from Schörkhuber and Klapuri, Constant-Q
+transform toolbox for music processing (2010): apply the filters of the top octave to the spectrum
+of the sound, then halve the sample rate for the octave below. The magnitudes equal those of
+`librosa.cqt` bit for bit.
 """
 
 import math
@@ -17,19 +17,19 @@ from numpy.typing import NDArray
 BINS_PER_OCTAVE = 36
 _OCTAVES = 7
 _LOWEST_NOTE = "C1"
-# How much of a filter's magnitude may be left out to make it sparse: librosa's default.
+# Share of a filter's magnitude that is dropped to make it sparse: librosa's default.
 _SPARSITY = 0.01
 
 
 @dataclass(frozen=True)
 class _Octave:
-    """What one octave takes.
+    """The filters of one octave.
 
     Attributes:
-        filters: on the spectrum, sparse, (BINS_PER_OCTAVE, 1 + n_fft // 2).
-        n_fft: samples of a window.
+        filters: sparse, applied to the spectrum, (BINS_PER_OCTAVE, 1 + n_fft // 2).
+        n_fft: window in samples.
         hop_length: samples between two steps.
-        halves: whether the octave below takes the sound at half the rate.
+        halves: whether the octave below uses half the sample rate.
     """
 
     filters: Any
@@ -56,8 +56,8 @@ class ConstantQ:
             intervals="equal",
             bins_per_octave=BINS_PER_OCTAVE,
         )
-        # Of each filter, relative to its frequency; as librosa rounds it, since the length of a
-        # filter may depend on its last bit.
+        # Relative to each filter's frequency. Rounded as by librosa: the length of a filter may
+        # depend on the last bit.
         ratio = 2.0 ** (2 / (1 / np.gradient(np.log2(frequencies))))
         bandwidth = (ratio - 1) / (ratio + 1)
 
@@ -82,14 +82,14 @@ class ConstantQ:
             filters *= lengths[:, None] / n_fft
             spectra = librosa.get_fftlib().fft(filters, axis=1)[:, : 1 + n_fft // 2]
             sparse = librosa.util.sparsify_rows(spectra, quantile=_SPARSITY, dtype=np.complex64)
-            sparse[:] *= np.sqrt(full_rate / rate)  # what halving the rate takes from the sound
+            sparse[:] *= np.sqrt(full_rate / rate)  # halving the rate weakens the sound
             halves = hop_length % 2 == 0
             self._octaves.append(_Octave(sparse, n_fft, hop_length, halves))
             if halves:
                 rate, hop_length = rate / 2, hop_length // 2
 
     def magnitudes(self, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return how strong each bin is, lowest first, (252, 1 + samples // hop_length).
+        """Return the magnitude of each bin, lowest first, (252, 1 + samples // hop_length).
 
         Args:
             waveform: mono, (samples,).
@@ -110,19 +110,19 @@ class ConstantQ:
                 waveform = librosa.resample(waveform, orig_sr=2, target_sr=1, scale=True)
         steps = min(octave.shape[1] for octave in octaves)
         bins = np.concatenate([octave[:, :steps] for octave in reversed(octaves)])
-        bins = np.asfortranarray(bins)  # as librosa has it: products with it are rounded alike
+        bins = np.asfortranarray(bins)  # as in librosa, so that products round equally
         bins /= self._scale
         return np.abs(bins)
 
 
 def _first_halvings(sample_rate_hz: int, hop_length: int, highest_hz: float) -> int:
-    """Return how often the rate can be halved before the top octave, as librosa counts.
+    """Return how often librosa halves the rate before the top octave.
 
     Args:
         sample_rate_hz: of the sound.
         hop_length: samples between two steps; each octave but the first may halve it too.
-        highest_hz: what the filters reach up to.
+        highest_hz: highest frequency that the filters pass.
     """
     by_rate = math.ceil(math.log2(sample_rate_hz / 2 / highest_hz)) - 2
-    by_hop = (hop_length & -hop_length).bit_length() - _OCTAVES  # of its factors of two
+    by_hop = (hop_length & -hop_length).bit_length() - _OCTAVES  # counts its factors of two
     return max(0, min(by_rate, by_hop))

@@ -1,7 +1,7 @@
-"""Extract one modality of a corpus: who runs what, resumably.
+"""Extract one modality of a corpus, shard by shard.
 
-Only clips whose stored row no longer holds are extracted. A shard is written when its last clip
-is done, so a killed run loses at most the shards in hand.
+Only clips without a valid stored row are extracted. A shard is written when its last clip is
+done, so a killed run loses at most the unfinished shards.
 """
 
 import importlib
@@ -21,11 +21,12 @@ from filelock import FileLock, Timeout
 from mitfrnet.corpus.manifest import input_digest, manifest_settings, utterance_duration_s
 from mitfrnet.errors import FeatureError, MediaError, ParamsError, printable
 from mitfrnet.features.extractor import Clip, Extractor, Features, check_features
+from mitfrnet.features.imported import ImportedExtractor
 from mitfrnet.features.plugins import (
-    InstalledExtractor,
-    InstalledParams,
+    PluginExtractor,
+    PluginParams,
     extractor_names,
-    installed_params,
+    plugin_params,
 )
 from mitfrnet.features.shards import (
     Digests,
@@ -43,28 +44,28 @@ from mitfrnet.workers.cluster import spread_map
 from mitfrnet.workers.local import WorkerFailure, track
 from mitfrnet.workers.params import RunParams
 
-# Features, and the reason why the modality is missing; where no face is ever found, both.
+# Features, and the reason why the modality is missing; a clip without any face has both.
 Extracted = tuple[Features | None, str | None]
 
-# Longer than a stage needs to notice that its DVC is gone.
+# Longer than an orphaned stage needs to notice that its DVC is gone.
 _LOCK_WAIT_S = 10
 
 
 def extractor_params(modality: str, section: Any, *, where: str) -> StageParams:
-    """Return what a section `extract.<modality>` says.
+    """Return the settings of a section `extract.<modality>`.
 
     Args:
         modality: which one.
-        section: settings one by one; or, but for text, the name of a recipe or of an installed
-            extractor, or such an extractor's settings with its name under `extractor`.
-        where: opens the error's line.
+        section: settings one by one. Except for text, it may also be the name of a recipe or of
+            an installed extractor, or such an extractor's settings with its name as `extractor`.
+        where: start of an error message.
 
     Raises:
-        ParamsError: a setting is wrong, or there is nothing of that name.
+        ParamsError: a setting is wrong, or the name is unknown.
         FeatureError: an installed extractor cannot be loaded.
     """
     module = importlib.import_module(f"mitfrnet.features.{modality}")
-    if modality != "text":  # which is encoded again whenever words are hidden
+    if modality != "text":  # models encode text themselves when words are hidden
         if isinstance(section, str):
             if section in module.RECIPES:
                 return module.RECIPES[section]
@@ -77,7 +78,7 @@ def extractor_params(modality: str, section: Any, *, where: str) -> StageParams:
             section = {"extractor": section}
         if isinstance(section, dict) and "extractor" in section:
             settings = {key: value for key, value in section.items() if key != "extractor"}
-            return installed_params(modality, section["extractor"], settings, where=where)
+            return plugin_params(modality, section["extractor"], settings, where=where)
     return parse_params(getattr(module, f"{modality.title()}Params"), section, where=where)
 
 
@@ -86,25 +87,22 @@ def build_extractor(modality: str, params: StageParams, settings: dict[str, Any]
 
     Args:
         modality: which one.
-        params: its section of `params.yaml`.
-        settings: of the corpus, from its manifest; where its features were imported, they
-            decide, and not `params`.
+        params: its section of `params.yaml`; ignored for a corpus of imported features.
+        settings: of the corpus, from its manifest.
 
     Raises:
-        FeatureError: a model it needs is not there, or an installed extractor is of no use.
+        FeatureError: a model is absent, or an installed extractor cannot be used.
     """
     if settings.get("stored"):
-        from mitfrnet.features.imported import StoredExtractor  # no other corpus needs it
-
-        return StoredExtractor(modality, settings["stored"][modality])
-    if isinstance(params, InstalledParams):
-        return InstalledExtractor(params, MediaLimits(**settings["limits"]))
+        return ImportedExtractor(modality, settings["stored"][modality])
+    if isinstance(params, PluginParams):
+        return PluginExtractor(params, MediaLimits(**settings["limits"]))
     module = importlib.import_module(f"mitfrnet.features.{modality}")
-    kind = getattr(module, f"{modality.title()}Extractor")
+    extractor = getattr(module, f"{modality.title()}Extractor")
     if modality == "text":
         encoder = module.encoder_for(params, settings["language"], settings["text_encoder"])
-        return kind(params, encoder)
-    return kind(params, MediaLimits(**settings["limits"]))
+        return extractor(params, encoder)
+    return extractor(params, MediaLimits(**settings["limits"]))
 
 
 def extract_corpus(
@@ -121,27 +119,27 @@ def extract_corpus(
         modality: which one.
         manifest: the corpus's utterances.
         raw: the corpus folder.
-        out: the folder of shards; rows in it that still hold are kept.
+        out: the folder of shards; valid rows in it are kept.
         params: of the extractor.
-        run: where, by how many workers, and their timeout.
+        run: backend, number of workers, and their timeout.
 
     Raises:
-        FeatureError: another process works on the same folder, or a model is not there.
-        ClusterError: the cluster that `run` names cannot be used.
-        CorpusError: a clip in object storage is no longer that of the manifest.
-        StorageError: the server cannot be reached, or refuses.
+        FeatureError: another process extracts into the same folder, or a model is absent.
+        ClusterError: the cluster in `run` cannot be used.
+        CorpusError: a clip in object storage differs from the manifest.
+        StorageError: the storage server cannot be reached, or refuses access.
     """
-    raw = raw.absolute()  # workers may run elsewhere
+    raw = raw.absolute()  # workers may have another working folder
     settings = manifest_settings(manifest)
     limits = MediaLimits(**settings["limits"])
     store = ClipStore(raw, settings.get("media"), limits.max_bytes, run.timeout_seconds)
     extractor = build_extractor(modality, params, settings)
     out.mkdir(parents=True, exist_ok=True)
-    with _alone_in(out):
+    with _locked(out):
         folder = ShardFolder(out, feature_schema(extractor), shard_count(len(manifest)))
         valid_digest = extractor_digest(extractor)
         stored = settings.get("stored") is not None
-        shards: dict[int, _Shard] = {}  # those that wait for clips
+        shards: dict[int, _Shard] = {}  # the unfinished ones
         batches: list[list[Clip]] = []
         progress = _Progress()
         for index, rows in enumerate(_rows_of_shards(manifest, modality, folder.shards)):
@@ -155,7 +153,7 @@ def extract_corpus(
                 batches += _batches(clips, getattr(extractor, "batch_size", 1))
             else:
                 folder.write(index, shard.digests, shard.fresh)
-            del shard.digests  # made again when its first clip is done
+            del shard.digests  # saves memory; computed again when its first clip is done
 
         reads_media = modality != "text" or stored
         mapped = spread_map(
@@ -165,7 +163,7 @@ def extract_corpus(
             files=[batch[0].path for batch in batches] if reads_media else (),
         )
         total = sum(map(len, batches))
-        with closing(mapped):  # workers end before the folder's lock is given back
+        with closing(mapped):  # workers must end before the folder is unlocked
             for batch, result in track(
                 mapped,
                 total=total,
@@ -173,7 +171,7 @@ def extract_corpus(
                 description=f"extract {modality}",
                 detail=lambda: str(progress),
             ):
-                index = shard_of(batch[0].utterance_id, folder.shards)  # the same for all
+                index = shard_of(batch[0].utterance_id, folder.shards)  # a batch has one shard
                 shard = shards[index]
                 shard.add(batch, result)
                 progress.done += sum(shard.seconds[clip.utterance_id] for clip in batch)
@@ -188,7 +186,7 @@ def extract_corpus(
 
 
 def _report_failures(modality: str, failed: list[str], clips: int, max_bad_fraction: float) -> None:
-    """Say which clips cost a worker process, and stop where that is no longer their own fault."""
+    """Warn about the clips that cost a worker process, or raise if there are too many."""
     if not failed:
         return
     shown = "; ".join(sorted(failed)[:20]) + (f"; and {len(failed) - 20} more" * (len(failed) > 20))
@@ -205,7 +203,7 @@ def _report_failures(modality: str, failed: list[str], clips: int, max_bad_fract
 
 @dataclass
 class _Progress:
-    """How much of the corpus is done, in seconds of it, and which clips failed with what."""
+    """Seconds of the corpus to do and done, and the clips that failed, with reasons."""
 
     seconds: float = 0.0
     done: float = 0.0
@@ -217,25 +215,30 @@ class _Progress:
 
 
 class _Shard:
-    """What one shard shall hold, which rows of it are new, and how many are still waited for.
+    """One shard while its clips are extracted.
 
     Args:
         modality: which one.
-        rows: of the manifest, those of this shard.
+        rows: the shard's rows of the manifest.
         valid_digest: of the extractor.
-        stored: whether the corpus is one of features.
+        stored: whether the corpus consists of imported features.
+
+    Attributes:
+        fresh: the new rows so far.
+        seconds: length of each clip to extract, by utterance id.
+        waiting: number of clips that are not done yet.
     """
 
     def __init__(self, modality: str, rows: pa.Table, valid_digest: str, *, stored: bool) -> None:
         self._modality, self._rows = modality, rows
         self._valid_digest, self._stored = valid_digest, stored
         self.fresh: list[FeatureRow] = []
-        self.seconds: dict[str, float] = {}  # of what is waited for, by utterance id
+        self.seconds: dict[str, float] = {}
         self.waiting = 0
 
     @cached_property
     def digests(self) -> Digests:
-        """Return what each utterance's row must carry."""
+        """Return the digests that each utterance's row must have."""
         return {
             row["utterance_id"]: (
                 input_digest(row, self._modality, stored=self._stored),
@@ -245,11 +248,13 @@ class _Shard:
         }
 
     def clips_to_do(self, raw: Path, outdated: set[str]) -> list[Clip]:
-        """Return the clips that have to be extracted, by utterance id, and wait for them.
+        """Return the clips to extract, by utterance id.
+
+        Outdated utterances without this modality get their row at once.
 
         Args:
             raw: the corpus folder.
-            outdated: utterances without a valid row; those that are naturally missing get theirs.
+            outdated: utterances without a valid row.
         """
         clips = []
         for row in sorted(self._rows.to_pylist(), key=lambda row: row["utterance_id"]):
@@ -269,7 +274,7 @@ class _Shard:
         return clips
 
     def add(self, batch: list[Clip], result: list[Extracted] | WorkerFailure) -> None:
-        """Take in the results of a batch; a failure makes rows that the next run tries again."""
+        """Add the rows of a batch; the next run tries the rows of a failure again."""
         for i, clip in enumerate(batch):
             input_digest, valid = self.digests[clip.utterance_id]
             if isinstance(result, WorkerFailure):
@@ -277,14 +282,14 @@ class _Shard:
             else:
                 row = FeatureRow(clip.utterance_id, *result[i], input_digest, valid)
             self.fresh.append(row)
-            self.waiting -= 1
+        self.waiting -= len(batch)
 
 
 def _rows_of_shards(manifest: pa.Table, modality: str, shards: int) -> Iterator[pa.Table]:
-    """Yield the rows of the manifest that are of each shard."""
-    of = [shard_of(utterance_id.as_py(), shards) for utterance_id in manifest["utterance_id"]]
-    order = np.argsort(of, kind="stable")
-    ends = np.searchsorted(np.sort(of), np.arange(shards), side="right")
+    """Yield each shard's rows of the manifest."""
+    numbers = [shard_of(utterance_id.as_py(), shards) for utterance_id in manifest["utterance_id"]]
+    order = np.argsort(numbers, kind="stable")
+    ends = np.searchsorted(np.sort(numbers), np.arange(shards), side="right")
     columns = ["utterance_id", "path", "digest", "start_s", "end_s", "duration_s", "transcript"]
     ordered = manifest.select([*columns, f"{modality}_reason"]).take(order)
     for start, end in pairwise([0, *ends.tolist()]):
@@ -292,8 +297,8 @@ def _rows_of_shards(manifest: pa.Table, modality: str, shards: int) -> Iterator[
 
 
 @contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder of shards; it lies beside it, and goes with its process."""
+def _locked(folder: Path) -> Iterator[None]:
+    """Lock a folder of shards by a file beside it; the lock ends with this process."""
     lock = FileLock(folder.parent / f".{folder.name}.lock")
     try:
         held = lock.acquire(timeout=_LOCK_WAIT_S)
@@ -304,7 +309,7 @@ def _alone_in(folder: Path) -> Iterator[None]:
 
 
 def _batches(clips: list[Clip], size: int) -> list[list[Clip]]:
-    """Return the clips in batches, those of like length together where `size` allows."""
+    """Return the clips in batches; batches of several clips hold texts of similar length."""
     if size > 1:
         clips = sorted(clips, key=lambda c: (len(c.transcript), c.utterance_id))
     return [clips[i : i + size] for i in range(0, len(clips), size)]
@@ -317,13 +322,20 @@ def _worker(
     store: ClipStore,
     identity: dict[str, Any] | None = None,
 ) -> Callable[[list[Clip]], list[Extracted]]:
-    """Build the extractor in a worker process and return what is applied to each batch.
+    """Build the extractor in a worker process; return the function that extracts a batch.
+
+    Args:
+        modality: which one.
+        params: of the extractor.
+        settings: of the corpus, from its manifest.
+        store: opens clips, here or in object storage.
+        identity: of the stage's extractor; None: do not compare.
 
     Raises:
-        FeatureError: it is another than the stage's, which has this identity.
+        FeatureError: the extractor built here has another identity.
     """
-    name = params.extractor if isinstance(params, InstalledParams) else modality
-    # Those of others may hold models of any size, on a GPU perhaps.
+    name = params.extractor if isinstance(params, PluginParams) else modality
+    # Plugins are not limited: they may load models of any size, perhaps on a GPU.
     if name in ("acoustic", "visual") and not settings.get("stored"):
         limit_memory(MediaLimits(**settings["limits"]))
     extractor = build_extractor(modality, params, settings)
@@ -339,7 +351,7 @@ def _worker(
 def _extract_batch(
     name: str, extractor: Extractor, store: ClipStore, clips: list[Clip]
 ) -> list[Extracted]:
-    """Return what each clip has of the modality; `name` is that of the extractor in errors."""
+    """Return features and reason of each clip; `name` stands for the extractor in errors."""
     if hasattr(extractor, "extract_batch"):
         features = extractor.extract_batch(clips)
         for clip, one in zip(clips, features, strict=True):

@@ -1,14 +1,14 @@
 """What every extractor takes and returns: a clip in, an array and its step times out.
 
 `mitfrnet/features/<modality>.py` holds one extractor each: a type `<Modality>Params` for its
-section of `params.yaml`, and a class `<Modality>Extractor` that fulfils `Extractor`. Other
-packages may bring more: `mitfrnet/features/plugins.py`.
+section of `params.yaml`, and a class `<Modality>Extractor` that implements `Extractor`. Other
+packages can add more: `mitfrnet/features/plugins.py`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +25,8 @@ class Clip:
         path: the media file, on this machine.
         start_s: where the utterance starts in the file, in seconds; None: at its start.
         end_s: where it ends; None: at the end of the file.
-        transcript: what is said; may be empty.
-        digest: SHA-256 of the file's bytes as the manifest has it; None: not known.
+        transcript: the spoken words; may be empty.
+        digest: SHA-256 of the file's bytes, from the manifest; None: unknown.
     """
 
     utterance_id: str
@@ -46,7 +46,7 @@ class Features:
         detected: bool, (steps,); False where the source shows nothing, e.g. no face.
         start_s: float32, (steps,); when each step starts, in seconds from the utterance's
             start, never decreasing; NaN where that is unknown (tokens without word times).
-        columns: further per-step columns by name, (steps,).
+        columns: more per-step columns by name, each (steps,).
         reason: why the modality counts as missing although it has steps, e.g. `no_face`.
     """
 
@@ -64,20 +64,23 @@ class Extractor(Protocol):
         version: raised by hand whenever the same settings would give other numbers.
         feature_names: one per column of `values`.
         units: one per column, e.g. `rad`, `1`.
-        columns: numpy types of the further per-step columns.
         identity: everything else that decides the numbers (settings, model digests, library
-            versions), as JSON-ready values without paths or dates; part of the digest by
-            which stored rows are recognised as still valid.
+            versions), as JSON values without paths or dates. It is part of the digest that
+            tells whether a stored row is still valid.
     """
 
     version: str
     feature_names: list[str]
     units: list[str]
-    columns: ClassVar[dict[str, type[np.generic]]]
     identity: dict[str, Any]
 
+    @property
+    def columns(self) -> Mapping[str, type[np.generic]]:
+        """NumPy types of `Features.columns`."""
+        ...
+
     def extract(self, clip: Clip) -> Features:
-        """Return the features of `clip`, whatever clips came before it.
+        """Return the features of `clip`; earlier clips must not affect them.
 
         Raises:
             MediaError: the clip has nothing of this modality; the message is the reason.
@@ -86,10 +89,10 @@ class Extractor(Protocol):
 
 
 def check_features(features: Features, extractor: Extractor, *, where: str) -> None:
-    """Raise unless `features` keep what `Features` and `extractor` promise.
+    """Check that `features` match `extractor` and the description of `Features`.
 
     Raises:
-        FeatureError: they do not; the line opens with `where`.
+        FeatureError: they do not; the message starts with `where`.
     """
     if not isinstance(features, Features):
         raise FeatureError(f"{where} returned {type(features).__name__} (expected Features)")
@@ -110,19 +113,19 @@ def check_features(features: Features, extractor: Extractor, *, where: str) -> N
     ]
     for name, array, kind, shape in arrays:
         if not isinstance(array, np.ndarray) or array.dtype != kind or array.shape != shape:
-            found = type(array).__name__
+            actual = type(array).__name__
             if isinstance(array, np.ndarray):
-                found = _kind_and_shape(array.dtype, array.shape)
+                actual = _kind_and_shape(array.dtype, array.shape)
             expected = _kind_and_shape(np.dtype(kind), shape)
-            raise FeatureError(f"{where}: {name} is {found} (expected {expected})")
+            raise FeatureError(f"{where}: {name} is {actual} (expected {expected})")
 
     wrong = np.where(detected[:, None], ~np.isfinite(values), ~np.isnan(values))
     if wrong.any():
         step, column = np.argwhere(wrong)[0]
-        right = "a finite number" if detected[step] else "NaN, as nothing is detected there"
+        expected = "a finite number" if detected[step] else "NaN: nothing is detected there"
         raise FeatureError(
             f"{where}: {extractor.feature_names[column]} is {values[step, column]} at step {step} "
-            f"(expected {right})"
+            f"(expected {expected})"
         )
     if np.isinf(start_s).any() or (np.diff(start_s) < 0).any():
         raise FeatureError(

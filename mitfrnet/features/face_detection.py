@@ -1,7 +1,7 @@
-"""Finding a face in the frames of a clip: MediaPipe's two interfaces, and the model of one.
+"""Face detection in the frames of a clip, by either of MediaPipe's two interfaces.
 
-`face_mesh` is in MediaPipe 0.10 alone, with its models in the wheel. `face_landmarker` is in 1.x
-as well, and needs a file that is fetched once.
+`face_mesh` exists only in MediaPipe 0.10, whose wheel contains its models. `face_landmarker` also
+exists in 1.x, and needs a model file that is downloaded once.
 """
 
 import hashlib
@@ -56,16 +56,16 @@ class Face:
 
 
 class Detector(Protocol):
-    """Finds the face in the frames of one clip after the other, without memory between clips."""
+    """Finds the face in each frame of a clip; keeps no state between clips."""
 
     def start_clip(self) -> None:
-        """Forget the clip before."""
+        """Forget the previous clip."""
 
     def find(self, frame: Frame, time: float) -> Face | None:
-        """Return the face in the next frame, RGB of (height, width, 3), shown at `time` in s."""
+        """Return the face in the next frame, RGB (height, width, 3), shown at `time` in seconds."""
 
     def end_clip(self) -> None:
-        """Let go of what belongs to the clip."""
+        """Free the resources of the clip."""
 
 
 class _FaceMesh:
@@ -83,7 +83,7 @@ class _FaceMesh:
         )
 
     def start_clip(self) -> None:
-        self.mesh.reset()  # forgets where the last clip's face was, as a new instance would
+        self.mesh.reset()  # equals a new instance
 
     def find(self, frame: Frame, time: float) -> Face | None:
         faces = self.mesh.process(frame).multi_face_landmarks
@@ -94,7 +94,7 @@ class _FaceMesh:
 
 
 class _FaceLandmarker:
-    """MediaPipe's Tasks interface; a landmarker cannot be reset, so each clip has its own."""
+    """MediaPipe's Tasks interface; a landmarker cannot be reset, so each clip gets a new one."""
 
     def __init__(self, model: Path, min_confidence: float, blendshapes: bool) -> None:
         import mediapipe
@@ -103,7 +103,7 @@ class _FaceLandmarker:
         self.mediapipe = mediapipe
         self.vision = vision
         self.options = vision.FaceLandmarkerOptions(
-            # Bytes, not a path: MediaPipe on Windows cannot open every path.
+            # Bytes, since MediaPipe on Windows cannot open every path.
             base_options=BaseOptions(model_asset_buffer=model.read_bytes()),
             running_mode=vision.RunningMode.VIDEO,
             num_faces=1,
@@ -140,9 +140,9 @@ class _FaceLandmarker:
 
 
 def has_face_mesh() -> bool:
-    """Return whether the installed MediaPipe has backend `face_mesh`; no module is loaded."""
-    found = importlib.util.find_spec("mediapipe")
-    folders = (found and found.submodule_search_locations) or []
+    """Return whether the installed MediaPipe has backend `face_mesh`, without importing it."""
+    spec = importlib.util.find_spec("mediapipe")
+    folders = (spec and spec.submodule_search_locations) or []
     return any(Path(folder, "python", "solutions").is_dir() for folder in folders)
 
 
@@ -150,7 +150,7 @@ def needed_model(backend: Backend) -> Path | None:
     """Return the path of a backend's model; None: it is part of the library.
 
     Raises:
-        FeatureError: the backend or its model is not there.
+        FeatureError: the backend or its model is absent.
     """
     if backend == "face_landmarker":
         return find_model()
@@ -167,26 +167,26 @@ def load_detector(model: Path | None, *, min_confidence: float, blendshapes: boo
     """Return a detector.
 
     Args:
-        model: of `face_landmarker`; None: `face_mesh`.
-        min_confidence: how sure it must be that there is a face, in [0, 1].
-        blendshapes: whether faces come with them, of which `face_mesh` knows none.
+        model: of `face_landmarker`; None: use `face_mesh`.
+        min_confidence: at which a face counts as detected, in [0, 1].
+        blendshapes: whether `face_landmarker` computes them; `face_mesh` cannot.
     """
     if model is None:
         return _FaceMesh(min_confidence)
     return _FaceLandmarker(model, min_confidence, blendshapes)
 
 
-# A proxy at which nobody answers, and none of the exceptions that a user may have set.
+# A proxy that does not answer, without the exceptions that a user may have set.
 _NO_REPORTS = {"https_proxy": "http://127.0.0.1:9", "no_proxy": "localhost"}
 
 
 @contextmanager
 def _without_reports() -> Iterator[None]:
-    """Keep MediaPipe 1.x from telling its makers what it is used for, and how much.
+    """Keep MediaPipe 1.x from sending usage reports to its makers.
 
-    It does so after each minute and at the end of each clip, has no setting for it, and waits
-    ten seconds a clip where the network drops packets. Its library looks for a proxy in the
-    environment. Only C code sees what `os.putenv` puts there: Python's connections keep theirs.
+    It sends them every minute and at the end of each clip, and no setting stops it. If the
+    network drops packets, it waits ten seconds per clip. Its library reads the proxy from the
+    environment. Only C code sees changes by `os.putenv`, so Python's connections are unaffected.
     """
     try:
         for name, value in _NO_REPORTS.items():
@@ -205,30 +205,30 @@ _stderr_lock = threading.Lock()
 
 @contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """Keep MediaPipe's C++ remarks off the terminal.
+    """Hide the messages that MediaPipe's C++ code writes to stderr.
 
-    They come with every clip, go to the file descriptor, and no setting of MediaPipe stops
-    them. Its errors are Python exceptions, so nothing that matters is lost. One thread at a
-    time: a second one would take the silence for the terminal, and put it back for good.
+    It writes them for every clip, and no setting stops it. Its errors are Python exceptions, so
+    nothing is lost. Only one thread may enter at a time: a second one would save the redirected
+    stderr, and restore that in the end.
     """
     with _stderr_lock:
         sys.stderr.flush()
-        kept = os.dup(2)
+        stderr = os.dup(2)
         try:
-            with open(os.devnull, "wb") as nowhere:
-                os.dup2(nowhere.fileno(), 2)
+            with open(os.devnull, "wb") as null:
+                os.dup2(null.fileno(), 2)
             yield
         finally:
             sys.stderr.flush()
-            os.dup2(kept, 2)
-            os.close(kept)
+            os.dup2(stderr, 2)
+            os.close(stderr)
 
 
 def model_path() -> Path:
     """Return where MediaPipe's `face_landmarker.task` is expected.
 
-    It is the file that the environment variable `MITFRNET_FACE_LANDMARKER` names, or the one
-    in the user's cache folder (`$XDG_CACHE_HOME/mitfrnet`, else `~/.cache/mitfrnet`).
+    The environment variable `MITFRNET_FACE_LANDMARKER` may give the path. Otherwise it is in the
+    user's cache folder (`$XDG_CACHE_HOME/mitfrnet`, else `~/.cache/mitfrnet`).
     """
     named = os.environ.get(MODEL_VARIABLE)
     if named:
@@ -238,10 +238,10 @@ def model_path() -> Path:
 
 
 def find_model() -> Path:
-    """Return `model_path`, where the model is fetched once if need be.
+    """Return `model_path`, after downloading the model if it is absent.
 
     Raises:
-        FeatureError: there is none and it cannot be fetched, or it is another model.
+        FeatureError: the model is absent and cannot be downloaded, or it is another model.
     """
     path = model_path()
     named = os.environ.get(MODEL_VARIABLE)
@@ -252,7 +252,7 @@ def find_model() -> Path:
 
 
 def _check_model(path: Path, where: str) -> None:
-    """Raise FeatureError unless the file is the model we know."""
+    """Raise FeatureError unless the file is the model of `MODEL_SHA256`."""
     try:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
@@ -265,21 +265,21 @@ def _check_model(path: Path, where: str) -> None:
 
 
 def _fetch_model(path: Path) -> None:
-    """Download the model to `path`, which holds a whole file or none at any time."""
+    """Download the model to `path`, which never holds a part of it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with urllib.request.urlopen(MODEL_URL, timeout=60) as response:
             content = response.read()
         digest = hashlib.sha256(content).hexdigest()
         if digest != MODEL_SHA256:
-            raise OSError(f"what came has SHA-256 {digest}, not {MODEL_SHA256}")
+            raise OSError(f"the download has SHA-256 {digest}, not {MODEL_SHA256}")
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as part:
             part.write(content)
         os.replace(part.name, path)
     except (OSError, http.client.HTTPException) as error:
         other = ", or set extract.visual.backend to face_mesh, which needs no download"
         raise FeatureError(
-            f"{path}: no face landmarker there, and it cannot be fetched ({error}); put "
+            f"{path}: the face landmarker is absent and cannot be downloaded ({error}); put "
             f"{MODEL_URL} there, or its path into {MODEL_VARIABLE}"
             f"{other if has_face_mesh() else ''}"
         ) from error

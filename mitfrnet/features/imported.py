@@ -1,8 +1,8 @@
-"""Features that an import has stored beside a corpus, read back in place of being extracted."""
+"""Features that an import stored beside a corpus: read back instead of extracted."""
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,43 +12,45 @@ from mitfrnet.errors import FeatureError, MediaError
 from mitfrnet.features.extractor import Clip, Features
 from mitfrnet.features.shards import feature_schema
 
-# Rows are read by id, one after the other, and each costs its whole row group.
+# Rows are read one by one, by id, and each read decodes a whole row group.
 ROWS_PER_GROUP = 8
 
+_TEXT_COLUMNS: dict[str, type[np.generic]] = {  # those of TextExtractor
+    "input_ids": np.int32,
+    "special": np.bool_,
+    "char_start": np.int32,
+    "char_end": np.int32,
+}
 
-class StoredExtractor:
+
+class ImportedExtractor:
     """Reads one modality of an utterance from `<corpus folder>/<modality>.parquet`.
 
     Args:
         modality: which one.
-        description: `version`, `feature_names`, `units` and `identity`, as the import left them.
+        description: `version`, `feature_names`, `units` and `identity`, as the import wrote them.
     """
-
-    columns: ClassVar[dict[str, type[np.generic]]] = {}
-
-    def __new__(cls, modality: str, description: dict[str, Any]) -> "StoredExtractor":
-        """Return the extractor; that of text has further columns."""
-        return super().__new__(_StoredText if modality == "text" else cls)
 
     def __init__(self, modality: str, description: dict[str, Any]) -> None:
         self._modality = modality
+        self.columns = _TEXT_COLUMNS if modality == "text" else {}
         self.version: str = description["version"]
         self.feature_names: list[str] = description["feature_names"]
         self.units: list[str] = description["units"]
         self.identity: dict[str, Any] = description["identity"]
 
     def extract(self, clip: Clip) -> Features:
-        """Return what is stored for an utterance.
+        """Return the stored features of an utterance.
 
         Args:
             clip: its `path` is the corpus folder.
 
         Raises:
             MediaError: the modality is missing; the message is the stored reason.
-            FeatureError: the file is absent, damaged or of another import, or lacks the row.
+            FeatureError: the file is absent, damaged or from another import, or lacks the row.
         """
         path = clip.path / f"{self._modality}.parquet"
-        rows = _opened(path)
+        rows = _open(path)
         if not rows.schema.equals(feature_schema(self), check_metadata=False):
             raise FeatureError(f"{path}: columns differ from the manifest's; run the ingest stage")
         row = rows.read(clip.utterance_id)
@@ -63,15 +65,6 @@ class StoredExtractor:
         )
 
 
-class _StoredText(StoredExtractor):
-    columns: ClassVar[dict[str, type[np.generic]]] = {  # those of TextExtractor
-        "input_ids": np.int32,
-        "special": np.bool_,
-        "char_start": np.int32,
-        "char_end": np.int32,
-    }
-
-
 def _flat(row: pa.Table, column: str, kind: type[np.generic]) -> np.ndarray:
     return _numpy(row[column].combine_chunks().flatten(), kind)
 
@@ -80,8 +73,8 @@ def _numpy(array: pa.Array, kind: type[np.generic]) -> np.ndarray:
     return array.to_numpy(zero_copy_only=False).astype(kind)
 
 
-class _StoredRows:
-    """The rows of one Parquet file by utterance id; the last row group read is kept."""
+class _Rows:
+    """The rows of one Parquet file by utterance id; keeps the row group read last."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -90,12 +83,9 @@ class _StoredRows:
             self.schema = self._file.schema_arrow
             ids = self._file.read(["utterance_id"])["utterance_id"].to_pylist()
         except (OSError, pa.ArrowException) as error:
-            raise FeatureError(
-                f"{path}: cannot be read ({error}); import the corpus again"
-            ) from error
-        sizes = [
-            self._file.metadata.row_group(g).num_rows for g in range(self._file.num_row_groups)
-        ]
+            raise _unreadable(path, error) from error
+        metadata = self._file.metadata
+        sizes = [metadata.row_group(g).num_rows for g in range(metadata.num_row_groups)]
         places = ((group, i) for group, size in enumerate(sizes) for i in range(size))
         self._place_of = dict(zip(ids, places, strict=True))
         self._group: tuple[int, pa.Table] | None = None
@@ -104,7 +94,7 @@ class _StoredRows:
         """Return the row of an utterance.
 
         Raises:
-            FeatureError: there is none, or it is damaged.
+            FeatureError: it is absent or damaged.
         """
         if utterance_id not in self._place_of:
             raise FeatureError(f"{self._path}: no row for {utterance_id}; import the corpus again")
@@ -113,24 +103,23 @@ class _StoredRows:
             try:
                 self._group = group, self._file.read_row_group(group)
             except (OSError, pa.ArrowException) as error:
-                raise FeatureError(
-                    f"{self._path}: row group {group} cannot be read ({error}); "
-                    "import the corpus again"
-                ) from error
+                raise _unreadable(self._path, f"row group {group}: {error}") from error
         return self._group[1].slice(index, 1)
 
 
 @lru_cache(maxsize=1)
-def _rows_of(path: Path, version: tuple[int, int]) -> _StoredRows:
-    return _StoredRows(path)
+def _rows_of(path: Path, version: tuple[int, int]) -> _Rows:
+    return _Rows(path)
 
 
-def _opened(path: Path) -> _StoredRows:
-    """Return the rows of a file, opened once for as long as it does not change."""
+def _open(path: Path) -> _Rows:
+    """Return the rows of a file, which is opened once until it changes."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError as error:
-        raise FeatureError(
-            f"{path}: cannot be read ({error.strerror}); import the corpus again"
-        ) from error
-    return _rows_of(path, (found.st_mtime_ns, found.st_ino))
+        raise _unreadable(path, error.strerror) from error
+    return _rows_of(path, (status.st_mtime_ns, status.st_ino))
+
+
+def _unreadable(path: Path, cause: object) -> FeatureError:
+    return FeatureError(f"{path}: cannot be read ({cause}); import the corpus again")

@@ -1,4 +1,4 @@
-"""Features on disk: Parquet shards whose bytes depend on the clips alone, never on history."""
+"""Features on disk: Parquet shards whose bytes depend only on the clips, never on history."""
 
 import hashlib
 import json
@@ -18,13 +18,13 @@ from mitfrnet.errors import FeatureError
 from mitfrnet.features.extractor import Extractor, Features
 from mitfrnet.files import metadata_of, replacing, with_metadata
 
-# Few enough rows a shard that a killed run loses little, few enough files for a large corpus.
+# Small enough shards that a killed run loses little; few enough files for a large corpus.
 _MIN_SHARDS = 8
 _ROWS_PER_SHARD = 256
 
 _KEY_COLUMNS = ["utterance_id", "input_digest", "extractor_digest"]
 
-# What each utterance's row must carry to be valid: its input and its extractor digest.
+# By utterance id, the input digest and the extractor digest that a valid row has.
 Digests = dict[str, tuple[str, str]]
 
 
@@ -33,11 +33,11 @@ class FeatureRow:
     """One modality of one utterance, as stored.
 
     Attributes:
-        features: None where the modality is naturally missing and has no steps.
-        reason: why it is naturally missing; None where it is there.
+        features: None if the modality is naturally missing and has no steps.
+        reason: why it is naturally missing; None if it is not.
         input_digest: of the clip's bytes and times, or of the transcript.
-        extractor_digest: of the extractor's version, columns and identity; empty for a result
-            that the next run should try to better (a crash, a timeout).
+        extractor_digest: of the extractor's version, columns and identity; empty after a crash
+            or a timeout, so that the next run tries again.
     """
 
     utterance_id: str
@@ -48,18 +48,18 @@ class FeatureRow:
 
 
 def shard_count(utterances: int) -> int:
-    """Return the number of shards for a corpus of that size, a power of two."""
+    """Return the number of shards for so many utterances, a power of two."""
     return max(_MIN_SHARDS, 2 ** math.ceil(math.log2(max(1, utterances) / _ROWS_PER_SHARD)))
 
 
 def shard_of(utterance_id: str, shards: int) -> int:
-    """Return the shard an utterance belongs to, from its id alone."""
+    """Return the shard of an utterance, which depends only on its id."""
     digest = hashlib.sha256(utterance_id.encode()).digest()
     return int.from_bytes(digest[:8], "big") % shards
 
 
 def extractor_digest(extractor: Extractor) -> str:
-    """Return the digest that a row must carry to be still valid under `extractor`."""
+    """Return the digest that a valid row of `extractor` has."""
     text = json.dumps(_description(extractor), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -74,10 +74,10 @@ def _description(extractor: Extractor) -> dict[str, Any]:
 
 
 def feature_schema(extractor: Extractor) -> pa.Schema:
-    """Return the one schema that all shards of `extractor` have.
+    """Return the schema of all shards of `extractor`.
 
-    `values` is a list of fixed-size lists of float32, (steps, dim); undetected steps are NaN,
-    since a null inside a fixed-size list writes a file that cannot be read back.
+    `values` is a list of fixed-size lists of float32, (steps, dim). Undetected steps are NaN:
+    with a null inside a fixed-size list, the file could not be read back.
     """
     per_step = {name: pa.from_numpy_dtype(kind) for name, kind in extractor.columns.items()}
     step = pa.field("element", pa.float32())
@@ -97,7 +97,7 @@ def feature_schema(extractor: Extractor) -> pa.Schema:
 
 
 def _list_of(kind: pa.DataType) -> pa.DataType:
-    # The name that Parquet gives the items; with Arrow's own, a file read back differs in type.
+    # Parquet's name for the items; with Arrow's own, a file read back has another type.
     return pa.list_(pa.field("element", kind))
 
 
@@ -106,7 +106,7 @@ def to_table(rows: Iterable[FeatureRow], schema: pa.Schema) -> pa.Table:
     ordered = sorted(rows, key=lambda r: r.utterance_id)
     steps = [len(r.features.detected) if r.features else 0 for r in ordered]
     offsets = pa.array(np.concatenate([[0], np.cumsum(steps)]), type=pa.int32())
-    found = [r.features for r in ordered if r.features]
+    features = [r.features for r in ordered if r.features]
 
     def ragged(name: str, arrays: Sequence[np.ndarray]) -> pa.Array:
         kind = schema.field(name).type
@@ -129,9 +129,9 @@ def to_table(rows: Iterable[FeatureRow], schema: pa.Schema) -> pa.Table:
     }
     for name in schema.names:
         if name in ("values", "detected", "start_s"):
-            columns[name] = ragged(name, [getattr(f, name) for f in found])
+            columns[name] = ragged(name, [getattr(f, name) for f in features])
         elif name not in columns:
-            columns[name] = ragged(name, [f.columns[name] for f in found])
+            columns[name] = ragged(name, [f.columns[name] for f in features])
     return pa.table([columns[name] for name in schema.names], schema=schema)
 
 
@@ -140,7 +140,13 @@ def _keys(table: pa.Table) -> list[tuple[str, str, str]]:
 
 
 class ShardFolder:
-    """The shards of one modality, brought up to date one by one."""
+    """The shards of one modality, each of which can be brought up to date.
+
+    Args:
+        folder: of the shards.
+        schema: of the extractor; shards with another schema count as absent.
+        shards: their number.
+    """
 
     def __init__(self, folder: Path, schema: pa.Schema, shards: int) -> None:
         self._folder, self._schema = folder, schema
@@ -151,27 +157,31 @@ class ShardFolder:
 
     @cached_property
     def _earlier(self) -> dict[int, dict[int, Path]]:
-        """Return the files of other numbers of shards, by that number and their place in it."""
-        found: dict[int, dict[int, Path]] = {}
+        """Return the files from when the corpus had another number of shards.
+
+        They are keyed by that number, then by the shard's index.
+        """
+        files: dict[int, dict[int, Path]] = {}
         for path in self._folder.glob("*-of-*.parquet"):
             index, count = (int(part) for part in path.stem.split("-of-"))
             if count != self.shards:
-                found.setdefault(count, {})[index] = path
-        return found
+                files.setdefault(count, {})[index] = path
+        return files
 
     def _may_hold(self, shard: int) -> list[Path]:
-        """Return the files that may hold rows of `shard`, also from when there were fewer.
+        """Return the files that may hold rows of `shard`, earlier ones included.
 
-        Counts are powers of two, so an utterance of shard k stands in shard k mod n of n.
+        Counts are powers of two, so an utterance of shard k was in shard k mod n when there were
+        n < `shards`.
         """
         paths = [self._path(shard)] if self._path(shard).exists() else []
         for count, files in self._earlier.items():
-            places = range(shard, count, self.shards) if count > self.shards else [shard % count]
-            paths += [files[place] for place in places if place in files]
+            indices = range(shard, count, self.shards) if count > self.shards else [shard % count]
+            paths += [files[index] for index in indices if index in files]
         return sorted(paths)
 
     def _read(self, path: Path, columns: list[str] | None = None) -> pa.Table | None:
-        """Return a shard; None where it is damaged or of other settings, so of no use."""
+        """Return a shard; None if it is damaged or from other settings."""
         try:
             table = pq.read_table(path, columns=columns)
         except (OSError, pa.ArrowInvalid):
@@ -182,7 +192,7 @@ class ShardFolder:
         return table if table.schema.equals(expected, check_metadata=True) else None
 
     def is_current(self, shard: int, digests: Digests) -> bool:
-        """Return whether the file of `shard` holds just the rows asked for, all valid."""
+        """Return whether the file of `shard` holds exactly these rows, all valid."""
         path = self._path(shard)
         table = self._read(path, _KEY_COLUMNS) if path.exists() else None
         return table is not None and _keys(table) == [(u, *digests[u]) for u in sorted(digests)]
@@ -190,19 +200,19 @@ class ShardFolder:
     def _valid_rows(
         self, shard: int, digests: Digests, columns: list[str] | None = None
     ) -> pa.Table | None:
-        """Return the stored rows that carry the digests asked for; None where there are none."""
+        """Return the stored rows that have these digests; None if no file can be read."""
         tables = []
-        seen: set[str] = set()
+        kept: set[str] = set()
         for path in self._may_hold(shard):
             table = self._read(path, columns)
             if table is None:
                 continue
-            keep = []
+            indices = []
             for i, (utterance_id, *stored) in enumerate(_keys(table)):
-                if tuple(stored) == digests.get(utterance_id) and utterance_id not in seen:
-                    seen.add(utterance_id)
-                    keep.append(i)
-            tables.append(table.take(pa.array(keep, pa.int64())))
+                if tuple(stored) == digests.get(utterance_id) and utterance_id not in kept:
+                    kept.add(utterance_id)
+                    indices.append(i)
+            tables.append(table.take(pa.array(indices, pa.int64())))
         return pa.concat_tables(tables) if tables else None
 
     def outdated(self, shard: int, digests: Digests) -> set[str]:
@@ -210,15 +220,15 @@ class ShardFolder:
 
         Args:
             shard: which one.
-            digests: input and extractor digest that each utterance of the shard must carry.
+            digests: of the shard's utterances.
         """
         rows = self._valid_rows(shard, digests, _KEY_COLUMNS)
         return set(digests) - set(rows["utterance_id"].to_pylist() if rows else [])
 
     def write(self, shard: int, digests: Digests, fresh: list[FeatureRow]) -> None:
-        """Write `shard` from its valid rows and the fresh ones, all of it or nothing.
+        """Write `shard` from its valid stored rows and the fresh ones, atomically.
 
-        The same rows give the same bytes whether fresh or stored: they are laid out anew.
+        A row gives the same bytes whether it is fresh or stored.
         """
         stored = self._valid_rows(shard, digests)
         new = to_table(fresh, self._schema)
@@ -229,14 +239,14 @@ class ShardFolder:
             pq.write_table(table, temporary, compression="zstd")
 
     def remove_others(self) -> None:
-        """Remove all that is not a shard of the present number."""
+        """Remove every file that is not one of the present shards."""
         ours = {self._path(shard) for shard in range(self.shards)}
         for path in set(self._folder.iterdir()) - ours:
             path.unlink()
 
 
 def read_features(folder: Path) -> pa.Table:
-    """Return all rows of one modality, sorted by utterance id, the description in the metadata.
+    """Return all rows of one modality, sorted by utterance id.
 
     Raises:
         FeatureError: no shard, a shard that cannot be read, or shards of different extractors.
@@ -247,7 +257,9 @@ def read_features(folder: Path) -> pa.Table:
     tables = [_read_shard(path) for path in paths]
     for path, table in zip(paths, tables, strict=True):
         if not table.schema.equals(tables[0].schema, check_metadata=True):
-            raise FeatureError(f"{path}: other settings than {paths[0].name} (run extract again)")
+            raise FeatureError(
+                f"{path}: other settings than in {paths[0].name} (run extract again)"
+            )
     whole = pa.concat_tables(tables).combine_chunks()
     return whole.take(pc.sort_indices(whole["utterance_id"]))
 

@@ -26,10 +26,10 @@ VERSION = "1"
 class TextParams(StageParams):
     """Section `extract.text`."""
 
-    # By language of the corpus: `embedded`, a hub name, or a local folder.
+    # By the corpus's language: `embedded`, a hub name, or a local folder.
     encoders: dict[str, Annotated[str, Field(min_length=1)]] = Field(min_length=1)
-    max_tokens: int = Field(ge=3)  # longer transcripts are cut, [CLS] and [SEP] kept
-    batch_size: int = Field(gt=0)  # 1 gives the same bytes whatever the history
+    max_tokens: int = Field(ge=3)  # longer transcripts are cut, but keep [CLS] and [SEP]
+    batch_size: int = Field(gt=0)  # only with 1 do bytes not depend on the other clips
     device: Literal["cpu", "cuda"]
 
 
@@ -39,10 +39,10 @@ def encoder_for(params: TextParams, language: str, named: str | None) -> str:
     Args:
         params: encoders by language.
         language: of the corpus.
-        named: what its block calls for in their place, if anything.
+        named: `text_encoder` of the corpus, which overrides `params`; None: not set.
 
     Raises:
-        ParamsError: there is none for its language.
+        ParamsError: there is no encoder for the language.
     """
     if named is None and language not in params.encoders:
         raise ParamsError(
@@ -54,18 +54,18 @@ def encoder_for(params: TextParams, language: str, named: str | None) -> str:
 
 
 class TextExtractor:
-    """Tokens of the transcript and their contextual vectors, (tokens, dim).
+    """Turns a transcript into one contextual vector per token, (tokens, dim).
 
-    The first and last token are the encoder's specials, [CLS] and [SEP]. Tokens have no times
-    of their own. Further columns: `input_ids`; `special`; `char_start` and `char_end`, the
-    token's place in the transcript (both 0 for specials).
+    The first and last tokens are the encoder's special tokens, [CLS] and [SEP]. Tokens have no
+    times. Further columns: `input_ids`; `special`; `char_start` and `char_end`, the token's place
+    in the transcript (both 0 for special tokens).
 
     Args:
-        params: how much of a transcript is read, and how.
-        encoder: which encoder: `embedded`, a hub name, or a local folder.
+        params: length limit, batch size and device.
+        encoder: `embedded`, a hub name, or a local folder.
 
     Raises:
-        FeatureError: there is no encoder of that name.
+        FeatureError: there is no such encoder.
     """
 
     version = VERSION

@@ -1,4 +1,4 @@
-"""BERT-type text encoders: found by name, checked, and run over token ids."""
+"""BERT-type text encoders: loaded by name, checked, and applied to token ids."""
 
 import hashlib
 import importlib.util
@@ -30,13 +30,13 @@ _EMBEDDED_SHA256 = {
 
 
 def encoder_folder(name: str) -> str:
-    """Return what transformers loads for `name`: a folder, or the name of a hub repository.
+    """Return the folder or hub repository that transformers loads for `name`.
 
     Args:
         name: `embedded`, a local folder, or a hub name such as `bert-base-uncased`.
 
     Raises:
-        FeatureError: the embedded model is absent or its bytes are not the expected ones.
+        FeatureError: the embedded model is absent or has other bytes.
     """
     if name != EMBEDDED:
         return name
@@ -56,18 +56,18 @@ def encoder_folder(name: str) -> str:
     return str(folder)
 
 
-def _found(load: Callable[..., Loaded], name: str, *args: Any, **options: Any) -> Loaded:
-    """Return what a loader of transformers finds for `name`."""
-    transformers.logging.set_verbosity_error()  # it reports layers that are left out on purpose
+def _load(loader: Callable[..., Loaded], name: str, *args: Any, **options: Any) -> Loaded:
+    """Call a loader of transformers for `name`."""
+    transformers.logging.set_verbosity_error()  # it warns of layers that we leave out on purpose
     transformers.logging.disable_progress_bar()
     huggingface_hub.logging.set_verbosity_error()
     try:
-        return load(encoder_folder(name), *args, **options)
+        return loader(encoder_folder(name), *args, **options)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise FeatureError(
-            f"text encoder {name!r}: no folder with a whole model in safetensors, nor in the "
-            "Hugging Face cache, nor reachable on the hub (use 'embedded', give a folder, or run "
-            "once with network access)"
+            f"text encoder {name!r}: not a folder with a complete model in safetensors, not in the "
+            "Hugging Face cache, and not reachable on the hub (use 'embedded', give a folder, or "
+            "run once with network access)"
         ) from error
 
 
@@ -75,9 +75,9 @@ def encoder_config(name: str) -> Any:
     """Return the configuration of an encoder, without its weights.
 
     Raises:
-        FeatureError: there is none of that name.
+        FeatureError: there is no such encoder.
     """
-    config = _found(transformers.AutoConfig.from_pretrained, name, trust_remote_code=False)
+    config = _load(transformers.AutoConfig.from_pretrained, name, trust_remote_code=False)
     if not (hasattr(config, "hidden_size") and hasattr(config, "max_position_embeddings")):
         raise FeatureError(
             f"text encoder {name!r}: a model of type {config.model_type} (expected a BERT type)"
@@ -89,18 +89,18 @@ def weights_digest(name: str) -> str:
     """Return a digest of the encoder's weights, without loading them.
 
     Raises:
-        FeatureError: there is none of that name.
+        FeatureError: there is no such encoder.
     """
-    return sha256_of(Path(_found(cached_file, name, "model.safetensors") or ""))
+    return sha256_of(Path(_load(cached_file, name, "model.safetensors") or ""))
 
 
 def load_tokenizer(name: str) -> Any:
     """Return the fast tokenizer of an encoder.
 
     Raises:
-        FeatureError: there is none of that name, or it gives no character offsets.
+        FeatureError: there is no such encoder, or it gives no character offsets.
     """
-    tokenizer = _found(
+    tokenizer = _load(
         transformers.AutoTokenizer.from_pretrained, name, use_fast=True, trust_remote_code=False
     )
     if not tokenizer.is_fast or tokenizer.unk_token_id is None:
@@ -111,37 +111,37 @@ def load_tokenizer(name: str) -> Any:
 
 
 def vocabulary_digest(tokenizer: Any) -> str:
-    """Return a digest of which token each id stands for."""
+    """Return a digest of the token of each id."""
     vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
     return hashlib.sha256(repr(vocabulary).encode()).hexdigest()[:32]
 
 
 def best_device() -> torch.device:
-    """Return the GPU where there is one, else the CPU."""
+    """Return the GPU if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 class TextEncoder(nn.Module):
-    """A transformer over token ids whose last hidden state stands for the text.
+    """A transformer over token ids, of which we use the last hidden state.
 
     Args:
         name: see `encoder_folder`.
 
     Raises:
-        FeatureError: there is no encoder of that name.
+        FeatureError: there is no such encoder.
     """
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        # Pickled weights are never read, nor is code that a model brings along ever run.
-        self.bert = _found(
+        # Never reads pickled weights or runs code that comes with a model.
+        self.bert = _load(
             transformers.AutoModel.from_pretrained,
             name,
             use_safetensors=True,
             trust_remote_code=False,
             dtype=torch.float32,
         ).eval()
-        self.bert.pooler = None  # not used, and would get no gradient
+        self.bert.pooler = None  # unused, so it would get no gradient
 
     @property
     def device(self) -> torch.device:
@@ -161,8 +161,8 @@ class TextEncoder(nn.Module):
     def encode(self, sequences: Sequence[Tensor], batch_size: int) -> list[Tensor]:
         """Return the last hidden state of each sequence of token ids, (tokens, dim), on the CPU.
 
-        Sequences of like length are padded together; with `batch_size` 1 nothing is, and the
-        result for a sequence is the same to the last bit whatever else is encoded.
+        Sequences of similar length are padded together. With `batch_size` 1 there is no padding,
+        and the other sequences do not change a single bit of a result.
         """
         device = self.device
         order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))

@@ -2,11 +2,11 @@
 
 MediaPipe finds 478 landmarks of one face per frame (Kartynnik et al., Real-time Facial Surface
 Geometry from Monocular Video on Mobile GPUs, 2019; irises: Ablavatski et al., 2020). Raw image
-coordinates, the group `landmarks_image`, say mostly where the head is. So all else but the head
-pose is measured in the head's own frame: x to the image's right, y up, z towards the camera,
-origin midway between the eyes, the head turned back to face the camera, and the distance
-between the eyes (`iod`) as unit.
-Left and right are the person's own: the right eye is on the left of the image.
+coordinates, the group `landmarks_image`, mostly tell where the head is. So the other groups,
+except the head pose, are measured in the head's own frame: x to the image's right, y up, z towards
+the camera, origin midway between the eyes, the head turned to face the camera, and the distance
+between the eyes (`iod`) as unit. Left and right are the person's own: the right eye is on the left
+of the image.
 """
 
 import itertools
@@ -49,12 +49,12 @@ Group = Literal[
 Array = NDArray[np.float64]
 
 _NUM_LANDMARKS = 478
-# Faces become rows now and then: many small arrays that are kept between large frames keep the
-# memory of those frames from being used again.
+# Faces are turned into rows after so many. Many small arrays between large frames would keep the
+# memory of those frames from being reused.
 _FACES_AT_ONCE = 8
 
-# Where points that no expression moves lie in MediaPipe's average face, by landmark, in cm; x to
-# the image's right, y up, z towards the camera. Rounded from canonical_face_model.obj (MediaPipe,
+# Landmarks that no expression moves, and their place in MediaPipe's average face, in cm; x to the
+# image's right, y up, z towards the camera. Rounded from canonical_face_model.obj (MediaPipe,
 # Apache-2.0).
 _RIGID = {
     10: (0.0, 8.26, 4.48),  # forehead
@@ -119,18 +119,17 @@ class VisualParams(StageParams):
     @model_validator(mode="after")
     def _fit_together(self) -> "VisualParams":
         if len(set(self.groups)) < len(self.groups):
-            raise ValueError(f"groups are {self.groups}, each may stand there once")
+            raise ValueError(f"groups are {self.groups}, must not repeat")
         if {"landmarks", "landmarks_full"} <= set(self.groups):
             raise ValueError("groups hold both landmarks and landmarks_full, choose one")
         if "blendshapes" in self.groups and self.backend != "face_landmarker":
             raise ValueError(
-                f"groups hold blendshapes, which backend {self.backend} cannot give, "
-                "only face_landmarker"
+                f"groups hold blendshapes, which need backend face_landmarker, not {self.backend}"
             )
         return self
 
 
-# For `extract.visual`, by name; docs/extractors.md says where they come from.
+# Named settings for `extract.visual`; docs/extractors.md gives their sources.
 RECIPES = {
     "mmsa_fet": VisualParams(
         fps=25,
@@ -145,13 +144,13 @@ RECIPES = {
 class VisualExtractor:
     """Turns the picture of a clip into (steps, columns of the chosen groups) features.
 
-    Step k is the frame shown at k / fps seconds. Where no face is found, or no picture is
-    shown yet, the row is NaN and `detected` is False; a clip without any face gives features
-    whose steps are all undetected. Of several faces MediaPipe's first choice is taken.
+    Step k is the frame shown at k / fps seconds. If no face is found, or no picture is shown yet,
+    the row is NaN and `detected` is False. A clip without any face has only undetected steps. If
+    there are several faces, MediaPipe's first choice is used.
 
     Raises:
-        FeatureError: backend `face_landmarker`, and its model is neither here nor can be
-            fetched, or is another one; or backend `face_mesh`, which MediaPipe 1.x lacks.
+        FeatureError: the model of `face_landmarker` is wrong, or absent and cannot be downloaded;
+            or `face_mesh` is asked for, which MediaPipe 1.x lacks.
     """
 
     version = VERSION
@@ -163,7 +162,7 @@ class VisualExtractor:
         self.feature_names, self.units = _columns(params.groups)
         self._model = needed_model(params.backend)
         self._detector: Detector | None = None
-        # The limits are no part: they say which clips are read, not what is read from them.
+        # Without the limits: they decide which clips are read, not what is read from them.
         self.identity: dict[str, Any] = {
             "settings": params.model_dump(mode="json"),
             "libraries": {
@@ -179,7 +178,7 @@ class VisualExtractor:
         """Return the face features; step k starts at k / fps seconds.
 
         Raises:
-            FeatureError: MediaPipe lacks a library of the system.
+            FeatureError: MediaPipe lacks a system library.
             MediaError: the clip has no picture; the message is a reason of `mitfrnet.media.decode`.
         """
         frames = iter_frames(
@@ -190,10 +189,10 @@ class VisualExtractor:
             end_s=clip.end_s,
             limits=self.limits,
         )
-        first = next(frames)  # raises MediaError before a detector is started in vain
+        first = next(frames)  # may raise MediaError, so before a detector is started
         detected: list[bool] = []
-        rows: list[NDArray[np.float32]] = []  # of the steps with a face
-        faces: list[Face] = []  # whose rows are still to be made
+        rows: list[NDArray[np.float32]] = []  # steps with a face
+        faces: list[Face] = []  # not in `rows` yet
         with quiet_stderr():
             if self._detector is None:
                 self._detector = _load(self.params, self._model)
@@ -238,18 +237,18 @@ def _columns(groups: list[Group]) -> tuple[list[str], list[str]]:
 
     - `head_pose`: rotation and place of the head relative to the camera. Pitch is positive
       when the face turns up, yaw when it turns to the image's right, roll when the head tilts
-      clockwise in the image; x right, y down, z away. See `_head_pose` for what is assumed.
-    - `gaze`: each iris's centre relative to the middle of its eye's corners, over the eye's
+      clockwise in the image; x right, y down, z away. `_head_pose` lists the assumptions.
+    - `gaze`: centre of each iris relative to the middle of its eye's corners, over the eye's
       width; x to the image's right, y up.
-    - `eye_mouth`: openness of each eye over its width, heights of the brows' ends above the
-      middle of their eye, and the mouth: width, opening, height of each corner above the
+    - `eye_mouth`: openness of each eye over its width; heights of the brows' ends above the
+      middle of their eye; and of the mouth: width, opening, height of each corner above the
       middle of the lips (up in a smile, down in a frown), thickness of the lips, distance from
       nose to upper lip and from lower lip to chin.
     - `landmarks`: x, y, z of 48 points of oval, brows, eyes, nose and lips.
     - `landmarks_full`: x, y, z of all 478.
-    - `landmarks_image`: the same where they lie in the image, x to the right and y down, as
-      fractions of its width and height; z away from the camera, on the scale of x. They tell
-      place, size and turn of the head before its expression.
+    - `landmarks_image`: all 478 in the image: x to the right and y down, as fractions of its
+      width and height; z away from the camera, on the scale of x. They depend more on the place,
+      size and turn of the head than on its expression.
     - `blendshapes`: MediaPipe's 52 scores after Apple's ARKit; only by `face_landmarker`.
     """
     sides = tuple(_EYES)
@@ -311,9 +310,9 @@ def _features(faces: list[Face], groups: list[Group]) -> NDArray[np.float32]:
 def _to_head_frame(points: Array) -> Array:
     """Return landmarks in the head's frame, in distances between the eyes, (faces, 478, 3).
 
-    The rotation is the one that brings the rigid points nearest to those of the average face
-    (Kabsch 1976), so that a turned or tilted head does not look like an expression. It also
-    takes the camera's axes to the head's, which are those of the average face.
+    The rotation brings the rigid points as near as possible to those of the average face (Kabsch
+    1976), so a turned or tilted head does not look like an expression. It also maps the camera's
+    axes to the head's, which are those of the average face.
 
     Args:
         points: landmarks in pixels as in `Face`, (faces, 478, 3).
@@ -332,9 +331,9 @@ def _to_head_frame(points: Array) -> Array:
 def _head_pose(points: Array, size: tuple[int, int]) -> Array:
     """Return pitch, yaw, roll in rad and x, y, z in cm of one head, (6,).
 
-    Perspective-n-point on the rigid points. Two things are assumed, as no clip tells them: a
-    pinhole camera whose focal length is the longer side of the image, in pixels, and a head of
-    average size. Distances are therefore relative, not measured.
+    Perspective-n-point on the rigid points. It assumes two things that no clip tells: a pinhole
+    camera whose focal length is the longer side of the image, in pixels, and a head of average
+    size. So distances are relative, not measured.
 
     Args:
         points: landmarks in pixels as in `Face`, (478, 3).
@@ -348,7 +347,7 @@ def _head_pose(points: Array, size: tuple[int, int]) -> Array:
         points[_RIGID_INDICES, :2],
         camera,
         np.zeros(4),  # no lens distortion
-        flags=cv2.SOLVEPNP_SQPNP,  # needs no first guess, so frames do not depend on each other
+        flags=cv2.SOLVEPNP_SQPNP,  # needs no initial guess from another frame
     )
     matrix, _ = cv2.Rodrigues(rotation)
     # matrix = Rz(roll) Ry(-yaw) Rx(-pitch)
@@ -394,15 +393,15 @@ def _eye_mouth(head: Array) -> Array:
 
 @dataclass(frozen=True)
 class FaceInFrame:
-    """What of a face can be drawn on the frame it was found in, in pixels, y down.
+    """The parts of a face that can be drawn on its frame, in pixels, y down.
 
     Attributes:
         landmarks: of the group `landmarks`, (48, 2).
         irises: centres of the right, then the left iris, (2, 2).
         gaze: from the middle of each eye's corners to its iris, over the eye's width, (2, 2).
         nose: its tip, (2,).
-        axes: where the head's own axes point, to its left, up and to its front, (3, 2); an axis
-            that lies in the image has length 1, one that points at the camera 0.
+        axes: directions of the head's axes to its left, up and front, (3, 2); an axis in the
+            plane of the image has length 1, one that points at the camera 0.
         angles: pitch, yaw and roll as in the group `head_pose`, in rad, (3,).
         eye_distance: between the middles of the eyes.
     """
@@ -419,16 +418,16 @@ class FaceInFrame:
 def faces_in(
     frames: Iterable[tuple[float, Frame]], params: VisualParams
 ) -> Iterator[tuple[float, Frame, FaceInFrame | None]]:
-    """Yield each frame of one clip with its time and the face found in it, if any.
+    """Yield each frame of one clip with its time in seconds and its face, if any.
 
-    A face is found as `VisualExtractor` finds it, if the frames are those it is given.
+    The faces equal those of `VisualExtractor` on the same frames.
 
     Args:
         frames: of `mitfrnet.media.decode.iter_frames`.
-        params: which detector, and how sure it must be.
+        params: of the detector.
 
     Raises:
-        FeatureError: the detector or its model is not there.
+        FeatureError: the detector or its model is absent.
         MediaError: the clip has no picture.
     """
     frames = iter(frames)

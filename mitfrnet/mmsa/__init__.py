@@ -1,4 +1,4 @@
-"""Feature files of MMSA and MMSA-FET: read, made into a corpus, and written."""
+"""Feature files of MMSA and MMSA-FET: read, import, export."""
 
 from mitfrnet.mmsa.importing import ImportSummary, import_corpus
 from mitfrnet.mmsa.reading import MmsaFile, MmsaUtterance, read

@@ -14,7 +14,7 @@ SEPARATOR = "$_$"
 
 
 def video_and_clip(stored_id: str) -> tuple[str, str]:
-    """Return video and clip of an id as stored; one without `$_$` is both."""
+    """Return video and clip of a stored id; an id without `$_$` is both."""
     video_id, separator, clip_id = stored_id.rpartition(SEPARATOR)
     return (video_id, clip_id) if separator else (stored_id, stored_id)
 
@@ -31,18 +31,18 @@ def shown(values: NDArray[np.float64]) -> str:
 
 
 def listed(names: Iterable[Any]) -> str:
-    """Return the keys of a dictionary, for an error: one line, and not too long."""
+    """Return names as one short line, for an error."""
     text = ", ".join(map(str, names))[:200]
     return text if text.isprintable() else ascii(text)
 
 
 @dataclass(frozen=True)
 class Sequences:
-    """Padded arrays of all utterances, (utterances, steps, dim), or one array each."""
+    """The feature vectors of all utterances: (utterances, steps, dim), or one array each."""
 
     rows: NDArray[Any] | list[NDArray[Any]]
     dim: int
-    width: int | None = None  # None: each has its own
+    width: int | None = None  # padded number of steps; None: not padded
 
     def __getitem__(self, row: int) -> NDArray[Any]:
         return self.rows[row]
@@ -72,11 +72,11 @@ class Columns:
             raise self._wrong(key, f"{len(value)} long", f"{self.count}, as id is")
         return value
 
-    def _wrong(self, key: str, found: str, expected: str) -> FeatureError:
-        return FeatureError(f"{self.where}: {key} is {found} (expected {expected})")
+    def _wrong(self, key: str, actual: str, expected: str) -> FeatureError:
+        return FeatureError(f"{self.where}: {key} is {actual} (expected {expected})")
 
     def ids(self) -> list[str]:
-        """Return the ids; parts of paths later, so that none may lead elsewhere."""
+        """Return the ids, which must be safe as parts of paths."""
         ids = self.strings("id", required=True)
         assert ids is not None
         for row, value in enumerate(ids):
@@ -94,7 +94,7 @@ class Columns:
         return ids
 
     def strings(self, key: str, required: bool = False) -> list[str] | None:
-        """Return a column of strings; None where there is none."""
+        """Return a column of strings; None if it is absent."""
         value = self._content(key, required)
         if value is None:
             return None
@@ -105,7 +105,7 @@ class Columns:
             try:
                 text.encode()
             except UnicodeEncodeError:
-                raise self._wrong(f"{key} in row {row}", "no valid Unicode", "text") from None
+                raise self._wrong(f"{key} in row {row}", "invalid Unicode", "text") from None
         return strings
 
     def _numbers(self, key: str, required: bool = False) -> NDArray[Any] | None:
@@ -139,11 +139,11 @@ class Columns:
         return value
 
     def labels_of_modality(self, key: str) -> NDArray[np.float64] | None:
-        """Return a column of labels, NaN where there is none; None where there is no column."""
+        """Return a column of labels, NaN if missing; None if the column is absent."""
         return self._flat_numbers(key)
 
     def whole_numbers(self, key: str) -> NDArray[np.float64] | None:
-        """Return a column of counts; None where there is none."""
+        """Return a column of counts; None if it is absent."""
         value = self._flat_numbers(key)
         if value is not None and not are_ids(value):
             row = int(np.flatnonzero([not are_ids(v) for v in value[:, None]])[0])
@@ -151,7 +151,7 @@ class Columns:
         return value
 
     def flags(self, key: str) -> NDArray[np.bool_] | None:
-        """Return which steps were detected, (utterances, steps); None: the file does not say."""
+        """Return which steps are detected, (utterances, steps); None if the column is absent."""
         value = self._numbers(key)
         if value is not None and (value.ndim != 2 or value.dtype != bool):
             raise self._wrong(key, f"{value.dtype} {value.shape}", "booleans per step")
@@ -161,8 +161,8 @@ class Columns:
         """Return ids, mask and segments, (utterances, 3, tokens), from either of two layouts."""
         if self.raw.get("text_bert") is None:
             raise FeatureError(
-                f"{self.where}: no text_bert (found: {listed(self.raw)}; words "
-                "can only be hidden where their token ids are known)"
+                f"{self.where}: no text_bert (found: {listed(self.raw)}; token ids are needed to "
+                "hide words)"
             )
         value = self._numbers("text_bert")
         assert value is not None
@@ -174,7 +174,7 @@ class Columns:
         return value.transpose(0, 2, 1) if by_token else value
 
     def sequences(self, key: str) -> Sequences | None:
-        """Return the feature vectors of a modality; None where the file has none."""
+        """Return the feature vectors of a modality; None if the file has none."""
         value = self._content(key)
         if value is None:
             return None
@@ -192,9 +192,9 @@ class Columns:
             array = stored.content if isinstance(stored, PickledArray) else stored
             dim = rows[0].shape[1] if rows else "dim"
             if not isinstance(array, np.ndarray):
-                raise self._wrong(f"{key} in row {row}", "no array", f"numbers, (steps, {dim})")
-            good = array.ndim == 2 and array.dtype.kind in "biuf" and array.shape[1]
-            if not good or (rows and array.shape[1] != dim):
+                raise self._wrong(f"{key} in row {row}", "not an array", f"numbers, (steps, {dim})")
+            valid = array.ndim == 2 and array.dtype.kind in "biuf" and array.shape[1]
+            if not valid or (rows and array.shape[1] != dim):
                 raise self._wrong(
                     f"{key} in row {row}",
                     f"{array.dtype} of shape {array.shape}",
@@ -206,12 +206,12 @@ class Columns:
     def check_flags(
         self, key: str, flags: NDArray[np.bool_] | None, sequences: Sequences | None
     ) -> None:
-        """Refuse flags that do not stand beside the steps of their modality."""
+        """Raise if the flags have another number of steps than their modality."""
         if flags is not None and sequences is not None and flags.shape[1] != sequences.width:
             raise self._wrong(key, f"{flags.shape[1]} steps wide", f"{sequences.width}")
 
     def check_width(self, key: str, sequences: Sequences, tokens: int) -> None:
-        """Refuse vectors of text that do not stand beside its tokens."""
+        """Raise if the text vectors have another number of steps than its tokens."""
         if sequences.width != tokens:
             raise self._wrong(
                 key,

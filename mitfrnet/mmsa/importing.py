@@ -1,11 +1,11 @@
-"""From a feature file of MMSA to a corpus folder of layout `features`."""
+"""Import a feature file of MMSA as a corpus folder of layout `features`."""
 
 import hashlib
 import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from mitfrnet.corpus.layouts.features import (
 )
 from mitfrnet.errors import FeatureError
 from mitfrnet.features.extractor import Features
-from mitfrnet.features.imported import ROWS_PER_GROUP, StoredExtractor
+from mitfrnet.features.imported import ROWS_PER_GROUP, ImportedExtractor
 from mitfrnet.features.shards import FeatureRow, extractor_digest, feature_schema, to_table
 from mitfrnet.files import sha256_of, with_metadata
 from mitfrnet.labels import ClassScale, LabelScale
@@ -32,25 +32,26 @@ from mitfrnet.modalities import MODALITIES, SPLITS
 from mitfrnet.workers.local import track
 
 VERSION = "1"
-ENCODERS = {"en": "bert-base-uncased", "zh": "bert-base-chinese"}  # that the published files use
+ENCODERS = {"en": "bert-base-uncased", "zh": "bert-base-chinese"}  # those of the published files
 
-_WRITTEN_TOGETHER = 8 * ROWS_PER_GROUP
+_ROWS_PER_WRITE = 8 * ROWS_PER_GROUP
 
 
 @dataclass(frozen=True)
 class ImportSummary:
-    """What an import found and did.
+    """The result of an import.
 
     Attributes:
         folder: the corpus it wrote.
-        utterances: per split.
+        utterances: number in each split.
         aligned: whether all modalities have one step per token.
         dims: features per step of each modality.
-        block: of `params.yaml`, for `corpora.<name>`.
-        text: where the text vectors are from.
-        transcripts_differing: utterances whose transcript gives other tokens than are stored.
-        missing: utterances without a modality, by reason.
-        notes: how many utterances something else was done to.
+        block: for `corpora.<name>` in `params.yaml`.
+        text: source of the text vectors.
+        transcripts_differing: number of utterances whose transcript does not give the stored
+            tokens.
+        missing: number of utterances without a modality, by reason.
+        notes: number of utterances by other change.
     """
 
     folder: Path
@@ -64,7 +65,7 @@ class ImportSummary:
     notes: dict[str, int] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
-        """Return the summary as lines to be shown."""
+        """Return the summary as lines to print."""
         total = sum(self.utterances.values())
         splits = ", ".join(f"{split} {n}" for split, n in self.utterances.items())
         dims = ", ".join(f"{m} {n}" for m, n in self.dims.items())
@@ -74,7 +75,7 @@ class ImportSummary:
             f"text vectors: {self.text}",
         ]
         if self.transcripts_differing:
-            lines.append(f"{self.transcripts_differing} transcripts give other tokens than stored")
+            lines.append(f"{self.transcripts_differing} transcripts do not give the stored tokens")
         for modality, reasons in self.missing.items():
             lines += [f"{n} without {modality}: {reason}" for reason, n in reasons.items()]
         lines += [f"{n}: {note}" for note, n in self.notes.items()]
@@ -91,23 +92,23 @@ def import_corpus(
     scale: LabelScale,
     text_encoder: str | None = None,
 ) -> ImportSummary:
-    """Make a corpus of layout `features` from a feature file of MMSA; all of it or nothing.
+    """Make a corpus of layout `features` from a feature file of MMSA, atomically.
 
-    Words are hidden before they are encoded, so the encoder must be the one whose vocabulary
-    the stored token ids are from; this is checked against the transcripts. The file's text
-    vectors are kept if they are what that encoder gives (to 1e-3, on 16 utterances), else all
-    are computed. Such files know no seconds: when a step starts is unknown, NaN.
+    Words are hidden before they are encoded, so the stored token ids must come from the encoder's
+    vocabulary; this is checked against the transcripts. The file's text vectors are kept if the
+    encoder gives the same (to 1e-3, on 16 utterances); otherwise all are computed. Such files do
+    not tell when steps start, so the start is NaN.
 
     Args:
         file: as MMSA 2 or MMSA-FET writes it.
         raw_folder: `raw/<corpus>`; an earlier import there is replaced.
         language: of the transcripts.
-        scale: of the labels; classes where the file has class labels alone.
-        text_encoder: whose vocabulary the token ids are from; None: what the file itself says,
-            else `bert-base-uncased` for `en` and `bert-base-chinese` for `zh`.
+        scale: of the labels; classes if the file has only class labels.
+        text_encoder: the encoder of the token ids. None: the one that the file names, else
+            `bert-base-uncased` for `en` and `bert-base-chinese` for `zh`.
 
     Raises:
-        FeatureError: the file cannot be used, or `raw_folder` is something else than an import.
+        FeatureError: the file cannot be used, or `raw_folder` exists and is not an import.
     """
     file, raw_folder = Path(file), Path(raw_folder)
     _check_replaceable(raw_folder)
@@ -116,13 +117,14 @@ def import_corpus(
     places: list[Place] = [(s, r) for s in SPLITS for r in range(len(source.splits[s]))]
     text = ImportedText(source, _encoder_name(source, language, text_encoder), places)
     descriptions = _descriptions(source, text)
-    extractors = {m: StoredExtractor(m, descriptions[m]) for m in MODALITIES}
+    extractors = {m: ImportedExtractor(m, descriptions[m]) for m in MODALITIES}
     schemas = {m: feature_schema(extractor) for m, extractor in extractors.items()}
     digests = {m: extractor_digest(extractor) for m, extractor in extractors.items()}
 
-    counts = _Counts({m: Counter() for m in MODALITIES}, Counter())
+    missing: dict[str, Counter[str]] = {m: Counter() for m in MODALITIES}
+    notes: Counter[str] = Counter()
     ordered = sorted(places, key=lambda place: source.splits[place[0]].utterance_id(place[1]))
-    chunks = [ordered[i : i + _WRITTEN_TOGETHER] for i in range(0, len(ordered), _WRITTEN_TOGETHER)]
+    chunks = [ordered[i : i + _ROWS_PER_WRITE] for i in range(0, len(ordered), _ROWS_PER_WRITE)]
     table: list[dict[str, Any]] = []
     with _replacing_folder(raw_folder) as temporary, ExitStack() as open_files:
         writers = {
@@ -136,18 +138,18 @@ def import_corpus(
             vectors = text.vectors(utterances)
             rows: dict[str, list[FeatureRow]] = {m: [] for m in MODALITIES}
             for place, utterance, vector in zip(chunk, utterances, vectors, strict=True):
-                found = {
+                modalities = {
                     "text": text.features(place, utterance, vector),
                     "acoustic": _features(utterance.acoustic),
                     "visual": _features(utterance.visual),
                 }
-                digest = _digest(found)
-                for m, (features, reason) in found.items():
+                digest = _digest(modalities)
+                for m, (features, reason) in modalities.items():
                     rows[m].append(
                         FeatureRow(utterance.utterance_id, features, reason, digest, digests[m])
                     )
-                    counts.missing[m].update([reason] if reason else [])
-                counts.notes.update([*utterance.notes, *text.notes(utterance)])
+                    missing[m].update([reason] if reason else [])
+                notes.update([*utterance.notes, *text.notes(utterance)])
                 where = f"{file}: {place[0]} row {place[1]} ({utterance.utterance_id})"
                 table.append(
                     {
@@ -168,21 +170,13 @@ def import_corpus(
         block=_block(language, scale, text.encoder_name),
         text=text.vectors_from,
         transcripts_differing=text.differing,
-        missing={m: dict(sorted(reasons.items())) for m, reasons in counts.missing.items()},
-        notes=dict(sorted(counts.notes.items())),
+        missing={m: dict(sorted(reasons.items())) for m, reasons in missing.items()},
+        notes=dict(sorted(notes.items())),
     )
 
 
-@dataclass(frozen=True)
-class _Counts:
-    """What is missing, by modality and reason, and what else was done, by note."""
-
-    missing: dict[str, Counter[str]]
-    notes: Counter[str]
-
-
 def _labels(utterance: MmsaUtterance, scale: LabelScale, where: str) -> dict[str, Any]:
-    """Return ids and labels of an utterance, as a row of the table has them."""
+    """Return ids and labels of an utterance as columns of the table."""
     return {
         "utterance_id": utterance.utterance_id,
         "video_id": utterance.video_id,
@@ -217,7 +211,7 @@ def _check_task(source: MmsaFile, scale: LabelScale) -> None:
 
 
 def _label(label: float, scale: LabelScale, where: str) -> float:
-    """Return a label that lies on the scale, or is the index of a class."""
+    """Return a label, after checking that it is on the scale or the index of a class."""
     if isinstance(scale, ClassScale):
         if label % 1 or not 0 <= label < len(scale.classes):
             raise FeatureError(
@@ -233,7 +227,7 @@ def _label(label: float, scale: LabelScale, where: str) -> float:
 
 
 def _block(language: str, scale: LabelScale, encoder: str) -> dict[str, Any]:
-    """Return the block of `corpora` that reads what was imported."""
+    """Return the block of `corpora` for the imported corpus."""
     block: dict[str, Any] = {"layout": "features", "language": language}
     values = scale.model_dump(mode="json")
     if isinstance(scale, ClassScale):
@@ -245,27 +239,23 @@ def _block(language: str, scale: LabelScale, encoder: str) -> dict[str, Any]:
     return block | {"text_encoder": encoder}
 
 
-def _encoder_name(source: MmsaFile, language: str, asked: str | None) -> str:
-    if asked is not None:
-        return asked
-    try:
-        assert source.description is not None
-        return str(source.description["features"]["text"]["identity"]["encoder"])
-    except (AssertionError, KeyError, TypeError):
-        pass
+def _encoder_name(source: MmsaFile, language: str, named: str | None) -> str:
+    if named is not None:
+        return named
+    with suppress(KeyError, TypeError):  # the file has no description, or one of another form
+        return str(source.description["features"]["text"]["identity"]["encoder"])  # type: ignore[index]
     if language not in ENCODERS:
         raise FeatureError(
-            f"{source.path}: no text encoder is known for language {language!r} (name the one "
-            "whose vocabulary the file's token ids are from)"
+            f"{source.path}: no text encoder is known for language {language!r} (name the encoder "
+            "of the file's token ids)"
         )
     return ENCODERS[language]
 
 
-def _descriptions(source: MmsaFile, text: "ImportedText") -> dict[str, dict[str, Any]]:
-    """Return what describes each modality's features.
+def _descriptions(source: MmsaFile, text: ImportedText) -> dict[str, dict[str, Any]]:
+    """Return the description of each modality's features.
 
-    A file that we wrote says it itself; its features are the same as those it was made from, and
-    a model of the one scores the other.
+    A file that we wrote contains them, so a model of the original features scores these too.
     """
     digest = sha256_of(source.path)
     descriptions = {"text": text.description()}
@@ -290,10 +280,10 @@ def _features(steps: ModalitySteps) -> tuple[Features | None, str | None]:
     return Features(values=steps.values, detected=steps.detected, start_s=unknown), None
 
 
-def _digest(found: dict[str, tuple[Features | None, str | None]]) -> str:
-    """Return a digest of all that is stored for an utterance."""
+def _digest(modalities: dict[str, tuple[Features | None, str | None]]) -> str:
+    """Return a digest of the features and reasons of an utterance."""
     digest = hashlib.sha256()
-    for features, reason in found.values():
+    for features, reason in modalities.values():
         digest.update(repr(reason).encode())
         if features is not None:
             for array in (features.values, features.detected, *features.columns.values()):
@@ -302,18 +292,18 @@ def _digest(found: dict[str, tuple[Features | None, str | None]]) -> str:
 
 
 def _check_replaceable(folder: Path) -> None:
-    """Refuse to write over anything but an earlier import."""
+    """Raise if the folder exists and is not an earlier import."""
     if (folder.exists() or folder.is_symlink()) and (
         folder.is_symlink() or not is_features_folder(folder)
     ):
         raise FeatureError(
-            f"{folder}: exists, and is no earlier import (choose another name, or move it away)"
+            f"{folder}: exists and is not an earlier import (choose another name, or move it away)"
         )
 
 
 @contextmanager
 def _replacing_folder(folder: Path) -> Iterator[Path]:
-    """Give a temporary folder, which takes the place of `folder` when the block ends well."""
+    """Yield a temporary folder, which replaces `folder` when the block ends without an error."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     before = folder.with_name(f".{folder.name}.{os.getpid()}.old")

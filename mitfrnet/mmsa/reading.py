@@ -1,14 +1,14 @@
 """Feature files of MMSA and MMSA-FET, read utterance by utterance.
 
-What a file pads is cut off again, and what it cannot have measured becomes an undetected step:
+Padding is cut off, and steps that cannot have been measured become undetected:
 
-- A row that is zero in every column shows nothing: padding, an interval without a frame, a frame
-  without a face. At the ends it is padding; inside, or within the length that the file states, it
-  is an undetected step.
-- A row with a NaN or an infinity is an undetected step.
-- Padding stands at the end or in front, for each utterance as its content says.
+- A row of zeros shows nothing: padding, an interval without a frame, or a frame without a face. At
+  the ends it is padding. Inside, or within the length that the file states, it is an undetected
+  step.
+- A row with NaN or infinity is an undetected step.
+- Padding is at the end or in front, which the content of each utterance decides.
 
-MMSA says audio and vision; here it is acoustic and visual.
+MMSA says audio and vision; we say acoustic and visual.
 """
 
 import json
@@ -36,7 +36,7 @@ class ModalitySteps:
     Attributes:
         values: float32, (steps, dim); NaN at undetected steps.
         detected: bool, (steps,).
-        reason: why the modality is missing, and has no steps; None where it is there.
+        reason: why the modality is missing and has no steps; None if it is not missing.
     """
 
     values: NDArray[np.float32]
@@ -49,14 +49,14 @@ class MmsaUtterance:
     """One utterance of a file.
 
     Attributes:
-        video_id, clip_id: an id without `$_$` is both.
+        video_id, clip_id: both are the whole id if it has no `$_$`.
         transcript: may be empty.
-        label: the score; of a file without scores, the index of the class.
-        modality_labels: the same, given to single modalities.
-        token_ids: int32, (tokens,), of the text without padding.
-        text: the file's own vectors of the tokens, (tokens, dim); None: it has none.
-        acoustic, visual: what was measured.
-        notes: what was done to it that an import should tell.
+        label: the score; in a file without scores, the index of the class.
+        modality_labels: labels of single modalities.
+        token_ids: int32, (tokens,), without padding.
+        text: the file's vectors of the tokens, (tokens, dim); None: it has none.
+        acoustic, visual: their steps.
+        notes: changes that an import should report.
     """
 
     video_id: str
@@ -78,15 +78,15 @@ class MmsaUtterance:
 
 @dataclass(frozen=True)
 class MmsaFile:
-    """A feature file; arrays stay in it until an utterance is asked for.
+    """A feature file; its arrays are read when an utterance is asked for.
 
     Attributes:
         path: the file.
         splits: `train`, `valid` and `test`.
         aligned: whether all modalities have one step per token.
-        task: `regression`, or `classification` where the file has class labels alone.
-        dims: features per step; of text those of the file's own vectors, or None.
-        description: what `mitfrnet.mmsa.write` says of the features, where that wrote the file.
+        task: `regression`, or `classification` if the file has only class labels.
+        dims: features per step; for text those of the file's vectors, or None.
+        description: of the features, if `mitfrnet.mmsa.write` wrote the file.
     """
 
     path: Path
@@ -98,32 +98,31 @@ class MmsaFile:
 
 
 def read(path: Path) -> MmsaFile:
-    """Return the feature file at `path`; nothing that it asks for is run.
+    """Return the feature file at `path`, without running any code in it.
 
     Raises:
-        FeatureError: it is no feature file, or parts of it do not fit each other; the line
+        FeatureError: it is not a feature file, or its parts contradict each other; the message
             names split, key and row.
     """
     path = Path(path)
-    whole = load(path)
-    if not isinstance(whole, dict) or any(not isinstance(whole.get(s), dict) for s in SPLITS):
-        found = listed(whole) if isinstance(whole, dict) else type(whole).__name__
+    content = load(path)
+    if not isinstance(content, dict) or any(not isinstance(content.get(s), dict) for s in SPLITS):
+        actual = listed(content) if isinstance(content, dict) else type(content).__name__
         raise FeatureError(
-            f"{path}: no splits (found: {found or 'nothing'}; expected a dictionary with "
+            f"{path}: no splits (found: {actual or 'nothing'}; expected a dictionary with "
             f"{', '.join(SPLITS)})"
         )
-    splits = {name: MmsaSplit(whole[name], f"{path}: {name}") for name in SPLITS}
-    first: dict[str, str] = {}
+    splits = {name: MmsaSplit(content[name], f"{path}: {name}") for name in SPLITS}
+    places: dict[str, str] = {}
     for name, split in splits.items():
         for row, stored_id in enumerate(split.ids):
             place = f"{name} row {row}"
-            before = first.setdefault(split.utterance_id(row), place)
-            if before != place:
+            first = places.setdefault(split.utterance_id(row), place)
+            if first != place:
                 raise FeatureError(
-                    f"{path}: {place}: id {stored_id!r} is also that of {before} "
-                    "(expected every id once)"
+                    f"{path}: {place}: id {stored_id!r} is also in {first} (expected every id once)"
                 )
-    if not first:
+    if not places:
         raise FeatureError(f"{path}: no utterances")
     return MmsaFile(
         path=path,
@@ -134,19 +133,19 @@ def read(path: Path) -> MmsaFile:
             m: _shared(path, key, {n: s.dims[m] for n, s in splits.items()})
             for m, key in {"text": "text", **NAMES}.items()
         },
-        description=_description(whole),
+        description=_description(content),
     )
 
 
 def _shared(path: Path, key: str, by_split: dict[str, Any]) -> Any:
     if len(set(by_split.values())) > 1:
-        found = ", ".join(f"{name} {value}" for name, value in by_split.items())
-        raise FeatureError(f"{path}: {key} differ between splits ({found}; expected one kind)")
+        values = ", ".join(f"{name} {value}" for name, value in by_split.items())
+        raise FeatureError(f"{path}: {key} differ between splits ({values}; expected one kind)")
     return by_split["train"]
 
 
-def _description(whole: dict[str, Any]) -> dict[str, Any] | None:
-    config = whole.get("config")
+def _description(content: dict[str, Any]) -> dict[str, Any] | None:
+    config = content.get("config")
     text = config.get("mitfrnet") if isinstance(config, dict) else None
     try:
         description = json.loads(text) if isinstance(text, str) else None
@@ -159,16 +158,16 @@ class MmsaSplit:
     """The utterances of one split, each made when it is asked for.
 
     Args:
-        raw: the split as unpickled.
-        where: file and split, which open every error.
+        raw: the unpickled split.
+        where: file and split, the start of every error message.
 
     Raises:
-        FeatureError: a key is absent, of another kind or length, or holds what it may not.
+        FeatureError: a key is absent, or has the wrong type, length or values.
 
     Attributes:
         ids: as stored.
         aligned: whether all modalities have one step per token.
-        task: which labels there are.
+        task: kind of the labels.
         dims: features per step.
     """
 
@@ -246,7 +245,7 @@ class MmsaSplit:
 
     @property
     def token_width(self) -> int:
-        """Return how many tokens the text is padded to."""
+        """Return the number of tokens to which the text is padded."""
         return self._tokens.shape[2]
 
     def utterance_id(self, row: int) -> str:
@@ -254,19 +253,19 @@ class MmsaSplit:
         return "/".join(video_and_clip(self.ids[row]))
 
     def transcript_of(self, row: int) -> str:
-        """Return the transcript of a row; empty where the file has none."""
+        """Return the transcript of a row; empty if the file has none."""
         return self._transcripts[row] if self._transcripts else ""
 
     def tokens_of(self, row: int) -> NDArray[np.int32]:
-        """Return the token ids of a row, without reading anything else of it.
+        """Return the token ids of a row, without reading the rest of it.
 
         Raises:
-            FeatureError: they are none.
+            FeatureError: they are not valid ids.
         """
         return self._row_tokens(row, f"{self._where} row {row} ({self.ids[row]!r})")[0]
 
     def _row_tokens(self, row: int, where: str) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """Return the token ids of a row, and at which positions they stand."""
+        """Return the token ids of a row and their positions."""
         token_ids, mask, _ = np.asarray(self._tokens[row], dtype=np.float64)
         positions = np.flatnonzero(mask)
         if not np.isin(mask, (0, 1)).all() or (np.diff(positions) != 1).any():
@@ -274,12 +273,12 @@ class MmsaSplit:
                 f"{where}: the attention mask in text_bert is {shown(mask)} "
                 "(expected one run of ones among zeros)"
             )
-        found = token_ids[positions]
-        if not are_ids(found):
+        token_ids = token_ids[positions]
+        if not are_ids(token_ids):
             raise FeatureError(
-                f"{where}: text_bert holds {shown(found)} (expected whole numbers, ids of tokens)"
+                f"{where}: text_bert holds {shown(token_ids)} (expected token ids, whole numbers)"
             )
-        return found.astype(np.int32), positions
+        return token_ids.astype(np.int32), positions
 
     def _row_steps(
         self,
@@ -289,55 +288,68 @@ class MmsaSplit:
         where: str,
         notes: list[str],
     ) -> ModalitySteps:
-        """Return one modality of a row, its padding cut off."""
-        stored, lengths = self._values[modality], self._lengths[modality]
+        """Return one modality of a row without its padding."""
+        stored = self._values[modality]
         if stored is None:
             return _missing(1, "not_in_file")
-        with np.errstate(over="ignore"):  # to infinity, which counts as undetected
+        with np.errstate(over="ignore"):  # infinite values count as undetected
             values = np.asarray(stored[row]).astype(np.float32)
-        steps, detected, reasons = self._exact[modality]
+        steps, flags, reasons = self._exact[modality]
         where = f"{where}: {NAMES[modality]}"
-        if steps is not None and detected is not None:
+        if steps is not None and flags is not None:
             count = int(steps[row])
             if not 0 <= count <= len(values):
                 raise FeatureError(f"{where}_steps is {count} (expected 0 to {len(values)})")
-            values, seen = values[:count], detected[row][:count].copy()
+            values, detected = values[:count], flags[row][:count].copy()
         else:
-            declared = len(tokens) if self.aligned else None
-            if lengths is not None:
-                declared = int(lengths[row])
-            own = _steps_of_tokens(values, tokens) if self.aligned and lengths is None else None
-            if own is None:
-                own = _own_steps(values, declared)
-            if own is None and lengths is not None:
-                if declared is not None and declared > len(values):
-                    raise FeatureError(
-                        f"{where}_lengths is {declared} (expected at most {len(values)})"
-                    )
-                first, last = np.flatnonzero(_shows(values))[[0, -1]]
-                raise FeatureError(
-                    f"{where}_lengths is {declared}, but steps {first} to {last} of {len(values)} "
-                    "are not zero (expected the padding at one end, and zero)"
-                )
-            if own is None:
-                notes.append(f"{modality}: more steps than tokens, kept all")
-                own = _own_steps(values, None)
-            assert own is not None
+            own = self._unpadded(modality, row, values, tokens, where, notes)
             if own.start:
                 notes.append(f"{modality}: padding in front, cut off")
             values = values[own]
-            seen = _shows(values)
+            detected = _shows(values)
         finite = np.isfinite(values).all(axis=1)
-        if (seen & ~finite).any():
+        if (detected & ~finite).any():
             notes.append(f"{modality}: steps not finite, taken as undetected")
-        seen &= finite
-        if not len(seen) or (steps is None and not seen.any()):
+        detected &= finite
+        if not len(detected) or (steps is None and not detected.any()):
             reason = reasons[row] if reasons and reasons[row] else "nothing_measured"
             return _missing(values.shape[1], reason)
-        if not seen.all():
+        if not detected.all():
             notes.append(f"{modality}: some steps undetected")
-        values[~seen] = np.nan
-        return ModalitySteps(values, seen)
+        values[~detected] = np.nan
+        return ModalitySteps(values, detected)
+
+    def _unpadded(
+        self,
+        modality: str,
+        row: int,
+        values: NDArray[np.float32],
+        tokens: NDArray[np.int64],
+        where: str,
+        notes: list[str],
+    ) -> slice:
+        """Return the steps of a modality that are not padding, in a file that does not list them.
+
+        Raises:
+            FeatureError: the stated length contradicts the values.
+        """
+        lengths = self._lengths[modality]
+        stated = int(lengths[row]) if lengths is not None else None
+        own = _steps_of_tokens(values, tokens) if self.aligned else None
+        if own is None:
+            own = _own_steps(values, len(tokens) if self.aligned else stated)
+        if own is not None:
+            return own
+        if stated is not None and stated > len(values):
+            raise FeatureError(f"{where}_lengths is {stated} (expected at most {len(values)})")
+        first, last = np.flatnonzero(_shows(values))[[0, -1]].tolist()
+        if stated is None:
+            notes.append(f"{modality}: more steps than tokens, kept all")
+            return slice(first, last + 1)
+        raise FeatureError(
+            f"{where}_lengths is {stated}, but steps {first} to {last} of {len(values)} are not "
+            "zero (expected zeros as padding, at one end)"
+        )
 
 
 def _missing(dim: int, reason: str) -> ModalitySteps:
@@ -350,26 +362,26 @@ def _shows(values: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 
 def _steps_of_tokens(values: NDArray[np.float32], tokens: NDArray[np.int64]) -> slice | None:
-    """Return the steps of the tokens' own places; None where there is something beside them.
+    """Return the steps at the tokens' positions; None if other steps show something too.
 
-    Content alone would not tell: few steps in the midst of the tokens fit at either end.
+    The content alone cannot decide: a few steps amid the tokens would fit at either end.
     """
     if not len(tokens) or tokens[-1] >= len(values):
         return None
     own = slice(int(tokens[0]), int(tokens[-1]) + 1)
-    beside = np.delete(_shows(values), own)
-    return None if beside.any() else own
+    others = np.delete(_shows(values), own)
+    return None if others.any() else own
 
 
 def _own_steps(values: NDArray[np.float32], declared: int | None) -> slice | None:
-    """Return which steps are no padding.
+    """Return the steps that are not padding.
 
     Args:
         values: of one utterance, padded, (steps, dim).
-        declared: how many steps it has; None: the file does not say.
+        declared: its number of steps; None: unknown.
 
     Returns:
-        None where what is not zero fits neither the first nor the last `declared` steps.
+        None if nonzero steps lie outside both the first and the last `declared` steps.
     """
     filled = np.flatnonzero(_shows(values))
     if not len(filled):

@@ -1,4 +1,4 @@
-"""The text of an imported feature file: tokens checked against an encoder, vectors kept or made."""
+"""The text of an imported feature file: checks its tokens, and keeps or computes its vectors."""
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -14,17 +14,17 @@ from mitfrnet.features.text import TextExtractor, TextParams
 from mitfrnet.features.text_encoder import TextEncoder, load_tokenizer
 from mitfrnet.mmsa.reading import MmsaFile, MmsaUtterance
 
-# Stored vectors within this of what the encoder gives are its own: devices, versions and batches
-# move values of a few units by 1e-5.
+# Largest difference at which stored vectors count as the encoder's own. Devices, versions and
+# batches change values of a few units by 1e-5.
 _TOLERANCE = 1e-3
-_COMPARED = 16
-_ENCODED_TOGETHER = 32
+_COMPARED = 16  # utterances
+_BATCH_SIZE = 32
 
 Place = tuple[str, int]  # of an utterance: split and row
 
 
 def stated_description(source: MmsaFile, modality: str, dim: int) -> dict[str, Any] | None:
-    """Return what the file's own description says of a modality; None: nothing usable."""
+    """Return the file's description of a modality; None if there is no usable one."""
     features = (source.description or {}).get("features")
     stated = features.get(modality) if isinstance(features, dict) else None
     if not isinstance(stated, dict) or stated.keys() != {
@@ -44,20 +44,20 @@ def stated_description(source: MmsaFile, modality: str, dim: int) -> dict[str, A
 
 
 class ImportedText:
-    """The text of a file under one encoder: tokens checked, vectors kept or computed.
+    """The text of a file under one encoder.
 
     Args:
         source: the file.
-        encoder_name: whose vocabulary its token ids should be from.
+        encoder_name: the encoder of its token ids.
         places: of all utterances.
 
     Raises:
-        FeatureError: there is no such encoder, or the ids are of another vocabulary.
+        FeatureError: there is no such encoder, or the ids are from another vocabulary.
 
     Attributes:
-        encoder_name: as asked.
-        differing: transcripts that give other tokens than are stored.
-        vectors_from: where the vectors are from, in words.
+        encoder_name: the argument.
+        differing: number of transcripts that do not give the stored tokens.
+        vectors_from: source of the vectors, in words.
     """
 
     def __init__(self, source: MmsaFile, encoder_name: str, places: Sequence[Place]) -> None:
@@ -71,15 +71,14 @@ class ImportedText:
         self._offsets: dict[Place, NDArray[np.int32]] = {}
         self.differing = self._check_vocabulary(places)
         self._kept = self._vectors_fit(places)
-        computed = "computed anew from the token ids"
-        self.vectors_from = "those of the file" if self._kept else computed
+        self.vectors_from = "from the file" if self._kept else "computed from the token ids"
 
     @cached_property
     def _encoder(self) -> TextEncoder:
         return TextEncoder(self.encoder_name)
 
     def description(self) -> dict[str, Any]:
-        """Return what describes the text features, as the encoder's own extractor does."""
+        """Return the description of the text features, equal to that of `TextExtractor`."""
         extractor = self._extractor
         stated = stated_description(self._source, "text", len(extractor.feature_names))
         decisive = ("encoder", "weights", "vocabulary", "unknown_id")
@@ -97,7 +96,7 @@ class ImportedText:
         }
 
     def _check_vocabulary(self, places: Sequence[Place]) -> int:
-        """Compare stored ids with what the transcripts give; return how many differ."""
+        """Compare the stored ids with those of the transcripts; return how many differ."""
         compared = differing = 0
         size = len(self._tokenizer)
         for split, row in places:
@@ -106,7 +105,7 @@ class ImportedText:
             if len(ids) and ids.max() >= size:
                 raise FeatureError(
                     f"{where}: token id {ids.max()}, but text encoder {self.encoder_name!r} has "
-                    f"{size} tokens (name the encoder that the ids are from)"
+                    f"{size} tokens (name the encoder of the token ids)"
                 )
             transcript = self._source.splits[split].transcript_of(row)
             if not transcript.strip() or not len(ids):
@@ -114,7 +113,7 @@ class ImportedText:
             compared += 1
             tokens = self._tokenizer(transcript, return_offsets_mapping=True)
             words = ids[: -1 if ids[-1] == self._tokenizer.sep_token_id else None]
-            # A file may have cut the end off, but has changed nothing else.
+            # A file may have cut off the end, but nothing else.
             if tokens["input_ids"][: len(words)] == words.tolist():
                 offsets = np.zeros((len(ids), 2), dtype=np.int32)
                 offsets[: len(words)] = tokens["offset_mapping"][: len(words)]
@@ -123,14 +122,14 @@ class ImportedText:
                 differing += 1
         if differing > compared / 2:
             raise FeatureError(
-                f"{self._source.path}: of {compared} transcripts {differing} give other tokens "
-                f"with text encoder {self.encoder_name!r} than are stored (name the encoder that "
-                "the ids are from)"
+                f"{self._source.path}: {differing} of {compared} transcripts do not give the "
+                f"stored tokens with text encoder {self.encoder_name!r} (name the encoder of the "
+                "token ids)"
             )
         return differing
 
     def _vectors_fit(self, places: Sequence[Place]) -> bool:
-        """Return whether the file's vectors are what the encoder gives for its tokens."""
+        """Return whether the encoder gives the file's vectors for its tokens."""
         if self._source.dims["text"] != len(self._extractor.feature_names):
             return False
         spread = np.linspace(0, len(places) - 1, min(_COMPARED, len(places))).astype(int)
@@ -143,10 +142,10 @@ class ImportedText:
 
     def _encode(self, utterances: Sequence[MmsaUtterance]) -> list[NDArray[np.float32]]:
         sequences = [torch.from_numpy(u.token_ids.astype(np.int64)) for u in utterances]
-        return [v.numpy() for v in self._encoder.encode(sequences, _ENCODED_TOGETHER)]
+        return [v.numpy() for v in self._encoder.encode(sequences, _BATCH_SIZE)]
 
     def _special(self, token_ids: NDArray[np.int32]) -> NDArray[np.bool_]:
-        """Return which tokens are [CLS] and [SEP]; a cut one leaves a word at its place."""
+        """Return which tokens are [CLS] and [SEP]; if one was cut off, a word is in its place."""
         special = np.zeros(len(token_ids), dtype=bool)
         if len(token_ids):
             special[0] = token_ids[0] == self._tokenizer.cls_token_id
@@ -157,10 +156,10 @@ class ImportedText:
         return bool(self._special(token_ids).all())
 
     def vectors(self, utterances: Sequence[MmsaUtterance]) -> list[NDArray[np.float32] | None]:
-        """Return the vectors of each utterance's tokens; None where it has no words."""
-        wordy = [u for u in utterances if not self._is_empty(u.token_ids)]
-        found = iter([u.text for u in wordy] if self._kept else self._encode(wordy))
-        return [None if self._is_empty(u.token_ids) else next(found) for u in utterances]
+        """Return the vectors of each utterance's tokens; None if it has no words."""
+        spoken = [u for u in utterances if not self._is_empty(u.token_ids)]
+        vectors = iter([u.text for u in spoken] if self._kept else self._encode(spoken))
+        return [None if self._is_empty(u.token_ids) else next(vectors) for u in utterances]
 
     def features(
         self, place: Place, utterance: MmsaUtterance, vectors: NDArray[np.float32] | None
@@ -170,8 +169,8 @@ class ImportedText:
             return None, "empty_transcript"
         if not np.isfinite(vectors).all():
             raise FeatureError(
-                f"{self._source.path}: {place[0]} row {place[1]}: text has vectors that are not "
-                "finite (expected those of an encoder)"
+                f"{self._source.path}: {place[0]} row {place[1]}: text vectors hold NaN or "
+                "infinity (expected vectors of an encoder)"
             )
         special = self._special(utterance.token_ids)
         offsets = self._offsets.get(place)
@@ -195,15 +194,15 @@ class ImportedText:
         )
 
     def transcript(self, utterance: MmsaUtterance) -> dict[str, str | None]:
-        """Return the transcript, spelt from the tokens where the file has none, and its source."""
-        given = utterance.transcript
-        if given.strip() or self._is_empty(utterance.token_ids):
-            return {"transcript": given, "transcript_source": "mmsa" if given else None}
+        """Return the transcript and its source; if the file has none, the tokens are decoded."""
+        stored = utterance.transcript
+        if stored.strip() or self._is_empty(utterance.token_ids):
+            return {"transcript": stored, "transcript_source": "mmsa" if stored else None}
         words = utterance.token_ids[~self._special(utterance.token_ids)]
         return {"transcript": self._tokenizer.decode(words), "transcript_source": "tokens"}
 
     def notes(self, utterance: MmsaUtterance) -> Iterator[str]:
-        """Yield what an import should tell of the text of an utterance."""
+        """Yield notes about the text of an utterance."""
         special = self._special(utterance.token_ids)
         if len(special) and not special.all():
             if not special[-1]:
@@ -213,7 +212,7 @@ class ImportedText:
 
 
 def _spread_offsets(special: NDArray[np.bool_], characters: int) -> NDArray[np.int32]:
-    """Return places in the transcript as if all tokens were equally long, (tokens, 2)."""
+    """Return character offsets as if all tokens were equally long, (tokens, 2)."""
     words = int((~special).sum())
     edges = np.linspace(0, characters, words + 1).astype(np.int32)
     offsets = np.zeros((len(special), 2), dtype=np.int32)

@@ -1,9 +1,9 @@
-"""Unpickling of feature files: arrays, strings, numbers and plain containers, nothing else.
+"""Unpickle feature files safely: only arrays, strings, numbers and plain containers.
 
-A pickle is a program, and what it names is called when it is loaded. Here `pickletools`, which
-runs nothing, takes it apart, and only the opcodes that build such values are followed. The few
-names that NumPy needs stand for functions of this module; any other name ends the reading. Arrays
-stay in the mapped file until they are used, so a large file costs little memory.
+A pickle is a program: `pickle.load` calls the functions it names. Here `pickletools` lists its
+opcodes without running them, and we follow only those that build such values. The few names that
+NumPy needs stand for functions of this module; any other name is an error. Arrays stay in the
+mapped file until they are used, so a large file needs little memory.
 """
 
 import math
@@ -22,15 +22,14 @@ from numpy.typing import NDArray
 
 from mitfrnet.errors import FeatureError
 
-# Several times what a file of MOSEI's size with word times in it has; beyond, lists of nothing
-# could fill the memory.
+# Several times those of a file of MOSEI's size with word times. More could fill the memory with
+# empty lists.
 _MAX_OPCODES = 10_000_000
-# What may be made of a file beside its own bytes, at least: one string, encoded often, has no end.
+# A file may create at least so many bytes of new strings: one string could be encoded endlessly.
 _MADE_BYTES = 64 * 2**20
 _MAX_DIMENSIONS = 32  # of NumPy 1
-_SHOWN = 80  # characters of a name, more than any that is admitted has
-# Longer reads give a view of the file.
-_COPIED_BYTES = 1 << 12
+_SHOWN = 80  # characters of a name; the allowed names are shorter
+_COPIED_BYTES = 1 << 12  # longer reads return a view of the file
 
 _NUMBERS = ("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT")
 _STRINGS = ("UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8")
@@ -49,17 +48,17 @@ _PYTHON_2 = frozenset({"STRING", "BINSTRING", "SHORT_BINSTRING"})
 
 
 class _RefusedError(ValueError):
-    """The file holds what no feature file needs."""
+    """The pickle holds something that no feature file needs."""
 
 
 def load(path: Path) -> Any:
-    """Return what a pickle holds, every array as a `PickledArray`.
+    """Return the value of a pickle, with every array as a `PickledArray`.
 
-    Dictionaries have strings as keys, since the hash of a nested tuple could take for ever.
+    Keys of dictionaries must be strings, since hashing a nested tuple could take for ever.
 
     Raises:
-        FeatureError: there is no such file, it is no whole pickle, or it names anything but
-            NumPy arrays and plain containers; nothing of it has been run then.
+        FeatureError: the file is absent, is not a complete pickle, or holds anything but NumPy
+            arrays and plain containers. None of its code has run.
     """
     if path.exists() and not path.is_file():
         raise FeatureError(f"{path}: not a file (expected a pickle of features)")
@@ -75,14 +74,14 @@ def load(path: Path) -> Any:
     try:
         return _run(_MappedFile(mapped))
     except _RefusedError as error:
-        raise FeatureError(f"{path}: {error}; nothing of it was run") from error
+        raise FeatureError(f"{path}: {error}; none of its code was run") from error
     except _MALFORMED as error:
-        what = " ".join(f"{type(error).__name__} {error}".split())[:200]
-        raise FeatureError(f"{path}: not a whole pickle of features ({what})") from error
+        cause = " ".join(f"{type(error).__name__} {error}".split())[:200]
+        raise FeatureError(f"{path}: not a complete pickle of features ({cause})") from error
 
 
 _MALFORMED = (
-    ValueError,  # also of text that is no UTF-8
+    ValueError,  # includes text that is not UTF-8
     KeyError,
     IndexError,
     TypeError,
@@ -95,7 +94,7 @@ _MALFORMED = (
 
 
 class _MappedFile:
-    """A mapped file as `pickletools` reads one."""
+    """A mapped file with the methods that `pickletools` uses."""
 
     def __init__(self, mapped: mmap.mmap) -> None:
         self._mapped, self._view, self._position = mapped, memoryview(mapped), 0
@@ -112,7 +111,7 @@ class _MappedFile:
     def readline(self) -> bytes:
         end = self._mapped.find(b"\n", self._position) + 1
         if not end:
-            raise ValueError("a line without end")
+            raise ValueError("a line without an end")
         line = self._mapped[self._position : end]
         self._position = end
         return line
@@ -122,8 +121,7 @@ class PickledArray:
     """An array of the file.
 
     Attributes:
-        content: the array, read only, its bytes in the file; of an array of objects the list
-            of them.
+        content: the array, read-only, with its bytes in the file; an array of objects is a list.
     """
 
     __slots__ = ("content",)
@@ -133,7 +131,7 @@ class PickledArray:
 
 
 class _PickledDtype:
-    """A type of array elements, of which the byte order comes later."""
+    """A type of array elements; a later opcode sets its byte order."""
 
     __slots__ = ("_code", "_order")
 
@@ -156,14 +154,14 @@ class _PickledDtype:
 
 def _array(shape: Any, kind: Any, order: str, data: Any) -> NDArray[Any] | list[Any]:
     if not isinstance(kind, _PickledDtype):
-        raise TypeError("an array without type")
-    # Bounded before they are multiplied: a file may hold numbers of a million digits.
+        raise TypeError("an array without a type")
+    # Checked before they are multiplied: a file may hold numbers of a million digits.
     if not (
         isinstance(shape, tuple)
         and len(shape) <= _MAX_DIMENSIONS
         and all(type(n) is int and 0 <= n < 2**48 for n in shape)
     ):
-        raise TypeError("an array without shape")
+        raise TypeError("an array without a valid shape")
     size = math.prod(shape)
     if kind.dtype == object:
         if not isinstance(data, list) or len(data) != size or len(shape) != 1:
@@ -190,11 +188,11 @@ def _set_array_state(array: PickledArray, state: Any) -> None:
 
 @dataclass(frozen=True)
 class _Named:
-    """A name that feature files may hold.
+    """A name that feature files may use.
 
     Attributes:
         name: module and name.
-        make: what calling it does here; None: it is only ever mentioned.
+        make: the function to call in its place; None: it must not be called.
     """
 
     name: str
@@ -220,7 +218,7 @@ def _scalar(kind: Any, data: Any) -> Any:
 
 def _encode(text: str, encoding: str) -> bytes:
     if not (isinstance(text, str) and encoding in ("latin1", "latin-1")):
-        raise ValueError("bytes in another form than Latin-1")
+        raise ValueError("bytes in another encoding than Latin-1")
     return text.encode("latin-1")
 
 
@@ -244,7 +242,7 @@ _NAMES: dict[str, Callable[..., Any] | None] = {
 
 def _named(module: Any, name: Any) -> _Named:
     if not (isinstance(module, str) and isinstance(name, str)):
-        raise TypeError("a name that is no text")  # not shown: lists in lists have no end
+        raise TypeError("a name that is not text")  # not shown: nested lists may be endless
     full = f"{module[:_SHOWN]}.{name[:_SHOWN]}"
     if full not in _NAMES:
         shown = full if full.isprintable() else ascii(full)
@@ -319,11 +317,11 @@ def _run(file: _MappedFile) -> Any:
             arguments, called = stack.pop(), stack.pop()
             if not isinstance(called, _Named) or called.make is None:
                 raise _RefusedError(f"calls {getattr(called, 'name', type(called).__name__)}")
-            made = called.make(*arguments)
-            left -= len(made) if isinstance(made, bytes | str) else 0
+            value = called.make(*arguments)
+            left -= len(value) if isinstance(value, bytes | str) else 0
             if left < 0:
                 raise _RefusedError("makes more bytes than it has")
-            stack.append(made)
+            stack.append(value)
         elif name == "BUILD":
             state = stack.pop()
             _set_state(stack[-1], state)
@@ -337,7 +335,7 @@ def _run(file: _MappedFile) -> Any:
             raise _RefusedError("was written by Python 2 (write it again with Python 3)")
         elif name not in ("PROTO", "FRAME"):
             raise _RefusedError(f"has opcode {name}, which no feature file needs")
-    raise ValueError("no end")
+    raise ValueError("no STOP opcode")
 
 
 def _extend(target: Any, values: list[Any]) -> None:

@@ -1,9 +1,8 @@
-"""Feature files for MMSA, from the tensors of a corpus.
+"""Export the tensors of a corpus as a feature file for MMSA.
 
-The file is a pickle, since that is what MMSA reads; no other is ever written. What MMSA has no
-place for stands under further keys that it does not look at, so that importing the file gives
-back the same arrays: `audio_steps`, `audio_detected` and `audio_reason` of each split, the same
-of vision, and `config`.
+The file is a pickle, since MMSA reads nothing else; we write no other pickles. It has further keys
+that MMSA ignores, so that an import gives back the same arrays: `config`, and in each split
+`audio_steps`, `audio_detected` and `audio_reason`, and the same for vision.
 """
 
 import io
@@ -35,18 +34,18 @@ _PROTOCOL = 4  # what MMSA-FET writes
 def write(corpus_data_folder: Path, path: Path) -> None:
     """Write the features of a corpus as MMSA 2.2.1 reads them.
 
-    Every modality is padded at the end to its longest utterance, and nothing is cut. It is the
-    aligned form where every modality has a step per token, else the unaligned. A missing modality
-    has one step of zeros, an empty transcript [CLS] and [SEP] alone, since MMSA takes no
-    length of 0; undetected steps are zeros.
+    Every modality is padded at the end to its longest utterance; nothing is cut. The form is the
+    aligned one if every modality has one step per token. Since MMSA accepts no length of 0, a
+    missing modality has one step of zeros, and an empty transcript [CLS] and [SEP]. Undetected
+    steps are zeros.
 
     Args:
         corpus_data_folder: `data/<corpus>`, with its manifest and tensors.
         path: the file to write.
 
     Raises:
-        FeatureError: the tensors are not there or not those of the manifest, or the corpus has
-            no scores for MMSA to predict; or `path` is a folder.
+        FeatureError: the tensors are absent or from another manifest, the corpus has no scores
+            for MMSA to predict, or `path` is a folder.
     """
     corpus_data_folder, path = Path(corpus_data_folder), Path(path)
     if path.is_dir():
@@ -75,9 +74,9 @@ def write(corpus_data_folder: Path, path: Path) -> None:
         widths["text"] = max(widths["text"], 2, int(lengths["text"].max(initial=0)))
         for m in NAMES:
             widths[m] = max(widths[m], int(lengths[m].max(initial=0)))
-            beside = lengths[m] == lengths["text"]
-            aligned &= bool((beside | (lengths[m] == 0)).all())
-            any_rows |= bool((beside & (lengths[m] > 0)).any())
+            equal = lengths[m] == lengths["text"]
+            aligned &= bool((equal | (lengths[m] == 0)).all())
+            any_rows |= bool((equal & (lengths[m] > 0)).any())
     aligned &= any_rows
     if aligned:
         widths = dict.fromkeys(MODALITIES, widths["text"])
@@ -101,10 +100,10 @@ def write(corpus_data_folder: Path, path: Path) -> None:
         "language": settings["language"],
         "scale": settings["scale"],
     }
-    whole: dict[str, Any] = {split: _Late(partial(source.split, split)) for split in SPLITS}
-    whole["config"] = {"mitfrnet": json.dumps(description, sort_keys=True)}
+    content: dict[str, Any] = {split: _Late(partial(source.split, split)) for split in SPLITS}
+    content["config"] = {"mitfrnet": json.dumps(description, sort_keys=True)}
     with replacing(path) as temporary, temporary.open("wb") as file:
-        _Pickler(file).dump(whole)
+        _Pickler(file).dump(content)
 
 
 def _lengths(ragged: ModalityTensors) -> NDArray[np.int64]:
@@ -121,16 +120,16 @@ def _check_ids(split: SplitTensors, rows: dict[str, Any], tensors: Path) -> None
 
 @dataclass(frozen=True)
 class _Late:
-    """A value that is made when it is written, and let go afterwards."""
+    """A value that is made when it is written, and freed afterwards."""
 
     make: Callable[[], Any]
 
 
 class _Pickler(pickle.Pickler):
-    """Writes each `_Late` value as what it makes, one after the other.
+    """Writes the values that `_Late` objects make, one after the other.
 
-    Nothing is remembered of what was written: that would keep every array in memory, and let
-    the bytes depend on which equal strings happen to be one object.
+    It has no memo. A memo would keep every array in memory, and the bytes would depend on which
+    equal strings happen to be one object.
     """
 
     def __init__(self, file: io.BufferedWriter) -> None:
@@ -138,27 +137,27 @@ class _Pickler(pickle.Pickler):
         self.fast = True
 
     def reducer_override(self, value: Any) -> Any:
-        """Return how a late value is written; NumPy's and built-in ones as they always are."""
+        """Return the reduction of a late value; leave other values to the base class."""
         if not isinstance(value, _Late):
             return NotImplemented
-        made = value.make()
-        if isinstance(made, dict):
-            return OrderedDict, (), None, None, iter(made.items())
-        return made.__reduce_ex__(_PROTOCOL)
+        content = value.make()
+        if isinstance(content, dict):
+            return OrderedDict, (), None, None, iter(content.items())
+        return content.__reduce_ex__(_PROTOCOL)
 
 
 @dataclass(frozen=True)
 class _Source:
-    """What the keys of a split are made from.
+    """The corpus, and how its splits are laid out.
 
     Attributes:
         tensors: the folder of tensors.
         rows: of the manifest, by utterance id.
-        widths: steps that each modality is padded to.
-        aligned: whether all modalities have a step per token.
+        widths: number of steps to which each modality is padded.
+        aligned: whether all modalities have one step per token.
         neutral: the point between negative and positive labels.
         empty_text: ids of [CLS] and [SEP].
-        modality_labels: modalities with labels of their own, all or none.
+        modality_labels: modalities with their own labels, all or none.
     """
 
     tensors: Path
@@ -170,7 +169,7 @@ class _Source:
     modality_labels: list[str]
 
     def split(self, name: str) -> dict[str, Any]:
-        """Return the keys of one split, its arrays made when they are written."""
+        """Return the content of one split, whose arrays are made when they are written."""
         split = read_tensors(self.tensors, [name])[name]
         rows = [self.rows[i] for i in split.ids]
         lengths = {m: _lengths(split.modalities[m]) for m in MODALITIES}

@@ -10,7 +10,7 @@ from typing import Any
 from mitfrnet.errors import MitfrnetError
 from mitfrnet.features.extract import build_extractor
 from mitfrnet.features.extractor import Extractor
-from mitfrnet.features.plugins import InstalledParams
+from mitfrnet.features.plugins import PluginParams
 from mitfrnet.media import decode
 from mitfrnet.params import StageParams
 from mitfrnet.predict.clips import ClipFeatures, observe
@@ -80,7 +80,7 @@ class _Observer:
         limits: decode.MediaLimits,
     ) -> None:
         # Those of others may hold models of any size, on a GPU perhaps.
-        if not any(isinstance(one, InstalledParams) for one in params.values()):
+        if not any(isinstance(one, PluginParams) for one in params.values()):
             decode.limit_memory(limits)
         self._params, self._settings, self._limits = params, settings, limits
         self._extractors: dict[str, Extractor] = {}

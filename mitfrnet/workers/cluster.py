@@ -1,8 +1,8 @@
-"""Tasks of a stage on the machine it runs on, or on a Dask cluster, as `run.backend` says.
+"""Run a stage's tasks on this machine or on a Dask cluster, as `run.backend` says.
 
-A thread of a Dask worker does nothing but feed one `WorkerProcess`, so that on every machine a
-decoder that aborts or hangs costs its clip and no more, and models load once per process. Dask
-brings tasks there and results back, and gives the tasks of a lost machine to the others.
+Each thread of a Dask worker feeds one `WorkerProcess`. So on every machine a decoder that aborts
+or hangs costs only its clip, and models load once per process. Dask moves tasks and results, and
+gives the tasks of a lost machine to the others.
 """
 
 import itertools
@@ -30,11 +30,11 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 _CONNECT_S = 5
-_WITHOUT_WORKERS_S = 60  # as long as it takes to start one by hand, or for a queue to do so
+_WITHOUT_WORKERS_S = 60  # enough to start one by hand or from a queue
 _POLL_S = 0.005
-_LOOK_S = 1.0  # between two looks at who is there
+_LOOK_S = 1.0  # between two counts of the workers' threads
 
-# One runs, one waits, so that no thread of a worker is idle while a result is on its way.
+# One runs and one waits, so no thread is idle while a result travels.
 _TASKS_PER_THREAD = 2
 
 
@@ -46,18 +46,18 @@ def spread_map(
     local_workers: int | None = None,
     files: Sequence[Path] = (),
 ) -> Generator[tuple[Task, Result | WorkerFailure], None, None]:
-    """Yield each task with its result, in the order in which they finish, from wherever it ran.
+    """Yield each task with its result, in the order in which they finish.
 
     Args:
         setup: as for `supervised_map`.
-        tasks: likewise.
-        run: says where they run, and how long a process may be silent.
-        local_workers: processes of this machine, where they run here; None: as `run` says.
-        files: what tasks read, by absolute paths. Every machine must see the same; a few are tried.
+        tasks: as for `supervised_map`.
+        run: where tasks run, and how long one may take.
+        local_workers: number of processes if tasks run here; None: as in `run`.
+        files: absolute paths that tasks read. Every machine must see them; a few are checked.
 
     Raises:
         MitfrnetError: as for `supervised_map`.
-        ClusterError: there is no cluster, it is lost, or one of its workers is of no use.
+        ClusterError: there is no cluster, it is lost, or one of its workers cannot be used.
         RuntimeError: as for `supervised_map`.
     """
     if run.scheduler is not None and run.backend == "dask":
@@ -75,13 +75,13 @@ def _dask_map(
 ) -> Generator[tuple[Task, Result | WorkerFailure], None, None]:
     if not tasks:
         return
-    few = files[:: max(1, len(files) // 8)]
+    sample = files[:: max(1, len(files) // 8)]
     job = Job(
         name=f"mitfrnet-{uuid.uuid4().hex[:12]}",
         setup=pickle.dumps(setup),
         timeout_s=timeout_s,
         fingerprint=fingerprint(),
-        files=tuple(str(file) for file in few if file.exists()),
+        files=tuple(str(file) for file in sample if file.exists()),
     )
     with _connected(scheduler) as client:
         watch = _Watch(client, scheduler)
@@ -99,7 +99,7 @@ def _connected(scheduler: str) -> Iterator["Client"]:
         raise ClusterError(
             f"run.backend: dask is not installed ({error}; expected: pip install 'mitfrnet[dask]')"
         ) from error
-    if not os.environ.get(DEBUG_VARIABLE):  # all that a user can act on, we say
+    if not os.environ.get(DEBUG_VARIABLE):  # our own errors say all that a user can act on
         for name in list(logging.root.manager.loggerDict):
             if name.partition(".")[0] in ("distributed", "tornado"):
                 logging.getLogger(name).setLevel(logging.CRITICAL + 1)
@@ -120,7 +120,7 @@ def _connected(scheduler: str) -> Iterator["Client"]:
 
 
 class _Watch:
-    """Counts the threads of all workers, and gives up where there are none for too long."""
+    """Counts the threads of all workers, and raises if there are none for too long."""
 
     def __init__(self, client: "Client", scheduler: str) -> None:
         self._client, self._scheduler = client, scheduler
@@ -129,7 +129,7 @@ class _Watch:
         self._lonely_since: float | None = None
 
     def threads(self) -> int:
-        """Return how many there were at the last look, which is at most `_LOOK_S` ago.
+        """Return their number, counted at most `_LOOK_S` ago.
 
         Raises:
             ClusterError: the scheduler is lost, or there was no worker for too long.
@@ -153,26 +153,26 @@ class _Watch:
             )
         elif now - self._lonely_since > _WITHOUT_WORKERS_S:
             raise ClusterError(
-                f"{self._scheduler}: no worker for {_WITHOUT_WORKERS_S:g} s ({start}; what is "
-                "finished is kept)"
+                f"{self._scheduler}: no worker for {_WITHOUT_WORKERS_S:g} s ({start}; finished "
+                "work is kept)"
             )
         return self._threads
 
     def lost(self) -> ClusterError:
         return ClusterError(
-            f"{self._scheduler}: the scheduler is gone (start it and its workers again; what is "
-            "finished is kept)"
+            f"{self._scheduler}: the scheduler is gone (start it and its workers again; finished "
+            "work is kept)"
         )
 
 
 def _check_workers(client: "Client", job: Job) -> None:
-    """Raise unless all workers that are there can do the job, and name the first that cannot."""
+    """Raise if a worker cannot do the job; the message names the first such worker."""
     answers = client.run(_on_worker(), "check", pickle.dumps(job), on_error="return")
     refusals = []
     for address, answer in sorted(answers.items()):
-        if isinstance(answer, OSError):  # it left meanwhile
+        if isinstance(answer, OSError):  # the worker has left
             continue
-        # An error came from Dask: not even our function could be run.
+        # Dask raises other errors if it could not even run our function.
         where, why, _ = (address, repr(answer), None) if isinstance(answer, Exception) else answer
         if why is not None:
             refusals.append(f"{where}: {why}")
@@ -184,7 +184,7 @@ def _check_workers(client: "Client", job: Job) -> None:
 def _run(
     client: "Client", watch: _Watch, job: Job, tasks: Sequence[Task]
 ) -> Iterator[tuple[Task, Any]]:
-    """Keep the workers supplied; a result leaves the cluster when it is asked for."""
+    """Submit tasks as threads become free; fetch each result when the caller asks for it."""
     from distributed import CancelledError, KilledWorker, as_completed
 
     function = _on_worker()
@@ -207,7 +207,7 @@ def _run(
                 left -= 1
                 if future.status != "error":
                     yield running.pop(future), _result(*answer)
-                elif isinstance(answer[1], KilledWorker):  # several, one after the other
+                elif isinstance(answer[1], KilledWorker):  # several workers died, in turn
                     yield running.pop(future), WorkerFailure("worker_crashed")
                 else:
                     raise ClusterError(f"a task was lost: {answer[1]!r}") from answer[1]
@@ -220,11 +220,11 @@ def _run(
 
 
 def _result(where: str, why: str | None, result: Any) -> Any:
-    """Return what a worker answered.
+    """Return a worker's result.
 
     Raises:
-        ClusterError: it refused to work; or what it runs raised an error that a user can act on.
-        RuntimeError: it raised another.
+        ClusterError: the worker refused the job, or its task raised a `MitfrnetError`.
+        RuntimeError: its task raised another error.
     """
     if why is not None:
         raise ClusterError(f"{where}: {why}")
@@ -235,10 +235,10 @@ def _result(where: str, why: str | None, result: Any) -> Any:
 
 
 def _on_worker() -> Callable[[str, Any], tuple[str, str | None, Any]]:
-    """Return what workers run: it calls a function of `cluster_worker`, by its name.
+    """Return the function that workers run; it calls a function of `cluster_worker` by name.
 
-    A local function travels by value and so needs nothing there, and what it is given are bytes:
-    a worker without this package can be told from one that is lost, and be named.
+    It is a local function, so it is pickled by value, and its argument is bytes. So it runs even
+    on a worker without this package, and the error can name that worker.
     """
 
     def call(name, argument, dask_worker=None):  # type: ignore[no-untyped-def]

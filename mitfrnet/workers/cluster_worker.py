@@ -1,7 +1,7 @@
-"""What a Dask worker does for `cluster.py`: feed the processes that work, and end them in time.
+"""The part of `cluster.py` that runs in a Dask worker: it feeds processes and ends them in time.
 
-`check`, `serve` and `end` are called by name there. The first value they return is why this worker
-refuses to work, None if it does not.
+`check`, `serve` and `end` are called by name. Each returns the reason why this worker refuses the
+job (or None), and a result.
 """
 
 import hashlib
@@ -22,41 +22,41 @@ from mitfrnet.workers.local import TaskError, WorkerProcess
 if TYPE_CHECKING:
     from distributed import Worker
 
-# Those whose versions decide the numbers of a clip; models are compared by extractors' identity.
+# Packages whose versions can change features; models are compared by the extractors' identity.
 _PACKAGES = (
     *("av", "librosa", "mediapipe", "numba", "numpy", "opencv-python", "scipy", "soxr"),
     *("tokenizers", "torch", "transformers"),
 )
 
-_LOOK_S = 1.0  # between two looks at whether a task is still wanted
-_IDLE_S = 10  # a process without a task for longer ends: its client may be gone
+_LOOK_S = 1.0  # between two checks that a task is still wanted
+_IDLE_S = 10  # processes end after so long without a task: their client may be gone
 
 
 @dataclass(frozen=True)
 class Job:
-    """What travels with every task, so that a machine may join or come back at any time."""
+    """Sent with every task, so that a machine may join or return at any time."""
 
     name: str
-    setup: bytes  # pickled, since only the process that calls it needs what it names
+    setup: bytes  # pickled: only the process that calls it imports what it needs
     timeout_s: float
     fingerprint: dict[str, str]  # of the machine the stage runs on
-    files: tuple[str, ...]
+    files: tuple[str, ...]  # that must exist on every machine
 
 
 def check(payload: bytes) -> tuple[str | None, None]:
-    """Return what keeps this worker from a job: None, nothing does."""
-    return _complaint(pickle.loads(payload)), None
+    """Return why this worker cannot do a job."""
+    return _refusal(pickle.loads(payload)), None
 
 
 def serve(payload: bytes) -> tuple[str | None, Any]:
-    """Return what one of this worker's processes makes of a task."""
+    """Return the result of a task, from one of this worker's processes."""
     from distributed import get_worker
 
     job, task = pickle.loads(payload)
     worker = get_worker()
     with _lock:
         if job.name not in _processes:
-            why = _complaint(job)  # as `check`, for a worker that came later
+            why = _refusal(job)  # this worker may have joined after `check`
             if why is not None:
                 return why, None
             _processes[job.name] = _Processes(job, worker)
@@ -78,12 +78,12 @@ _lock = threading.Lock()
 
 
 class _Processes:
-    """The processes of one job on this worker, as many as threads have asked at the same time."""
+    """The processes of one job on this worker, one for each thread that is busy with it."""
 
     def __init__(self, job: Job, worker: "Worker") -> None:
         self._job, self._worker = job, worker
         self._idle: list[WorkerProcess[Any, Any]] = []
-        self._busy: dict[Any, WorkerProcess[Any, Any]] = {}  # by the key of the task
+        self._busy: dict[Any, WorkerProcess[Any, Any]] = {}  # by the task's key
         self._used = time.monotonic()
         self._ended = threading.Event()
         self._lock = threading.Lock()
@@ -101,7 +101,7 @@ class _Processes:
         with self._lock:
             del self._busy[key]
             self._used = time.monotonic()
-            if self._ended.is_set():  # which may be why there is no result
+            if self._ended.is_set():  # then the result means nothing
                 raise Reschedule
             if isinstance(result, TaskError):
                 process.stop()
@@ -110,7 +110,7 @@ class _Processes:
         return result
 
     def end(self) -> None:
-        """End all processes, also those that are at work."""
+        """End all processes, busy ones included."""
         with self._lock:
             self._ended.set()
             for process in [*self._idle, *self._busy.values()]:
@@ -129,7 +129,7 @@ class _Processes:
                 end(self._job.name)
 
     def _is_wanted(self, key: Any) -> bool:
-        """Return whether the scheduler still wants a task: not so when its client is gone."""
+        """Return whether the scheduler still wants a task; it does not if the client is gone."""
         from distributed.core import Status
 
         task = self._worker.state.tasks.get(key)
@@ -141,8 +141,8 @@ def _unpickled_setup(setup: bytes) -> Callable[[Any], Any]:
     return pickle.loads(setup)()
 
 
-def _complaint(job: Job) -> str | None:
-    """Return why this process is of no use to a job, None if it is."""
+def _refusal(job: Job) -> str | None:
+    """Return why this process cannot do a job; None if it can."""
     if current_process().daemon:
         return (
             "may not start processes (expected: dask worker --no-nanny, or "
@@ -159,9 +159,9 @@ def _complaint(job: Job) -> str | None:
 
 
 def fingerprint() -> dict[str, str]:
-    """Return what must be the same on two machines, for the same bytes."""
+    """Return everything that must be equal on two machines if they are to write the same bytes."""
     code = hashlib.sha256()
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]  # mitfrnet
     for file in sorted(package.rglob("*.py")):
         code.update(file.relative_to(package).as_posix().encode() + b"\0" + file.read_bytes())
     return {
@@ -174,6 +174,6 @@ def fingerprint() -> dict[str, str]:
 
 def _version(package: str) -> str:
     try:
-        return version(package).partition("+")[0]  # of torch, for whatever device
+        return version(package).partition("+")[0]  # torch builds for CPU and GPU count as equal
     except PackageNotFoundError:
         return "absent"

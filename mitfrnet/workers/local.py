@@ -1,8 +1,8 @@
 """Supervised worker processes: a crash or a hang costs one task, never the run.
 
-Process pools of the standard library and joblib are lost when one worker aborts, and decoders
-of untrusted media do abort; here every slot owns one process and starts another when it dies.
-`cluster.py` feeds the same processes on other machines.
+Decoders of untrusted media do abort. The process pools of the standard library and of joblib
+break when one worker aborts; here each thread owns one process and replaces it when it dies.
+`cluster.py` uses the same processes on other machines.
 """
 
 import ctypes
@@ -18,7 +18,7 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import connection, get_context, parent_process, resource_tracker
@@ -30,7 +30,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mitfrnet.errors import MitfrnetError
-from mitfrnet.workers.params import RunParams as RunParams
 from mitfrnet.workers.params import available_cores
 
 Task = TypeVar("Task")
@@ -38,8 +37,11 @@ Result = TypeVar("Result")
 Item = TypeVar("Item")
 
 _CRASHED = "worker_crashed"
-_PAUSE_S = 0.5  # after a crash: who ended the worker may be ending us as well
-_PR_SET_PDEATHSIG = 1  # of Linux: the signal this process gets when the thread that made it ends
+_PAUSE_S = 0.5  # after a crash: whatever killed the worker may be about to kill us too
+_PR_SET_PDEATHSIG = 1  # Linux: sets the signal this process gets when its parent thread ends
+_CLAIM = "mitfrnet-core"
+
+_environment = threading.Lock()  # held while a process starts, as that changes `os.environ`
 
 
 @dataclass(frozen=True)
@@ -50,20 +52,14 @@ class WorkerFailure:
 
 
 class _NotStarted(WorkerFailure):
-    """What befell a worker before its first task, and is no fault of the task."""
+    """The worker failed before its first task."""
 
 
 @dataclass(frozen=True)
 class TaskError:
-    """What the work on a task raised, or its `setup`: that is no fault of the process."""
+    """An error that `setup` or a task raised, while the process stayed alive."""
 
     error: Exception
-
-
-_CLAIM = "mitfrnet-core"
-
-# Changed for the moment in which a process starts, so one at a time.
-_environment = threading.Lock()
 
 
 def supervised_map(
@@ -75,32 +71,33 @@ def supervised_map(
 ) -> Generator[tuple[Task, Result | WorkerFailure], None, None]:
     """Yield each task with its result, in the order in which they finish.
 
-    A task whose worker crashed is tried once more, in a new one: the system or a person may have
-    killed it, through no fault of the task.
+    When a worker crashes, its task is tried once more in a new one: the system or a person may
+    have killed the worker.
 
     Args:
         setup: picklable; called once in every worker, returns the function applied to tasks.
         tasks: picklable.
         workers: number of processes, each pinned to one core.
-        timeout_s: a worker that is silent for longer, on `setup` or on one task, is killed.
+        timeout_s: a worker is killed if `setup` or one task takes longer.
 
     Raises:
-        MitfrnetError: `setup` or the function raised it, or a worker did not come as far as a
+        MitfrnetError: `setup` or the function raised it, or a worker failed before its first
             task.
-        RuntimeError: they raised another error, of which this carries the traceback.
+        RuntimeError: they raised another error; the message holds its traceback.
     """
     waiting: queue.SimpleQueue[Task] = queue.SimpleQueue()
     for task in tasks:
         waiting.put(task)
     done: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    slots = [
-        _Slot(WorkerProcess(setup, timeout_s=timeout_s), waiting, done)
-        for _ in range(min(workers, len(tasks)))
+    processes = [WorkerProcess(setup, timeout_s=timeout_s) for _ in range(min(workers, len(tasks)))]
+    threads = [
+        threading.Thread(target=_feed, args=(process, waiting, done), daemon=True)
+        for process in processes
     ]
     if hasattr(signal, "pthread_sigmask"):
-        resource_tracker.ensure_running()  # a thread that starts it no longer blocks SIGINT
-    for slot in slots:
-        slot.start()
+        resource_tracker.ensure_running()  # starting it would undo a thread's block of SIGINT
+    for thread in threads:
+        thread.start()
     try:
         for _ in tasks:
             task, result = done.get()
@@ -108,16 +105,37 @@ def supervised_map(
                 raise result.error
             yield task, result
     finally:
-        for slot in slots:
-            slot.stop()
+        for process in processes:
+            process.stop()
+        for thread in threads:
+            thread.join()
+
+
+def _feed(
+    process: "WorkerProcess[Any, Any]",
+    waiting: "queue.SimpleQueue[Any]",
+    done: "queue.SimpleQueue[Any]",
+) -> None:
+    """Give waiting tasks to one worker process until there are none or one raises an error."""
+    if hasattr(signal, "pthread_sigmask"):  # workers inherit it, so only we handle Ctrl-C
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    with suppress(queue.Empty):
+        while not process.stopped:
+            task = waiting.get_nowait()
+            result = process.answer(task)
+            if not process.stopped:
+                done.put((task, result))
+            if isinstance(result, TaskError):  # the whole map ends
+                break
+    process.stop()
 
 
 @contextmanager
 def _one_thread_each() -> Iterator[None]:
-    """Let the processes started in this block use one thread each.
+    """Give each process started in this block one thread for numerical libraries.
 
-    Their libraries read these variables when they load, which may be as early as `setup` is
-    unpickled. Several threads on one core would wait for each other, ten times as long.
+    The libraries read these variables when they load, which may be when `setup` is unpickled.
+    Several threads on one core wait for each other and take ten times as long.
     """
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     before = {name: os.environ.get(name) for name in names}
@@ -132,45 +150,12 @@ def _one_thread_each() -> Iterator[None]:
                 os.environ[name] = value
 
 
-class _Slot(threading.Thread):
-    """One thread that feeds one worker process."""
-
-    def __init__(
-        self,
-        process: "WorkerProcess[Any, Any]",
-        waiting: "queue.SimpleQueue[Any]",
-        done: "queue.SimpleQueue[Any]",
-    ) -> None:
-        super().__init__(daemon=True)
-        self._process, self._waiting, self._done = process, waiting, done
-
-    def run(self) -> None:
-        if hasattr(signal, "pthread_sigmask"):  # workers take it over, and leave ctrl-C to us
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        while not self._process.stopped:
-            try:
-                task = self._waiting.get_nowait()
-            except queue.Empty:
-                break
-            result = self._process.answer(task)
-            if not self._process.stopped:
-                self._done.put((task, result))
-            if isinstance(result, TaskError):  # which ends the whole map
-                break
-        self._process.stop()
-
-    def stop(self) -> None:
-        """End the worker process and wait for the thread."""
-        self._process.stop()
-        self.join()
-
-
 class WorkerProcess(Generic[Task, Result]):
-    """Answers tasks one by one in a process of its own, and replaces that when it dies or hangs.
+    """Answers tasks one by one in a process, which it replaces when it dies or hangs.
 
     Args:
         setup: as for `supervised_map`; called in the process, before its first task.
-        timeout_s: likewise.
+        timeout_s: as for `supervised_map`.
     """
 
     def __init__(self, setup: Callable[[], Callable[[Task], Result]], *, timeout_s: float) -> None:
@@ -182,38 +167,37 @@ class WorkerProcess(Generic[Task, Result]):
 
     @property
     def stopped(self) -> bool:
-        """Return whether `stop` was called; an answer given since then says nothing."""
+        """Return whether `stop` was called; later answers mean nothing."""
         return self._stopping.is_set()
 
     def answer(self, task: Task) -> Result | WorkerFailure | TaskError:
-        """Return what the function makes of `task`; the first call starts the process.
+        """Return the result of `task`, tried twice if the process crashes.
 
-        A task whose process crashed is tried once more, in a new one: the system or a person may
-        have killed it, through no fault of the task.
+        The first call starts the process.
         """
         try:
             result = self._attempt(task)
             crashed = isinstance(result, WorkerFailure) and result.reason == _CRASHED
             if crashed and not self._stopping.wait(_PAUSE_S):
                 result = self._attempt(task)
-        except Exception as error:  # or whoever waits for the result would wait for ever
+        except Exception as error:  # otherwise the caller would wait for ever
             return TaskError(error)
         if isinstance(result, _NotStarted):
             return TaskError(
                 MitfrnetError(
                     f"a worker process did not start: {result.reason} (expected it to load its "
-                    "models within run.timeout_seconds and the memory that is there)"
+                    "models within run.timeout_seconds and the available memory)"
                 )
             )
         return result
 
     def stop(self) -> None:
-        """End the process, from any thread; who waits for an answer gets one."""
+        """End the process, from any thread; a call of `answer` then returns."""
         self._stopping.set()
         self._kill()
 
     def _attempt(self, task: Task) -> Any:
-        """Return the result of a task, from a new process where there is none."""
+        """Return the result of a task; start a process if there is none."""
         result: Any = None
         if self._link is None:
             self._link = self._start()
@@ -228,11 +212,12 @@ class WorkerProcess(Generic[Task, Result]):
         return result
 
     def _start(self) -> Connection:
-        ours, theirs = get_context("spawn").Pipe()
-        # Its own, so that what a killed process leaves there goes too.
+        spawn = get_context("spawn")
+        ours, theirs = spawn.Pipe()
+        # We remove this folder, with anything a killed process left there.
         temporary = tempfile.TemporaryDirectory(prefix="mitfrnet-", ignore_cleanup_errors=True)
         self._temporary = temporary
-        self._process = get_context("spawn").Process(
+        self._process = spawn.Process(
             target=_work,
             args=(self._setup, theirs, available_cores(), temporary.name),
             daemon=True,
@@ -240,12 +225,12 @@ class WorkerProcess(Generic[Task, Result]):
         with _environment, _one_thread_each():
             self._process.start()
         theirs.close()
-        if self._stopping.is_set():  # `stop` may have come before there was a process to end
+        if self._stopping.is_set():  # `stop` may have been called before the process existed
             self._kill()
         return ours
 
     def _ask(self, link: Connection, *tasks: Task) -> Any:
-        """Return the answer to a task, or to nothing: that of `setup`."""
+        """Return the answer to a task; without one, that of `setup`."""
         try:
             for task in tasks:
                 link.send(task)
@@ -275,10 +260,10 @@ def _work(
     claim = pin_to_core(cores)
     threading.Thread(target=_leave_with_parent, args=(temporary,), daemon=True).start()
     if sys.platform == "linux":
-        # Where a decoder hangs and holds Python's lock, that thread does not run; the kernel does.
-        # It leaves the folder for temporary files behind.
+        # When a decoder hangs and holds Python's lock, that thread cannot run, so the kernel must
+        # kill us. The temporary folder then stays behind.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of ctrl-C the parent hears too, and ends us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent also gets Ctrl-C, and ends us
     function = _answer(setup)
     if isinstance(function, TaskError | WorkerFailure):
         link.send(function)
@@ -295,14 +280,13 @@ def _work(
 
 
 def pin_to_core(cores: Sequence[int]) -> socket.socket | None:
-    """Move this process to that of `cores` on which fewest worker processes run, for good.
+    """Pin this process to the core in `cores` with the fewest worker processes.
 
-    Whose they are does not matter: two stages, or two Dask workers of one machine, know nothing
-    of each other. A core is claimed by a name among Linux's abstract sockets, which goes with the
-    process that holds it, however that ends.
+    This counts the workers of all stages and Dask workers on the machine. A core is claimed by
+    binding a Linux abstract socket, whose name is free again when the process ends in any way.
 
     Returns:
-        The claim, which must be kept; None where the system has no such names.
+        The claim, which must be kept open; None if the system has no abstract sockets.
     """
     if not hasattr(os, "sched_setaffinity"):
         return None
@@ -325,7 +309,7 @@ def _claim_core(cores: Sequence[int]) -> tuple[socket.socket, int]:
                     raise
             else:
                 return claim, core
-    raise AssertionError("turns have no end")
+    raise AssertionError("the loop has no end")
 
 
 def _answer(work: Callable[[], Any]) -> Any:
@@ -333,7 +317,7 @@ def _answer(work: Callable[[], Any]) -> Any:
         return work()
     except MitfrnetError as error:
         return TaskError(error)
-    except MemoryError:  # the task asks for too much, and who knows what state it left
+    except MemoryError:  # the process may be in any state now, so it is replaced
         return WorkerFailure("out_of_memory")
     except Exception:
         return TaskError(RuntimeError(f"in a worker process:\n{traceback.format_exc()}"))
@@ -358,11 +342,11 @@ def track(
     """Yield `results` with a progress bar on stderr: done, rate, time left.
 
     Args:
-        results: what is waited for.
+        results: any items.
         total: sum of all sizes.
-        size: how much of the total one result is.
-        description: stands before the bar.
-        detail: returns what stands behind it, asked after each result.
+        size: returns the share of one item in the total.
+        description: text before the bar.
+        detail: returns the text after it; called after each item.
     """
     columns = (
         TextColumn("{task.description}"),

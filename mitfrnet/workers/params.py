@@ -1,4 +1,4 @@
-"""How work is done: section `run`, which no stage tracks, since it changes no result."""
+"""How the work is run: section `run` of params.yaml."""
 
 import os
 import re
@@ -10,16 +10,16 @@ from mitfrnet.params import StageParams
 
 
 class RunParams(StageParams):
-    """Section `run`: how work is done, which no stage tracks.
+    """Section `run`. No stage depends on it, since it does not change results.
 
-    It changes no result, but for clips that run out of time, and for a model that several devices
-    train together (docs/scale.md).
+    There are two exceptions: clips that time out, and models that several devices train together
+    (docs/scale.md).
     """
 
     backend: Literal["local", "dask"] = "local"  # where clips are processed
-    scheduler: str | None = Field(default=None, validate_default=True)  # of Dask: its address
+    scheduler: str | None = Field(default=None, validate_default=True)  # its address, for Dask
     workers: int = Field(ge=0)  # 0: one per core
-    timeout_seconds: float = Field(gt=0)  # a worker that spends longer on one task is killed
+    timeout_seconds: float = Field(gt=0)  # a worker is killed if one task takes longer
     devices: int = Field(default=1, gt=0)  # GPUs, or processes on the CPU, for one model
     nodes: int = Field(default=1, gt=0)  # machines that train one model
     strategy: Literal["auto", "ddp"] = "auto"  # of Lightning; auto: ddp if there are several
@@ -41,7 +41,7 @@ class RunParams(StageParams):
 
 
 def available_cores() -> list[int]:
-    """Return the cores this process may run on (all, where the system does not say)."""
+    """Return the cores this process may run on; all, if the system does not tell."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))

@@ -1,4 +1,4 @@
-"""One utterance at a time, in which each step is known."""
+"""Alignment of single utterances, in which every step is known."""
 
 from itertools import pairwise
 
@@ -19,13 +19,13 @@ from mitfrnet.data.tensors import ModalityTensors
 from mitfrnet.errors import ParamsError
 from mitfrnet.params import parse_params
 
-# [CLS] so , very good [SEP] of `so, very good`, the last two words being one token each.
+# The tokens [CLS] so , very good [SEP] of `so, very good`.
 CHARS = np.array([[0, 0], [0, 2], [2, 3], [4, 8], [9, 13], [0, 0]])
 SPECIAL = np.array([True, False, False, False, False, True])
 
 
 def ragged(*utterances, step_s=0.5):
-    """Return a modality of one column; None is a step at which nothing was detected."""
+    """Return a modality of one column; None stands for an undetected step."""
     flat = [value for values in utterances for value in values]
     times = [(i + 0.5) * step_s for values in utterances for i in range(len(values))]
     return ModalityTensors(
@@ -37,13 +37,13 @@ def ragged(*utterances, step_s=0.5):
 
 
 def shown(result):
-    """Return the steps of each utterance, None where nothing was detected."""
-    pairs = [
-        value if found else None
-        for value, found in zip(result.values[:, 0].tolist(), result.detected, strict=True)
+    """Return the steps of each utterance, with None for undetected ones."""
+    steps = [
+        value if detected else None
+        for value, detected in zip(result.values[:, 0].tolist(), result.detected, strict=True)
     ]
     assert not result.values[~result.detected].any()
-    return [pairs[a:b] for a, b in pairwise(result.offsets)]
+    return [steps[a:b] for a, b in pairwise(result.offsets)]
 
 
 def spans(*rows):
@@ -56,14 +56,14 @@ def aligned(values, *rows, step_s=0.5):
     return shown(align(ragged(values, step_s=step_s), [spans(*rows)]))[0]
 
 
-def test_a_step_of_a_word_is_the_mean_of_what_was_detected_in_its_time():
-    """Centres .25, .75, 1.25, 1.75: two, then one of two detected, then none, then a pause."""
+def test_a_word_gets_the_mean_of_the_detected_steps_in_its_time():
+    """Centres are .25, .75, 1.25, 1.75; the words contain two steps, one, none, and none."""
     values = [1, 4, 7, None]
     assert aligned(values, (0, 1), (1, 2), (1.5, 2), (2, 3)) == [2.5, 7, None, None]
 
 
 def test_a_step_on_the_border_belongs_to_the_word_that_starts_there():
-    """Also where float32 puts the centre at .35 a little before .35."""
+    """Even if float32 rounds the centre .35 to a little less."""
     assert aligned([1, 2, 3, 4], (0, 0.25), (0.25, 0.75), (0.75, 1)) == [None, 1, 2]
     assert aligned([0, 1, 2, 3], (0.25, 0.35), (0.35, 0.45), step_s=0.1) == [2, 3]
     assert float(np.float32(0.35)) < 0.35
@@ -74,14 +74,14 @@ def test_a_step_on_the_border_belongs_to_the_word_that_starts_there():
     [
         ([(1, 2), (0, 1)], [3.5, 1.5]),  # out of order
         ([(0, 1.5), (0.5, 2)], [2, 3]),  # overlapping
-        ([(0.75, 0.75), (0, 1)], [None, 1.5]),  # of no length, though a centre is there
+        ([(0.75, 0.75), (0, 1)], [None, 1.5]),  # of no length, at a centre
         ([(1, 0)], None),  # swapped
-        ([(1.5, 99), (5, 6), (-3, -1)], [4, None, None]),  # cut at the end; behind it; before all
-        ([(np.nan, np.nan), (0, 9)], [None, 2.5]),  # of no word
+        ([(1.5, 99), (5, 6), (-3, -1)], [4, None, None]),  # too long, too late, too early
+        ([(np.nan, np.nan), (0, 9)], [None, 2.5]),  # outside words
         ([], None),
     ],
 )
-def test_times_that_are_odd_are_no_error(rows, expected):
+def test_odd_times_are_accepted(rows, expected):
     rows = np.array(rows, dtype=float).reshape(-1, 2)
     result = align(ragged([1, 2, 3, 4]), [spans(*rows) if len(rows) else spans_of_none()])
     assert shown(result)[0] == (expected or [])
@@ -91,7 +91,7 @@ def spans_of_none():
     return Timeline(np.empty(0, np.float32), np.empty(0, bool), np.empty((0, 2)))
 
 
-def test_a_modality_of_which_no_step_is_left_is_missing_and_one_without_steps_stays_so():
+def test_a_modality_that_loses_all_steps_is_missing_and_one_without_steps_stays_missing():
     timelines = [spans((0, 0.5)), spans((0, 0.5), (0.5, 1)), spans((0, 1))]
     result = align(ragged([None, 2], [3], []), timelines)
     assert shown(result) == [[], [3, None], []]
@@ -100,7 +100,7 @@ def test_a_modality_of_which_no_step_is_left_is_missing_and_one_without_steps_st
     assert len(result.time_s) == 2
 
 
-def test_a_split_of_no_utterance_keeps_its_dims():
+def test_an_empty_split_keeps_its_dims():
     result = align(ragged(), [])
     assert result.values.shape == (0, 1)
     assert result.values.dtype == result.time_s.dtype == np.float32
@@ -125,19 +125,19 @@ def test_equal_shares_are_those_of_adaptive_average_pooling(steps, shares, expec
 
 @pytest.mark.parametrize("how", ["pool", "words"])
 def test_special_tokens_take_no_share_and_undetected_steps_do_not_count(how):
-    """Four tokens share eight steps: 0:2, 2:4, 4:6, 6:8; so they do where there are no words."""
+    """Four tokens share eight steps: 0:2, 2:4, 4:6, 6:8."""
     timeline = token_timeline(CHARS, SPECIAL, words=(), characters=13, duration_s=4.0, align=how)
     result = align(ragged([0, 1, None, 3, None, None, 6, 8]), [timeline])
     assert shown(result)[0] == [None, 0.5, 3, None, 7, None]
     assert np.array_equal(result.time_s, timeline.time_s)
 
 
-def test_segments_lie_in_the_middle_of_equal_parts():
+def test_segments_are_centred_in_equal_parts():
     assert segment_timeline(4, 2.0).time_s.tolist() == [0.25, 0.75, 1.25, 1.75]
 
 
-def test_tokens_are_at_the_centre_of_their_word_and_others_where_their_characters_are():
-    """The comma, of no word, is at 2.5 of 13 characters; the last word ends beyond the clip."""
+def test_tokens_are_at_the_centre_of_their_word_or_else_of_their_characters():
+    """The comma belongs to no word and is at 2.5 of 13 characters; the last word ends too late."""
     timed = [Word(0, 2, 0.5, 1.5), Word(4, 8, 2.0, 2.5), Word(9, 13, 12.0, 99.0)]
     timeline = token_timeline(
         CHARS, SPECIAL, words=timed, characters=13, duration_s=13.0, align="words"
@@ -149,23 +149,23 @@ def test_tokens_are_at_the_centre_of_their_word_and_others_where_their_character
 
 
 def test_parts_of_a_word_share_it_and_words_may_come_in_any_order():
-    """Tokens un ##believ ##able ! of `unbelievable! x`, then one that reaches over two words."""
+    """Tokens un ##believ ##able ! x of `unbelievable! x`, then one that covers two words."""
     timed = [Word(14, 15, 3, 4), Word(0, 12, 1, 2)]
     chars = np.array([[0, 2], [2, 8], [8, 12], [12, 13], [14, 15], [10, 15], [0, 0], [20, 22]])
-    nothing = [np.nan, np.nan]
-    expected = [[1, 2], [1, 2], [1, 2], nothing, [3, 4], [1, 2], nothing, nothing]
+    none = [np.nan, np.nan]
+    expected = [[1, 2], [1, 2], [1, 2], none, [3, 4], [1, 2], none, none]
     np.testing.assert_array_equal(word_times(chars, timed), expected)
     assert np.isnan(word_times(chars, [])).all()
 
 
 def test_sums_are_in_float64_and_no_step_outside_an_interval_counts():
-    """In float32, 2**24 + 1 is 2**24; the huge value beside it would swallow a running sum."""
+    """In float32, 2**24 + 1 is 2**24; the huge value would absorb a running sum."""
     values = np.array([1, 2.0**24, 1, 3e38], dtype=np.float32)[:, None]
-    means, found = mean_steps(
+    means, filled = mean_steps(
         values, np.ones(4, dtype=bool), np.array([0, 2, 4, 3]), np.array([3, 3, 4, 4])
     )
     assert means[:, 0].tolist() == [np.float32((2**24 + 2) / 3), 1, 0, np.float32(3e38)]
-    assert found.tolist() == [True, True, False, True]
+    assert filled.tolist() == [True, True, False, True]
     assert means.dtype == np.float32
 
 

@@ -1,6 +1,7 @@
-"""Manifest and features of four made clips; tensors in which each step is known."""
+"""Tensors of small made-up corpora, in which every step is known."""
 
 import json
+from typing import get_args
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -19,6 +20,7 @@ from mitfrnet.features.acoustic import RECIPES, extract_acoustic
 from mitfrnet.features.extractor import Features
 from mitfrnet.features.shards import FeatureRow, extractor_digest, feature_schema, to_table
 from mitfrnet.missing import MaskParams, mask_corpus
+from mitfrnet.missing.patterns import Pattern
 from mitfrnet.modalities import MODALITIES
 from mitfrnet.params import load_params
 from mitfrnet.trained.model import TrainedModel
@@ -30,7 +32,7 @@ POOL = TensorParams(align="pool", segments=4)
 UNKNOWN_ID = 9
 
 
-class Known:
+class FakeExtractor:
     version = "1"
     feature_names = ("a", "b")
     units = ("1", "1")
@@ -59,7 +61,7 @@ MANIFEST = make_manifest(ROWS, SETTINGS)
 
 
 def feature_row(row, modality):
-    """Clip i has i + 1 steps of value i; its last face is not found; clip 3 has no face at all."""
+    """Clip i has i + 1 steps of value i; its last step shows no face, and clip 3 never does."""
     i = int(row["clip_id"])
     steps = i + 1
     detected = np.ones(steps, dtype=bool)
@@ -69,18 +71,19 @@ def feature_row(row, modality):
         if i == 3:
             detected[:], reason = False, "no_face"
     values = np.where(detected[:, None], np.float32(i), np.float32(np.nan)).repeat(2, axis=1)
-    columns = {n: np.full(steps, i, kind) for n, kind in Known(modality).columns.items()}
+    columns = {n: np.full(steps, i, kind) for n, kind in FakeExtractor(modality).columns.items()}
     if modality == "text":
         columns["char_start"] = np.arange(steps, dtype=np.int32)
         columns["char_end"] = columns["char_start"] + 2
     features = Features(values, detected, np.arange(steps, dtype=np.float32), columns)
-    digest = extractor_digest(Known(modality))
+    digest = extractor_digest(FakeExtractor(modality))
     return FeatureRow(row["utterance_id"], features, reason, input_digest(row, modality), digest)
 
 
 def features(rows=ROWS):
     return {
-        m: to_table([feature_row(r, m) for r in rows], feature_schema(Known(m))) for m in MODALITIES
+        m: to_table([feature_row(r, m) for r in rows], feature_schema(FakeExtractor(m)))
+        for m in MODALITIES
     }
 
 
@@ -106,10 +109,13 @@ def test_undetected_steps_are_zero_and_a_clip_without_a_face_has_no_steps():
 
 
 def test_times_are_the_centres_of_steps():
-    """Steps of 1 s are half a second further than their start; those of a clip of one, too."""
+    """Steps of 1 s, even a single one, are half a second after their start."""
     acoustic = build_tensors(MANIFEST, features(), NONE)["train"].modalities["acoustic"]
     assert acoustic.time_s.tolist() == [0.5, 0.5, 1.5, 2.5, 3.5]
     assert acoustic.time_s.dtype == np.float32
+
+
+LAST_WORD = {"char_start": 6, "char_end": 7, "start_s": 1.0, "end_s": 3.0}  # without a token
 
 
 @pytest.mark.parametrize(
@@ -117,9 +123,10 @@ def test_times_are_the_centres_of_steps():
     [
         ({}, 6),
         ({"start_s": 1.0, "end_s": 5.0}, 4),
-        ({"start_s": 4.0, "end_s": 9.0}, 2),  # the file ends before
+        ({"start_s": 4.0, "end_s": 9.0}, 2),  # the file ends at 6
         ({"duration_s": None}, 1),
         ({"duration_s": 0.0}, 1),
+        ({"duration_s": None, "words": [LAST_WORD]}, 3),
     ],
 )
 def test_tokens_are_spread_over_the_clip_by_their_place_in_the_transcript(changes, duration):
@@ -138,15 +145,12 @@ def test_a_clip_without_features_or_of_other_bytes_is_refused():
         build_tensors(MANIFEST, features(replaced), NONE)
 
 
-def summary_of(manifest, made, params):
-    return summarise_features(manifest, made, build_tensors(manifest, made, params), params)
+def summary_of(manifest, tables, params):
+    return summarise_features(manifest, tables, build_tensors(manifest, tables, params), params)
 
 
 def test_the_summary_counts_reasons_and_shares_detected():
-    """Faces found: 0 of 1, 1 of 2, 2 of 3, 0 of 4: the mean share is .2917.
-
-    Of `words i`, tokens cover as many characters as there are steps, and one more.
-    """
+    """Steps with a face: 0 of 1, 1 of 2, 2 of 3, 0 of 4; the mean share is .2917."""
     summary = summary_of(MANIFEST, features(), NONE)
     assert summary["visual"]["missing"] == {"no_face": 1}
     assert summary["visual"]["detected_share"]["mean"] == pytest.approx((0 + 1 / 2 + 2 / 3 + 0) / 4)
@@ -159,26 +163,28 @@ def test_the_summary_counts_reasons_and_shares_detected():
     assert "silent_share" not in summary["acoustic"]  # features without MFCC
 
 
-def test_the_summary_tells_how_silent_clips_are():
-    """A tone of which the second half is digital silence; and nothing but silence."""
+def test_the_summary_holds_the_share_of_silence():
+    """One clip is silent in its second half, the other all the time."""
 
-    class Sound(Known):
+    class Sound(FakeExtractor):
         feature_names = ("zero_crossing_rate", *(f"mfcc_{i:02d}" for i in range(20)), "chroma")
         units = ("1",) * 22
 
     tone = (0.5 * np.sin(np.arange(128000) / 5)).astype(np.float32)
-    made = features(ROWS[:2])
+    tables = features(ROWS[:2])
     rows = []
     for row, sound in zip(ROWS, [tone * (np.arange(128000) < 64000), 0 * tone], strict=False):
         values = extract_acoustic(sound, RECIPES["paper"])[:, :22]
         steps = len(values)
-        found = Features(values, np.ones(steps, bool), np.arange(steps, dtype=np.float32))
+        sound_features = Features(values, np.ones(steps, bool), np.arange(steps, dtype=np.float32))
         digest = extractor_digest(Sound("acoustic"))
         rows.append(
-            FeatureRow(row["utterance_id"], found, None, input_digest(row, "acoustic"), digest)
+            FeatureRow(
+                row["utterance_id"], sound_features, None, input_digest(row, "acoustic"), digest
+            )
         )
-    made["acoustic"] = to_table(rows, feature_schema(Sound("acoustic")))
-    summary = summary_of(make_manifest(ROWS[:2], SETTINGS), made, NONE)
+    tables["acoustic"] = to_table(rows, feature_schema(Sound("acoustic")))
+    summary = summary_of(make_manifest(ROWS[:2], SETTINGS), tables, NONE)
     silent = summary["acoustic"]["silent_share"]
     assert silent["mean"] == pytest.approx((0.5 + 1) / 2, abs=0.02)
     assert silent["p95"] == pytest.approx(1, abs=0.03)
@@ -195,30 +201,30 @@ def test_an_unlabelled_corpus_has_labels_of_nan_and_splits_without_utterances():
         assert splits[split].modalities["visual"].offsets.tolist() == [0]
 
 
-def test_steps_whose_times_nobody_knows_share_the_utterance():
-    """Clip 3 has four in 6 s."""
-    made = features()
+def test_steps_with_unknown_times_share_the_utterance():
+    """Clip 3 has four steps in 6 s."""
+    tables = features()
     rows = [feature_row(row, "acoustic") for row in ROWS]
     rows[3].features.start_s[:] = np.nan
-    made["acoustic"] = to_table(rows, feature_schema(Known("acoustic")))
-    splits = build_tensors(MANIFEST, made, NONE)
+    tables["acoustic"] = to_table(rows, feature_schema(FakeExtractor("acoustic")))
+    splits = build_tensors(MANIFEST, tables, NONE)
     times = splits["train"].modalities["acoustic"].time_s
     assert times[1:].tolist() == [0.75, 2.25, 3.75, 5.25]
 
 
 def test_steps_may_be_longer_in_one_clip_than_in_another():
-    """As in an imported corpus: clip 3 has four steps of .25 s, clip 0 one of unknown length."""
-    made = features()
+    """Clip 3 has four steps of .25 s; clip 0 has one step of unknown length."""
+    tables = features()
     rows = [feature_row(row, "acoustic") for row in ROWS]
     rows[3].features.start_s[:] /= 4
-    made["acoustic"] = to_table(rows, feature_schema(Known("acoustic")))
+    tables["acoustic"] = to_table(rows, feature_schema(FakeExtractor("acoustic")))
     everything = make_manifest([row | {"split": "train"} for row in ROWS], SETTINGS)
-    times = build_tensors(everything, made, NONE)["train"].modalities["acoustic"].time_s
+    times = build_tensors(everything, tables, NONE)["train"].modalities["acoustic"].time_s
     assert times.tolist() == [0.5, 0.5, 1.5, 0.5, 1.5, 2.5, 0.125, 0.375, 0.625, 0.875]
 
 
-# Clips of 2 s that say `Hi there, you`: [CLS] Hi the ##re , you [SEP], the third unknown. Sound
-# has eight steps, 0 to 7; the face four, 0 to 3, the last undetected.
+# Clips of 2 s say `Hi there, you`: [CLS] Hi the ##re , you [SEP], where `the` is unknown. Sound has
+# eight steps, 0 to 7; the face has four, 0 to 3, the last undetected.
 TRANSCRIPT = "Hi there, you"
 CHARS = [[0, 0], [0, 2], [3, 6], [6, 8], [8, 9], [10, 13], [0, 0]]
 TOKEN_IDS = [1, 5, UNKNOWN_ID, 6, 7, 8, 2]
@@ -251,18 +257,18 @@ def spoken_features(row, modality, face):
         columns, reason = {}, None if detected.any() else "no_face"
     steps = np.arange(len(detected), dtype=np.float32)
     values = np.where(detected[:, None], np.stack([steps, -steps], axis=1), np.float32(np.nan))
-    made = Features(values, detected, start_s, columns)
-    digest = extractor_digest(Known(modality))
-    return FeatureRow(row["utterance_id"], made, reason, input_digest(row, modality), digest)
+    features = Features(values, detected, start_s, columns)
+    digest = extractor_digest(FakeExtractor(modality))
+    return FeatureRow(row["utterance_id"], features, reason, input_digest(row, modality), digest)
 
 
 def corpus(*rows, face=(True, True, True, False)):
     """Return manifest and features."""
-    made = {
-        m: to_table([spoken_features(r, m, face) for r in rows], feature_schema(Known(m)))
+    tables = {
+        m: to_table([spoken_features(r, m, face) for r in rows], feature_schema(FakeExtractor(m)))
         for m in MODALITIES
     }
-    return make_manifest(list(rows), SETTINGS), made
+    return make_manifest(list(rows), SETTINGS), tables
 
 
 def shown(split, modality, i):
@@ -277,20 +283,20 @@ def times(split, modality, i):
     return ragged.rows(ragged.time_s)[i]
 
 
-# The comma, of no word, is at 8.5 of 13 characters.
+# The comma belongs to no word; it is at 8.5 of 13 characters.
 TOKEN_TIMES = [0, 0.25, 0.85, 0.85, 8.5 / 13 * 2, 1.75, 0]
 
 
 @pytest.mark.parametrize("params", [NONE, POOL, WORDS])
-def test_tokens_are_at_the_centre_of_the_word_they_are_a_part_of(params):
+def test_tokens_are_at_the_centre_of_their_word(params):
     train = build_tensors(*corpus(spoken(0, times=TIMES)), params)["train"]
     np.testing.assert_allclose(times(train, "text", 0), TOKEN_TIMES, rtol=1e-6)
 
 
-def test_words_take_the_mean_of_the_steps_in_their_time():
+def test_words_get_the_mean_of_the_steps_in_their_time():
     """Sound is centred at .125, .375, ...: Hi has 0 and 1, there 2 to 4, you 6 and 7.
 
-    The face is centred at .25, .75, 1.25, 1.75: Hi has 0, there 1, you what was not detected.
+    The face is centred at .25, .75, 1.25, 1.75: Hi has 0, there 1, you the undetected step.
     """
     train = build_tensors(*corpus(spoken(0, times=TIMES)), WORDS)["train"]
     assert shown(train, "acoustic", 0) == [None, 0.5, 3, 3, None, 6.5, None]
@@ -301,10 +307,7 @@ def test_words_take_the_mean_of_the_steps_in_their_time():
 
 
 def test_words_without_times_are_spread_over_the_utterance():
-    """Hi is [0, .3077) s, `there,` [.4615, 1.3846), you [1.5385, 2): steps 0; 2 to 5; 6, 7.
-
-    The comma is no part of a word, here as where there are times.
-    """
+    """Hi is [0, .3077) s, `there,` [.4615, 1.3846), you [1.5385, 2): steps 0; 2 to 5; 6, 7."""
     rows = [spoken(0), spoken(1, times=TIMES)]
     train = build_tensors(*corpus(*rows), WORDS)["train"]
     assert shown(train, "acoustic", 0) == [None, 0, 3.5, 3.5, None, 6.5, None]
@@ -322,7 +325,7 @@ def test_pooling_gives_each_token_an_equal_segment():
 
 
 @pytest.mark.parametrize("params", [POOL, WORDS])
-def test_without_text_sound_and_face_have_the_segments_asked_for(params):
+def test_without_text_sound_and_face_have_equal_segments(params):
     rows = [spoken(0, transcript=""), spoken(1, times=TIMES)]
     train = build_tensors(*corpus(*rows), params)["train"]
     assert shown(train, "text", 0) == []
@@ -334,11 +337,11 @@ def test_without_text_sound_and_face_have_the_segments_asked_for(params):
 @pytest.mark.parametrize(
     ("face", "reason"), [([False] * 4, "no_face"), ([False, False, True, False], "outside_words")]
 )
-def test_a_face_that_is_nowhere_or_in_a_pause_alone_is_naturally_missing(face, reason):
+def test_a_face_seen_nowhere_or_only_in_a_pause_is_naturally_missing(face, reason):
     """The third step of the face is centred at 1.25 s, between two words."""
-    manifest, made = corpus(spoken(0, times=TIMES), face=face)
-    assert shown(build_tensors(manifest, made, WORDS)["train"], "visual", 0) == []
-    summary = summary_of(manifest, made, WORDS)
+    manifest, tables = corpus(spoken(0, times=TIMES), face=face)
+    assert shown(build_tensors(manifest, tables, WORDS)["train"], "visual", 0) == []
+    summary = summary_of(manifest, tables, WORDS)
     assert summary["visual"]["missing"] == {reason: 1}
     assert summary["acoustic"]["missing"] == {}
 
@@ -348,13 +351,13 @@ def test_a_corpus_without_any_word_times_is_refused():
         build_tensors(*corpus(spoken(0), spoken(1, times=[])), WORDS)
 
 
-def test_aligned_tensors_are_no_input_for_a_model_of_others():
-    manifest, made = corpus(spoken(0, times=TIMES))
+def test_a_model_refuses_tensors_with_another_alignment():
+    manifest, tables = corpus(spoken(0, times=TIMES))
     kinds = [NONE, POOL, WORDS, WORDS.model_copy(update={"segments": 5})]
-    splits = [build_tensors(manifest, made, params)["train"] for params in kinds]
+    splits = [build_tensors(manifest, tables, params)["train"] for params in kinds]
     assert [s.metadata.get("align") for s in splits] == [None, "pool", "words", "words"]
     digests = [s.metadata["features"]["acoustic"]["digest"] for s in splits]
-    assert digests[0] == extractor_digest(Known("acoustic"))
+    assert digests[0] == extractor_digest(FakeExtractor("acoustic"))
     assert len(set(digests)) == len(kinds)
     assert len({s.metadata["features"]["text"]["digest"] for s in splits}) == 1
     model = TrainedModel(None, None, {"features": splits[2].metadata["features"]})
@@ -372,7 +375,7 @@ ALL = [
 @pytest.mark.parametrize(
     ("params", "counts"), [(WORDS, (3, 1, 1)), (POOL, (0, 0, 5)), (NONE, None)]
 )
-def test_the_summary_says_how_utterances_were_aligned_and_what_tokens_are_unknown(params, counts):
+def test_the_summary_counts_alignments_and_unknown_tokens(params, counts):
     summary = summary_of(*corpus(*ALL), params)
     assert summary["text"]["truncated"] == 0
     assert summary["text"]["unknown_tokens"] == 1 / 5
@@ -384,17 +387,17 @@ def test_the_summary_says_how_utterances_were_aligned_and_what_tokens_are_unknow
 @pytest.mark.parametrize(
     ("behind", "cut"), [(" and", 1), ("!", 1), (" \n", 0), ("\ufe0f\u200b", 0), ("\U0001f600", 1)]
 )
-def test_what_tokenizers_drop_is_not_counted_as_cut(behind, cut):
+def test_characters_that_tokenizers_drop_do_not_count_as_cut(behind, cut):
     summary = summary_of(*corpus(spoken(0, transcript=TRANSCRIPT + behind)), NONE)
     assert summary["text"]["truncated"] == cut
 
 
 @pytest.mark.parametrize("params", [POOL, WORDS])
-def test_masks_and_models_take_aligned_tensors_as_any_others(params, tmp_path):
+def test_masks_and_batches_accept_aligned_tensors(params, tmp_path):
     write_tensors(build_tensors(*corpus(*ALL), params), tmp_path)
     splits = read_tensors(tmp_path)
     mask = load_params(MaskParams, section="mask")
-    for pattern in ("random", "structured", "block", "modality", "modality_random", "legacy"):
+    for pattern in get_args(Pattern):
         steps = {name: split.steps for name, split in splits.items()}
         settings = mask.model_copy(update={"pattern": pattern})
         masks = mask_corpus(steps, rate=0.5, params=settings)
@@ -412,26 +415,25 @@ def test_masks_and_models_take_aligned_tensors_as_any_others(params, tmp_path):
 
 
 def test_structured_masks_hide_a_word_in_all_its_steps_and_modalities():
-    """Word by word, over 100 seeds; at half the rate, each is both hidden and kept."""
+    """Over 100 seeds at rate 0.5, the word is sometimes hidden and sometimes kept."""
     train = build_tensors(*corpus(spoken(0, times=TIMES)), WORDS)["train"]
     mask = load_params(MaskParams, section="mask")
-    seen = set()
+    outcomes = set()
     for seed in range(100):
         settings = mask.model_copy(update={"pattern": "structured", "seed": seed})
         observed = mask_corpus({"train": train.steps}, rate=0.5, params=settings).observed["train"]
-        there = {  # two tokens of text, of sound and of the face
-            bool(observed[m][0][i]) for m in MODALITIES for i in (2, 3)
-        }
-        assert len(there) == 1
-        seen |= there
-    assert seen == {True, False}
+        # The two tokens of `there`.
+        word = {bool(observed[m][0][i]) for m in MODALITIES for i in (2, 3)}
+        assert len(word) == 1
+        outcomes |= word
+    assert outcomes == {True, False}
 
 
 def test_the_stage_writes_tensors_and_warns_of_words_without_times(tmp_path, monkeypatch, capsys):
-    manifest, made = corpus(*ALL)
+    manifest, tables = corpus(*ALL)
     monkeypatch.chdir(tmp_path)
     write_manifest(manifest, tmp_path / "manifest.parquet")
-    for modality, table in made.items():
+    for modality, table in tables.items():
         (tmp_path / modality).mkdir()
         pq.write_table(table, tmp_path / modality / "00000-of-00001.parquet")
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({"tensors": WORDS.model_dump()}))

@@ -1,9 +1,7 @@
 import subprocess
 import sys
 import warnings
-from fractions import Fraction
 
-import av
 import numpy as np
 import pytest
 
@@ -18,6 +16,7 @@ from mitfrnet.features.acoustic import (
 from mitfrnet.features.extractor import Clip
 from mitfrnet.media.decode import MediaLimits
 from mitfrnet.params import parse_params
+from tests.helpers import clips
 from tests.helpers.paths import ROOT, SHARED
 
 RATE, HOP = 16000, 512
@@ -35,19 +34,8 @@ LIMITS = MediaLimits(max_duration_s=60, max_pixels=4_000_000, max_bytes=10**8, m
 CLIPS = SHARED / "clips" / "Raw"
 
 
-def tone(hz, seconds=2.0, level=0.5):
-    samples = np.arange(round(seconds * RATE))
-    return (level * np.sin(2 * np.pi * hz * samples / RATE)).astype(np.float32)
-
-
-def write_wav(path, waveform):
-    with av.open(str(path), "w") as out:
-        stream = out.add_stream("pcm_s16le", rate=RATE, layout="mono")
-        samples = (waveform * 32767).astype(np.int16)[None]
-        frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
-        frame.sample_rate, frame.time_base, frame.pts = RATE, Fraction(1, RATE), 0
-        out.mux(stream.encode(frame))
-    return path
+def tone(hz, seconds=2.0):
+    return clips.tone(seconds, hz).astype(np.float32)
 
 
 @pytest.fixture
@@ -126,8 +114,8 @@ def test_empty_waveform():
         extract_acoustic(np.zeros(0, np.float32), PARAMS)
 
 
-def test_short_sound_is_only_extended():
-    """What a sound is extended by changes nothing: zeros of our own give the same steps."""
+def test_short_sound_is_padded():
+    """The padding of a short sound changes nothing: our own zeros give the same steps."""
     short = tone(300, seconds=0.4)
     longer = np.concatenate([short, np.zeros(3 * RATE, np.float32)])
     steps = 1 + len(short) // HOP
@@ -138,7 +126,7 @@ def test_short_sound_is_only_extended():
 
 def test_extract(tmp_path, extractor):
     """1.5 s at 31.25 steps a second: 47 steps, step 3 at 0.096 s."""
-    path = write_wav(tmp_path / "x.wav", tone(1000, seconds=1.5))
+    path = clips.write_clip(tmp_path / "x.wav", sound=tone(1000, seconds=1.5))
     features = extractor.extract(Clip("v/1", path))
     assert features.values.shape == (47, 33)
     assert features.detected.all()
@@ -150,8 +138,8 @@ def test_extract(tmp_path, extractor):
     np.testing.assert_allclose(part.values[5, 0], 0.125, atol=1 / 2048)
 
 
-def test_features_are_those_of_librosa_bit_for_bit():
-    """Of a sound shorter than the longest filter, and of one that is longer."""
+def test_features_equal_librosa_bit_for_bit():
+    """One sound is shorter than the longest filter, one is longer."""
     import librosa
 
     for seconds in (1.3, 5.0):
@@ -171,7 +159,7 @@ def test_features_are_those_of_librosa_bit_for_bit():
 
 @pytest.mark.slow
 def test_a_long_sound_in_pieces_has_the_features_of_the_whole(monkeypatch):
-    """Several blocks, cut where no step is; the loudest moment is in the last."""
+    """Pieces end between steps, and the loudest moment is in the last of several blocks."""
     time = np.arange(100 * RATE) / RATE
     level = 0.05 + 0.2 * (time > 95)
     noise = np.random.default_rng(0).normal(0, 0.01, len(time))
@@ -184,9 +172,9 @@ def test_a_long_sound_in_pieces_has_the_features_of_the_whole(monkeypatch):
     np.testing.assert_allclose(in_blocks[:, 21:], whole[:, 21:], atol=1e-5)
 
 
-def test_clips_before_do_not_matter(tmp_path, extractor):
-    a = Clip("v/a", write_wav(tmp_path / "a.wav", tone(440, 1.0)))
-    b = Clip("v/b", write_wav(tmp_path / "b.wav", tone(900, 0.3)))
+def test_earlier_clips_do_not_matter(tmp_path, extractor):
+    a = Clip("v/a", clips.write_clip(tmp_path / "a.wav", sound=tone(440, 1.0)))
+    b = Clip("v/b", clips.write_clip(tmp_path / "b.wav", sound=tone(900, 0.3)))
     first = extractor.extract(a).values.tobytes()
     extractor.extract(b)
     assert extractor.extract(a).values.tobytes() == first
@@ -227,8 +215,8 @@ def test_the_sample_rate_sets_how_long_a_step_is():
         assert len(extract_acoustic(waveform, params)) == steps
 
 
-def test_recipe_ch_sims_spells_out_what_its_source_leaves_to_librosa():
-    """Their calls, at librosa's default rate, but for the tuning; 4 s need no extension."""
+def test_recipe_ch_sims_equals_its_source():
+    """It relies on librosa's defaults; we only add the tuning. 4 s need no padding."""
     import librosa
 
     params = RECIPES["ch_sims"]
@@ -245,15 +233,14 @@ def test_recipe_ch_sims_spells_out_what_its_source_leaves_to_librosa():
     np.testing.assert_allclose(extract_acoustic(waveform, params), theirs, rtol=1e-5, atol=1e-5)
 
 
-def test_recipe_paper_differs_in_its_rate_alone():
+def test_recipe_paper_differs_only_in_its_rate():
     changed = RECIPES["ch_sims"].model_copy(update={"sample_rate_hz": 16000})
     assert RECIPES["paper"] == changed == PARAMS
 
 
 def test_importing_does_not_load_librosa():
     code = "import sys, mitfrnet.features.acoustic; sys.exit('librosa' in sys.modules)"
-    root = ROOT
-    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
 @pytest.mark.skipif(not CLIPS.exists(), reason="no ../shared/clips beside the repo")

@@ -1,4 +1,4 @@
-"""The same bytes of all three modalities, whoever works, in whatever order, and wherever."""
+"""The bytes of all modalities do not depend on workers, order, time or place."""
 
 import os
 import random
@@ -19,6 +19,7 @@ from mitfrnet.modalities import MODALITIES
 from mitfrnet.workers import cluster
 from mitfrnet.workers.local import supervised_map
 from mitfrnet.workers.params import RunParams
+from tests.helpers.extraction import contents
 from tests.helpers.faces import BACKEND
 from tests.helpers.paths import ROOT
 from tests.helpers.running import (
@@ -42,7 +43,7 @@ def corpus(tmp_path_factory):
 
 @pytest.fixture(scope="module", params=MODALITIES)
 def extracted(request, corpus):
-    """A modality, and the folder it was extracted into by two workers."""
+    """A modality, and the folder into which two workers extracted it."""
     out = corpus / "two" / request.param
     extract(corpus, request.param, out, workers=2)
     return request.param, out
@@ -62,10 +63,6 @@ def extract(corpus, modality, out, workers):
         RunParams(workers=workers, timeout_seconds=280),
     )
     assert done > 6
-
-
-def contents(folder):
-    return {p.name: p.read_bytes() for p in folder.iterdir()}
 
 
 @pytest.mark.parametrize(("workers", "seed"), [(1, 1), (8, 2)])
@@ -88,10 +85,10 @@ def test_neither_workers_nor_order_change_a_byte(
 
 
 def test_neither_time_nor_machine_nor_place_is_in_a_shard(corpus, extracted, tmp_path):
-    """Extracted again, later, elsewhere, by another user, of another host: the same bytes.
+    """Extraction later, elsewhere and by another user gives the same bytes.
 
-    The host has another name where the system lets users give it one. What is packed in a shard
-    is looked through as well.
+    The host has another name too, if the system allows that. Compressed parts of a shard are
+    searched as well.
     """
     modality, out = extracted
     folder = tmp_path / "somewhere" / "else"
@@ -106,7 +103,7 @@ def test_neither_time_nor_machine_nor_place_is_in_a_shard(corpus, extracted, tmp
     if shutil.which("unshare") and not subprocess.run([*other, "true"], check=False).returncode:
         words = [*other, *words]
     user = {"USER": "somebody", "LOGNAME": "somebody", "HOME": str(tmp_path), "TZ": "Asia/Tokyo"}
-    user |= {"TMPDIR": str(tmp_path)}  # else PyTorch makes a folder of its name in /tmp
+    user |= {"TMPDIR": str(tmp_path)}  # or PyTorch makes a folder of that name in /tmp
     env = {**os.environ, "PYTHONPATH": str(ROOT), **user}
     subprocess.run(words, cwd=folder, env=env, check=True)
     assert contents(folder / "data/sample/features" / modality) == contents(out)
@@ -116,12 +113,6 @@ def test_neither_time_nor_machine_nor_place_is_in_a_shard(corpus, extracted, tmp
         packed = [str(file.metadata.metadata), file.metadata.created_by]
         for column in ("utterance_id", "status", "reason", "input_digest", "extractor_digest"):
             packed += [str(value) for value in file.read([column])[column].to_pylist()]
-        for told in (
-            str(ROOT),
-            str(corpus),
-            str(REAL_CLIPS),
-            str(Path.home()),
-            socket.gethostname(),
-        ):
-            word = rf"(?<!\w){re.escape(told)}(?!\w)"
-            assert not [text for text in packed if re.search(word, text)], told
+        for name in (ROOT, corpus, REAL_CLIPS, Path.home(), socket.gethostname()):
+            word = rf"(?<!\w){re.escape(str(name))}(?!\w)"
+            assert not [text for text in packed if re.search(word, text)], name

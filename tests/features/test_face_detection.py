@@ -1,4 +1,4 @@
-"""Where the model comes from, and what MediaPipe must not do besides."""
+"""The model's file, and the side effects of MediaPipe that we prevent."""
 
 import hashlib
 import http.server
@@ -8,6 +8,7 @@ import subprocess
 import threading
 from importlib.metadata import version
 
+import numpy as np
 import pytest
 
 from mitfrnet.errors import FeatureError
@@ -15,8 +16,15 @@ from mitfrnet.features import face_detection, visual
 from mitfrnet.features.extractor import Clip
 from mitfrnet.features.face_detection import find_model, has_face_mesh
 from mitfrnet.features.visual import VisualParams
-from tests.features.test_visual import VALUES, make, write_grey_clip
-from tests.helpers.faces import MODEL, needs_face_mesh, needs_mediapipe_1, needs_model
+from tests.helpers.clips import write_clip
+from tests.helpers.faces import (
+    MODEL,
+    VALUES,
+    make_extractor,
+    needs_face_mesh,
+    needs_mediapipe_1,
+    needs_model,
+)
 
 
 def test_model_that_is_another_one(tmp_path, monkeypatch):
@@ -24,19 +32,19 @@ def test_model_that_is_another_one(tmp_path, monkeypatch):
     other.write_bytes(b"not a model")
     monkeypatch.setenv(face_detection.MODEL_VARIABLE, str(other))
     with pytest.raises(FeatureError, match=hashlib.sha256(b"not a model").hexdigest()):
-        make(backend="face_landmarker")
+        make_extractor(backend="face_landmarker")
     monkeypatch.setenv(face_detection.MODEL_VARIABLE, str(tmp_path / "absent.task"))
     with pytest.raises(FeatureError, match="cannot be read"):
-        make(backend="face_landmarker")
+        make_extractor(backend="face_landmarker")
 
 
 def test_offline_without_a_model(tmp_path, monkeypatch):
-    """Port 9 of this machine answers nobody."""
+    """Nothing listens at port 9."""
     monkeypatch.delenv(face_detection.MODEL_VARIABLE, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(face_detection, "MODEL_URL", "http://127.0.0.1:9/face_landmarker.task")
     with pytest.raises(FeatureError) as error:
-        make(backend="face_landmarker")
+        make_extractor(backend="face_landmarker")
     message = str(error.value)
     assert "\n" not in message
     for remedy in (face_detection.MODEL_URL, face_detection.MODEL_VARIABLE):
@@ -49,14 +57,13 @@ def test_face_mesh_needs_no_model(tmp_path, monkeypatch):
     monkeypatch.delenv(face_detection.MODEL_VARIABLE, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(face_detection, "MODEL_URL", "http://127.0.0.1:9/face_landmarker.task")
-    assert make(backend="face_mesh").identity["model"] is None
+    assert make_extractor(backend="face_mesh").identity["model"] is None
 
 
-def test_mediapipe_without_face_mesh_is_told_at_once(monkeypatch):
-    """Of `has_face_mesh` only the answer is made up, and under MediaPipe 1.x not even that."""
+def test_mediapipe_without_face_mesh_is_an_error_at_once(monkeypatch):
     monkeypatch.setattr(face_detection, "has_face_mesh", lambda: False)
     with pytest.raises(FeatureError, match=r"^extract\.visual\.backend is face_mesh") as error:
-        make(backend="face_mesh")
+        make_extractor(backend="face_mesh")
     message = str(error.value)
     assert "\n" not in message
     assert version("mediapipe") in message
@@ -66,7 +73,7 @@ def test_mediapipe_without_face_mesh_is_told_at_once(monkeypatch):
         next(visual.faces_in(iter([(0.0, None)]), params))
 
 
-def test_face_mesh_is_there_if_it_can_be_imported():
+def test_has_face_mesh_if_it_can_be_imported():
     try:
         import mediapipe.python.solutions.face_mesh  # noqa: F401
     except ImportError:
@@ -103,57 +110,57 @@ def test_model_is_fetched_once(tmp_path, monkeypatch):
 
 
 @needs_model
-def test_identity_knows_the_model_not_its_place(tmp_path, monkeypatch):
-    first = make(monkeypatch, backend="face_landmarker").identity
+def test_identity_holds_the_model_but_not_its_path(tmp_path, monkeypatch):
+    first = make_extractor(monkeypatch, backend="face_landmarker").identity
     copy = tmp_path / "copy.task"
     copy.write_bytes(MODEL.read_bytes())
     monkeypatch.setenv(face_detection.MODEL_VARIABLE, str(copy))
-    assert make(backend="face_landmarker").identity == first
+    assert make_extractor(backend="face_landmarker").identity == first
     assert first["model"] == face_detection.MODEL_SHA256
-    assert make(fps=5).identity != make(fps=10).identity
+    assert make_extractor(fps=5).identity != make_extractor(fps=10).identity
 
 
 def test_stderr_comes_back(tmp_path, capfd):
-    make().extract(Clip("v/1", write_grey_clip(tmp_path / "x.mkv", frames=1)))
+    make_extractor().extract(Clip("v/1", write_clip(tmp_path / "x.mkv", [0.0])))
     os.write(2, b"heard")
     assert capfd.readouterr().err == "heard"
 
 
 @needs_model
 def test_the_environment_is_as_it_was(tmp_path, monkeypatch):
-    """As C code and processes that are started later see it; one is set, one is not."""
+    """C code and later processes see it; one variable is set, one is not."""
     monkeypatch.setenv("https_proxy", "http://proxy.test")
     monkeypatch.delenv("no_proxy", raising=False)
-    clip = Clip("v/1", write_grey_clip(tmp_path / "x.mkv", frames=1))
-    make(monkeypatch, backend="face_landmarker").extract(clip)
-    seen = subprocess.run(["env"], capture_output=True, text=True, check=True).stdout.splitlines()
-    assert [line for line in seen if "_proxy" in line and line.islower()] == [
+    clip = Clip("v/1", write_clip(tmp_path / "x.mkv", [0.0]))
+    make_extractor(monkeypatch, backend="face_landmarker").extract(clip)
+    lines = subprocess.run(["env"], capture_output=True, text=True, check=True).stdout.splitlines()
+    assert [line for line in lines if "_proxy" in line and line.islower()] == [
         "https_proxy=http://proxy.test"
     ]
 
 
 @needs_model
 @needs_mediapipe_1
-def test_mediapipe_reports_to_nobody(tmp_path, monkeypatch):
-    """It would at the end of each clip, through the user's proxy, which listens here."""
+def test_mediapipe_sends_no_reports(tmp_path, monkeypatch):
+    """It would send one at the end of each clip, through the user's proxy, which listens here."""
     with socket.create_server(("127.0.0.1", 0)) as proxy:
         proxy.settimeout(1)
         monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.getsockname()[1]}")
-        clip = Clip("v/1", write_grey_clip(tmp_path / "x.mkv"))
-        make(monkeypatch, backend="face_landmarker").extract(clip)
+        clip = Clip("v/1", write_clip(tmp_path / "x.mkv", np.arange(10) / 10))
+        make_extractor(monkeypatch, backend="face_landmarker").extract(clip)
         with pytest.raises(TimeoutError):
             proxy.accept()
 
 
 @needs_model
 def test_a_system_library_that_is_absent_is_named(tmp_path, monkeypatch):
-    """What `ctypes` says of MediaPipe 1.x where there is no OpenGL ES."""
+    """MediaPipe 1.x fails so on a system without OpenGL ES."""
     from mediapipe.tasks.python.vision import FaceLandmarker
 
     def absent(options):
         raise OSError("libGLESv2.so.2: cannot open shared object file: No such file or directory")
 
     monkeypatch.setattr(FaceLandmarker, "create_from_options", absent)
-    clip = Clip("v/1", write_grey_clip(tmp_path / "x.mkv", frames=1))
+    clip = Clip("v/1", write_clip(tmp_path / "x.mkv", [0.0]))
     with pytest.raises(FeatureError, match=r"libGLESv2.*apt-get install libegl1 libgles2$"):
-        make(monkeypatch, backend="face_landmarker").extract(clip)
+        make_extractor(monkeypatch, backend="face_landmarker").extract(clip)

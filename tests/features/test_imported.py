@@ -1,4 +1,4 @@
-"""Stored features come back as they were written, and what is wrong with a file is said."""
+"""Imported features are read as they were written, and errors name what is wrong with a file."""
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -6,7 +6,7 @@ import pytest
 
 from mitfrnet.errors import FeatureError, MediaError
 from mitfrnet.features.extractor import Clip, Features
-from mitfrnet.features.imported import ROWS_PER_GROUP, StoredExtractor
+from mitfrnet.features.imported import ROWS_PER_GROUP, ImportedExtractor
 from mitfrnet.features.shards import FeatureRow, feature_schema, to_table
 
 
@@ -34,27 +34,26 @@ def write(folder, modality, rows, extractor):
 
 @pytest.fixture
 def extractor():
-    return StoredExtractor("acoustic", description())
+    return ImportedExtractor("acoustic", description())
 
 
 def test_rows_come_back_in_any_order(tmp_path, extractor):
-    """Twenty rows lie in three row groups."""
+    """Twenty rows are in three row groups."""
     rows = [FeatureRow(f"v/{i:02d}", features(i + 1, i), None, "d", "e") for i in range(20)]
     write(tmp_path, "acoustic", rows, extractor)
     for i in np.random.default_rng(1).permutation(20):
-        found = extractor.extract(Clip(f"v/{i:02d}", tmp_path))
-        assert np.array_equal(found.values, rows[i].features.values, equal_nan=True)
-        assert found.values.dtype == np.float32
-        assert np.array_equal(found.detected, rows[i].features.detected)
-        assert np.isnan(found.start_s).all()
-        assert found.columns == {}
+        loaded = extractor.extract(Clip(f"v/{i:02d}", tmp_path))
+        assert np.array_equal(loaded.values, rows[i].features.values, equal_nan=True)
+        assert loaded.values.dtype == np.float32
+        assert np.array_equal(loaded.detected, rows[i].features.detected)
+        assert np.isnan(loaded.start_s).all()
+        assert loaded.columns == {}
 
 
 def test_text_has_the_columns_of_its_extractor(tmp_path):
     from mitfrnet.features.text import TextExtractor
 
-    extractor = StoredExtractor("text", description())
-    assert isinstance(extractor, StoredExtractor)
+    extractor = ImportedExtractor("text", description())
     assert extractor.columns == TextExtractor.columns
     columns = {
         "input_ids": np.array([101, 7, 102], np.int32),
@@ -65,11 +64,11 @@ def test_text_has_the_columns_of_its_extractor(tmp_path):
     values = features(3)
     stored = Features(values.values, values.detected, values.start_s, columns)
     write(tmp_path, "text", [FeatureRow("v/1", stored, None, "d", "e")], extractor)
-    found = extractor.extract(Clip("v/1", tmp_path))
-    assert found.columns.keys() == columns.keys()
+    loaded = extractor.extract(Clip("v/1", tmp_path))
+    assert loaded.columns.keys() == columns.keys()
     for name, array in columns.items():
-        assert np.array_equal(found.columns[name], array)
-        assert found.columns[name].dtype == array.dtype
+        assert np.array_equal(loaded.columns[name], array)
+        assert loaded.columns[name].dtype == array.dtype
 
 
 def test_a_missing_modality_gives_its_reason(tmp_path, extractor):
@@ -82,11 +81,11 @@ def test_a_file_that_changes_is_opened_again(tmp_path, extractor):
     for seed in (1, 2):
         row = FeatureRow("v/1", features(2, seed), None, "d", "e")
         write(tmp_path, "acoustic", [row], extractor)
-        found = extractor.extract(Clip("v/1", tmp_path)).values
-        assert np.array_equal(found, row.features.values, equal_nan=True)
+        loaded = extractor.extract(Clip("v/1", tmp_path)).values
+        assert np.array_equal(loaded, row.features.values, equal_nan=True)
 
 
-def test_what_is_wrong_with_the_file_is_said(tmp_path, extractor):
+def test_errors_say_what_is_wrong_with_the_file(tmp_path, extractor):
     clip = Clip("v/1", tmp_path)
     path = tmp_path / "acoustic.parquet"
     with pytest.raises(FeatureError, match=r"acoustic\.parquet: cannot be read .*import the"):
@@ -97,7 +96,7 @@ def test_what_is_wrong_with_the_file_is_said(tmp_path, extractor):
     write(tmp_path, "acoustic", [FeatureRow("v/2", features(2), None, "d", "e")], extractor)
     with pytest.raises(FeatureError, match=r"acoustic\.parquet: no row for v/1"):
         extractor.extract(clip)
-    wider = StoredExtractor("acoustic", description(4))
+    wider = ImportedExtractor("acoustic", description(4))
     with pytest.raises(FeatureError, match="columns differ from the manifest's"):
         wider.extract(clip)
     size = path.stat().st_size

@@ -1,4 +1,4 @@
-"""Extractors of other packages: real packages on the path, with the metadata that pip writes."""
+"""Extractors from other packages, laid out on the path as pip installs them."""
 
 import configparser
 import os
@@ -15,6 +15,7 @@ from mitfrnet.corpus.manifest import make_manifest
 from mitfrnet.errors import FeatureError, ParamsError
 from mitfrnet.features.extract import _worker, build_extractor, extract_corpus, extractor_params
 from mitfrnet.features.extractor import Clip
+from mitfrnet.features.imported import ImportedExtractor
 from mitfrnet.features.shards import description_of, extractor_digest, read_features
 from mitfrnet.media.storage import ClipStore
 from mitfrnet.workers.params import RunParams
@@ -32,7 +33,7 @@ LIMITS = {"max_duration_s": 60, "max_pixels": 10**6, "max_bytes": 10**8, "max_st
 SETTINGS = {"limits": LIMITS, "max_bad_fraction": 0.1, "text_encoder": None}
 WHERE = "params.yaml: extract.acoustic"
 
-# Fails as its setting says; without one, it is right.
+# Fails as its setting says; works without one.
 FAULTY = """
 import numpy as np
 from mitfrnet.errors import MediaError
@@ -94,7 +95,7 @@ class Faulty:
 
 
 def install(folder, project, code):
-    """Lay out a package as pip installs it: its module, and its metadata in `.dist-info`."""
+    """Write a package as pip installs it: its module, and its metadata in `.dist-info`."""
     name, version = project["name"], project["version"]
     metadata = folder / f"{name}-{version}.dist-info"
     metadata.mkdir(parents=True)
@@ -108,7 +109,7 @@ def install(folder, project, code):
 
 @pytest.fixture
 def installed(tmp_path, monkeypatch):
-    """Return a function that installs a package with one extractor, found before all others."""
+    """Return a function that installs a package with one extractor, first on the path."""
 
     def add(code, *, name="faulty", package="faulty", version="1.0"):
         points = {"mitfrnet.extractors": {name: f"{package}:Faulty"}}
@@ -122,25 +123,25 @@ def installed(tmp_path, monkeypatch):
         del sys.modules[name]
 
 
-def chosen(section, modality="acoustic"):
+def params_of(section, modality="acoustic"):
     return extractor_params(modality, section, where=f"params.yaml: extract.{modality}")
 
 
-def built(section):
-    return build_extractor("acoustic", chosen(section), SETTINGS)
+def build(section):
+    return build_extractor("acoustic", params_of(section), SETTINGS)
 
 
 HERE = ClipStore(Path(), None, max_bytes=10**8, timeout_s=60)
 
 
 def extracted(section, clip=None):
-    """Return features and reason of one clip as a worker process extracts it."""
-    params, settings = pickle.loads(pickle.dumps((chosen(section), SETTINGS)))
+    """Return features and reason of one clip, extracted as in a worker process."""
+    params, settings = pickle.loads(pickle.dumps((params_of(section), SETTINGS)))
     return _worker("acoustic", params, settings, HERE)([clip or Clip("v/1", Path("unread"))])[0]
 
 
 def example():
-    """Return the package of the documentation: its project table and its module."""
+    """Return the package in the documentation: its project table and its module."""
     _, page = DOCS.split("## An extractor of your own")
     (toml,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
     (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
@@ -149,9 +150,9 @@ def example():
 
 @pytest.mark.slow
 def test_the_example_of_the_documentation(tmp_path):
-    """The stages as DVC runs them, twice: with the example's defaults, and with 0.1 s a step.
+    """The stages run as DVC runs them, with the example's defaults and with 0.1 s a step.
 
-    The tone has amplitude 0.5, so a power of 0.125: -9.03 dB. 0.6 s are 12 steps of 0.05 s.
+    The tone has amplitude 0.5, so its power is 0.125: -9.03 dB. 0.6 s are 12 steps of 0.05 s.
     """
     project, code = example()
     assert len([line for line in code.splitlines() if line.strip()]) <= 20
@@ -197,24 +198,24 @@ def test_the_example_of_the_documentation(tmp_path):
     )
 
 
-def test_an_unknown_name_lists_what_there_is(installed):
+def test_the_error_for_an_unknown_name_lists_the_known_ones(installed):
     expected = "no recipe or installed extractor is called 'opensmile' (expected ch_sims, paper, "
     with pytest.raises(ParamsError) as error:
-        chosen("opensmile")
+        params_of("opensmile")
     assert str(error.value) == f"{WHERE}: {expected}or settings one by one)"
     installed(FAULTY)
     with pytest.raises(ParamsError) as error:
-        chosen("opensmile")
+        params_of("opensmile")
     assert str(error.value) == f"{WHERE}: {expected}faulty, or settings one by one)"
     with pytest.raises(ParamsError) as error:
-        chosen({"extractor": "opensmile"})
+        params_of({"extractor": "opensmile"})
     assert str(error.value) == (
         f"{WHERE}: no installed extractor is called 'opensmile' (installed: faulty)"
     )
 
 
 def test_an_installed_extractor_runs_in_workers(installed, tmp_path):
-    """Two clips, of which one has nothing of the modality for a reason of the extractor's own."""
+    """One of two clips lacks the modality, for a reason that the extractor gives."""
     code = FAULTY.replace('== "silent"', '== "" and clip.utterance_id == "v/2"')
     installed(code)
     rows = [
@@ -224,41 +225,41 @@ def test_an_installed_extractor_runs_in_workers(installed, tmp_path):
     ]  # fmt: skip
     manifest = make_manifest(rows, SETTINGS)
     run = RunParams(workers=1, timeout_seconds=100)
-    arguments = ("acoustic", manifest, tmp_path, tmp_path / "out", chosen("faulty"), run)
+    arguments = ("acoustic", manifest, tmp_path, tmp_path / "out", params_of("faulty"), run)
     assert extract_corpus(*arguments) == 2
     first, second = read_features(tmp_path / "out").to_pylist()
     np.testing.assert_array_equal(first["values"], [[0, 1], [np.nan, np.nan], [4, 5]])
     assert first["detected"] == [True, False, True]
     assert second["reason"] == "no_voice"
     assert extract_corpus(*arguments) == 0
-    wrong = chosen({"extractor": "faulty", "fault": "kind"})
+    wrong = params_of({"extractor": "faulty", "fault": "kind"})
     with pytest.raises(FeatureError, match=r"^v/\d: extractor 'faulty': values is float64"):
         extract_corpus("acoustic", manifest, tmp_path, tmp_path / "out", wrong, run)
 
 
-def test_the_digest_knows_the_package_and_the_settings(installed):
+def test_the_digest_depends_on_the_package_and_the_settings(installed):
     def digest(section):
-        return extractor_digest(built(section))
+        return extractor_digest(build(section))
 
     installed(FAULTY)
     first = digest("faulty")
     assert digest({"extractor": "faulty"}) == first
     assert digest({"extractor": "faulty", "fault": "times"}) != first
-    installed(FAULTY, version="1.1")  # found first, as an upgrade would be
+    installed(FAULTY, version="1.1")  # first on the path, like an upgrade
     assert digest("faulty") != first
 
 
-def test_a_recipe_goes_before_an_extractor_of_its_name(installed):
+def test_a_recipe_wins_over_an_extractor_of_the_same_name(installed):
     installed(FAULTY, name="paper")
-    assert built("paper").feature_names[0] == "zero_crossing_rate"
-    assert built({"extractor": "paper"}).feature_names == ["a", "b"]
+    assert build("paper").feature_names[0] == "zero_crossing_rate"
+    assert build({"extractor": "paper"}).feature_names == ["a", "b"]
 
 
 def test_text_takes_neither_recipes_nor_extractors(installed):
     installed(FAULTY)
     for section in ("faulty", {"extractor": "faulty"}):
         with pytest.raises(ParamsError, match=r"^params.yaml: extract.text"):
-            chosen(section, "text")
+            params_of(section, "text")
 
 
 @pytest.mark.parametrize(
@@ -317,15 +318,15 @@ def test_text_takes_neither_recipes_nor_extractors(installed):
             {"fault": "version"},
             "extractor 'faulty': Faulty.version: Input should be a valid string (found: 2)",
         ),
-        (FAULTY, {"fault": "units"}, "1 units, must be one for each of the 2 feature_names"),
-        (FAULTY, {"fault": "twice"}, "feature_names hold a name twice"),
+        (FAULTY, {"fault": "units"}, "1 units for 2 feature_names, must be one each"),
+        (FAULTY, {"fault": "twice"}, "feature_names has a name twice"),
         (FAULTY, {"fault": "identity"}, "extractor 'faulty': Faulty.identity.model"),
     ],
 )
 def test_an_extractor_that_cannot_be_used(installed, code, section, message):
     installed(code)
     with pytest.raises((ParamsError, FeatureError)) as error:
-        built({"extractor": "faulty", **section})
+        build({"extractor": "faulty", **section})
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -334,7 +335,7 @@ def test_two_packages_with_one_name(installed):
     installed(FAULTY, package="mine")
     installed(FAULTY, package="yours")
     with pytest.raises(ParamsError, match=r"several packages: yours, mine \(uninstall all but"):
-        chosen("faulty")
+        params_of("faulty")
 
 
 @pytest.mark.parametrize(
@@ -349,7 +350,7 @@ def test_two_packages_with_one_name(installed):
         ("order", "start_s decreases or is infinite"),
         ("endless", "start_s decreases or is infinite"),
         ("infinite", "b is inf at step 2 (expected a finite number)"),
-        ("zero", "a is 0.0 at step 1 (expected NaN, as nothing is detected there)"),
+        ("zero", "a is 0.0 at step 1 (expected NaN: nothing is detected there)"),
         ("columns", "columns are ['extra'] (expected [])"),
         ("raises", "'faulty' failed (faulty.py, line 32: IndexError: index 7 is out of bounds"),
     ],
@@ -363,22 +364,19 @@ def test_features_that_break_the_contract(installed, fault, message):
     assert "\n" not in str(error.value)
 
 
-def test_features_that_keep_it(installed):
+def test_features_that_keep_the_contract(installed):
     installed(FAULTY)
     features, reason = extracted("faulty")
     assert (len(features.values), reason) == (3, None)
     assert extracted({"extractor": "faulty", "fault": "silent"}) == (None, "no_voice")
 
 
-def test_imported_features_need_no_extractor(monkeypatch):
-    """What the manifest says is stored decides, whatever `params.yaml` names."""
-    stored = pytest.importorskip("mitfrnet.features.imported")
-    described = {"version": "1", "feature_names": ["x"], "units": ["1"], "identity": {}}
-    settings = {**SETTINGS, "stored": {"acoustic": described}}
-    extractor = build_extractor("acoustic", chosen("ch_sims"), settings)
-    assert isinstance(extractor, stored.StoredExtractor)
+def test_imported_features_need_no_extractor():
+    """The manifest decides, whatever extractor `params.yaml` names."""
+    description = {"version": "1", "feature_names": ["x"], "units": ["1"], "identity": {}}
+    settings = {**SETTINGS, "stored": {"acoustic": description}}
+    extractor = build_extractor("acoustic", params_of("ch_sims"), settings)
+    assert isinstance(extractor, ImportedExtractor)
     assert extractor.feature_names == ["x"]
-    assert not isinstance(
-        build_extractor("acoustic", chosen("ch_sims"), {**SETTINGS, "stored": None}),
-        stored.StoredExtractor,
-    )
+    own = build_extractor("acoustic", params_of("ch_sims"), {**SETTINGS, "stored": None})
+    assert not isinstance(own, ImportedExtractor)

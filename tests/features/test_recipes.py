@@ -1,4 +1,4 @@
-"""docs/extractors.md gives the settings of every recipe, and what comes of them."""
+"""docs/extractors.md gives the settings of every recipe, its columns and its rate."""
 
 import re
 
@@ -22,24 +22,24 @@ LIMITS = {"max_duration_s": 60, "max_pixels": 10**6, "max_bytes": 10**8, "max_st
 
 
 def tables(first):
-    """Return the tables whose first head is `first`, as lists of rows, the heads among them."""
-    found = []
+    """Return the tables whose first column is called `first`, as lists of rows with the header."""
+    matching = []
     for lines in re.findall(r"(?:^\|.*\n)+", TEXT, re.MULTILINE):
         rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines.splitlines()]
         if rows[0][0] == first:
-            found.append([rows[0], *rows[2:]])
-    return found
+            matching.append([rows[0], *rows[2:]])
+    return matching
 
 
 def documented_settings():
     """Return the settings of each recipe in the tables."""
-    found = {}
+    settings = {}
     for heads, *rows in tables("setting"):
         for column, head in enumerate(heads[1:], start=1):
-            found[head.strip("`")] = {
+            settings[head.strip("`")] = {
                 row[0].strip("`"): yaml.safe_load(row[column]) for row in rows
             }
-    return found
+    return settings
 
 
 def test_every_recipe_is_documented_with_its_settings():
@@ -48,7 +48,7 @@ def test_every_recipe_is_documented_with_its_settings():
 
 
 def listed_recipes():
-    """Return columns and steps a second that the first table gives, by modality and name."""
+    """Return columns and steps per second in the first table, by modality and name."""
     (listed,) = tables("recipe")
     return {tuple(word.strip("`") for word in row[1::-1]): row[2:] for row in listed[1:]}
 
@@ -58,8 +58,7 @@ def test_every_recipe_is_listed():
 
 
 @pytest.mark.parametrize(("modality", "name"), BUILT)
-def test_what_comes_of_a_recipe(modality, name):
-    """Columns as built; steps a second from the settings that decide them."""
+def test_columns_and_rate_of_a_recipe_are_documented(modality, name):
     columns, rate = listed_recipes()[modality, name]
     params = extractor_params(modality, name, where="here")
     assert params is RECIPES[modality][name]
@@ -70,8 +69,8 @@ def test_what_comes_of_a_recipe(modality, name):
 
 
 @pytest.mark.parametrize(("modality", "name"), BUILT)
-def test_the_settings_of_a_recipe_give_its_features(modality, name):
-    """So that a recipe can be written out, and one value of it changed."""
+def test_the_documented_settings_give_the_features_of_the_recipe(modality, name):
+    """So a user can write out a recipe and change one value."""
     written = documented_settings()[name]
     by_name, one_by_one = (
         build_extractor(modality, extractor_params(modality, s, where=""), {"limits": LIMITS})
@@ -81,7 +80,7 @@ def test_the_settings_of_a_recipe_give_its_features(modality, name):
     assert by_name.feature_names == one_by_one.feature_names
 
 
-def test_the_first_example_is_right():
+def test_the_first_example_is_valid():
     example = yaml.safe_load(re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)[0])["extract"]
     for modality, section in example.items():
         extractor_params(modality, section, where="docs/extractors.md")

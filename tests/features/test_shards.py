@@ -20,7 +20,7 @@ from mitfrnet.features.shards import (
 
 
 class TwoColumns:
-    """Describes an extractor; what it would extract is made by `row`."""
+    """Describes an extractor, whose features `row` makes."""
 
     version = "1"
     feature_names = ("a", "b")
@@ -36,7 +36,7 @@ IDS = [f"v{i}/{i:02d}" for i in range(50)]
 
 
 def row(utterance_id, input_digest="i", extractor=VALID):
-    """Clip v<i>/<i> has i % 4 steps, of which the first is undetected; every fifth has none."""
+    """Clip v<i>/<i> has i % 4 steps, the first undetected; every fifth clip lacks the modality."""
     i = int(utterance_id.split("/")[1])
     if i % 5 == 0:
         return FeatureRow(utterance_id, None, "no_file", input_digest, extractor)
@@ -82,7 +82,7 @@ def test_rows_come_back_sorted_with_their_values(tmp_path):
 
 
 def test_bytes_do_not_depend_on_history(tmp_path):
-    """Written at once, and written in two halves of which the second is added to the first."""
+    """One shard is written at once, the other in two halves."""
     fill(tmp_path / "clean")
     store = fill(tmp_path / "grown", IDS[::2])
     assert store.outdated(0, digests(IDS)) == set(IDS[1::2])
@@ -116,7 +116,7 @@ def test_a_failed_row_is_tried_again(tmp_path):
     assert store.outdated(0, digests(IDS[:1])) == {IDS[0]}
 
 
-def test_a_damaged_shard_is_extracted_again_but_never_read(tmp_path):
+def test_a_damaged_shard_is_outdated_and_cannot_be_read(tmp_path):
     store = fill(tmp_path)
     (path,) = tmp_path.glob("*.parquet")
     path.write_bytes(path.read_bytes()[:-20])
@@ -154,11 +154,11 @@ def test_shards_of_different_settings_are_not_mixed(tmp_path):
     first = sorted(tmp_path.iterdir())[0]
     table = pq.read_table(first)
     pq.write_table(table.replace_schema_metadata({b"mitfrnet": b"{}"}), first)
-    with pytest.raises(FeatureError, match="other settings than"):
+    with pytest.raises(FeatureError, match="other settings than in"):
         read_features(tmp_path)
 
 
-def test_an_empty_folder_is_named(tmp_path):
+def test_an_empty_folder_is_an_error(tmp_path):
     with pytest.raises(FeatureError, match="no features"):
         read_features(tmp_path)
 

@@ -23,8 +23,8 @@ def extractor():
     return TextExtractor(PARAMS, "embedded")
 
 
-def test_tokens_carry_ids_specials_and_places_in_the_transcript(extractor):
-    """`lovely` is one word piece of the vocabulary, at characters 7 to 13."""
+def test_tokens_have_ids_special_flags_and_character_offsets(extractor):
+    """All words are in the vocabulary; `lovely` is at characters 7 to 13."""
     features = extractor.extract(clips(["what a lovely film"])[0])
     assert features.values.shape == (6, 384)
     assert features.values.dtype == np.float32
@@ -40,18 +40,18 @@ def test_tokens_carry_ids_specials_and_places_in_the_transcript(extractor):
     assert np.isnan(features.start_s).all()
 
 
-def test_vectors_are_those_of_transformers(extractor):
+def test_vectors_equal_those_of_transformers(extractor):
     from transformers import AutoModel, AutoTokenizer
 
     folder = encoder_folder("embedded")
     tokens = AutoTokenizer.from_pretrained(folder)("no", return_tensors="pt")
     with torch.no_grad():
         expected = AutoModel.from_pretrained(folder)(**tokens).last_hidden_state[0]
-    found = extractor.extract(clips(["no"])[0]).values
-    assert np.allclose(found, expected.numpy(), atol=1e-5)
+    values = extractor.extract(clips(["no"])[0]).values
+    assert np.allclose(values, expected.numpy(), atol=1e-5)
 
 
-def test_a_transcript_has_the_same_bytes_whatever_came_before(extractor):
+def test_earlier_transcripts_change_no_byte(extractor):
     forward = [f.values.tobytes() for f in extractor.extract_batch(clips(TRANSCRIPTS))]
     backward = [f.values.tobytes() for f in extractor.extract_batch(clips(TRANSCRIPTS[::-1]))]
     assert forward == backward[::-1]
@@ -68,7 +68,7 @@ def test_batches_agree_with_one_at_a_time_to_1e_5(extractor):
         assert np.abs(alone.values - together.values).max() < 1e-5
 
 
-def test_a_long_transcript_is_cut_and_keeps_its_specials():
+def test_a_long_transcript_is_cut_and_keeps_its_special_tokens():
     extractor = TextExtractor(PARAMS.model_copy(update={"max_tokens": 8}), "embedded")
     features = extractor.extract(clips(["word " * 5000])[0])
     assert len(features.values) == 8
@@ -81,7 +81,7 @@ def test_other_settings_have_another_identity(extractor):
     assert extractor.identity == TextExtractor(PARAMS, "embedded").identity
 
 
-def test_an_encoder_that_is_nowhere_gives_one_line_with_remedies(monkeypatch):
+def test_an_unknown_encoder_is_one_line_with_remedies(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(FeatureError) as error:
         TextExtractor(PARAMS, "nobody/no-such-model")
@@ -114,7 +114,7 @@ def test_encode_gives_each_sequence_its_own_length():
     assert [len(v) for v in encoder.encode(sequences, 2)] == [3, 2]
 
 
-def test_the_language_picks_the_encoder_unless_the_corpus_names_one():
+def test_the_language_chooses_the_encoder_unless_the_corpus_names_one():
     params = PARAMS.model_copy(update={"encoders": {"en": "embedded", "zh": "chinese"}})
     assert encoder_for(params, "zh", None) == "chinese"
     assert encoder_for(params, "zh", "other") == encoder_for(params, "fr", "other") == "other"

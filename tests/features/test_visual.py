@@ -1,41 +1,27 @@
 import csv
-from fractions import Fraction
 from types import SimpleNamespace
+from typing import get_args
 
-import av
 import numpy as np
 import pytest
 
 from mitfrnet.errors import MediaError, ParamsError
 from mitfrnet.features import visual
 from mitfrnet.features.extractor import Clip
-from mitfrnet.features.face_detection import MODEL_VARIABLE, Face
+from mitfrnet.features.face_detection import Face
 from mitfrnet.features.visual import RECIPES, VisualExtractor, VisualParams
-from mitfrnet.media.decode import MediaLimits, iter_frames
+from mitfrnet.media.decode import iter_frames
 from mitfrnet.params import parse_params
-from tests.helpers.faces import BACKEND, MODEL, needs_face_mesh, needs_model
+from tests.helpers.clips import write_clip
+from tests.helpers.faces import LIMITS, VALUES, make_extractor, needs_face_mesh, needs_model
 from tests.helpers.paths import SHARED
 
-LIMITS = MediaLimits(max_duration_s=60, max_pixels=4_000_000, max_bytes=10**8, max_streams=8)
-VALUES = {
-    "fps": 10,
-    "backend": BACKEND,
-    "groups": ["head_pose", "gaze", "eye_mouth", "landmarks"],
-    "min_detection_confidence": 0.5,
-    "max_side": 640,
-}
 CLIPS = SHARED / "clips"
 needs_clips = pytest.mark.skipif(not CLIPS.exists(), reason="no ../shared/clips beside the repo")
 
 
-def make(monkeypatch=None, **changes):
-    if monkeypatch is not None:
-        monkeypatch.setenv(MODEL_VARIABLE, str(MODEL))
-    return VisualExtractor(VisualParams(**{**VALUES, **changes}), LIMITS)
-
-
 def turn(pitch, yaw, roll):
-    """Return the rotation in camera axes (x right, y down, z away), signs as documented."""
+    """Return a rotation in camera axes (x right, y down, z away), with the documented signs."""
     a, b, c = -pitch, -yaw, roll
     x = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
     y = np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])
@@ -44,14 +30,14 @@ def turn(pitch, yaw, roll):
 
 
 def average_face(seed=0):
-    """Return landmarks in camera axes, (478, 3): the rigid ones as they are, the others random."""
+    """Return landmarks in camera axes, (478, 3): the rigid ones of the model, the others random."""
     points = np.random.default_rng(seed).uniform(-8, 8, (478, 3))
     points[visual._RIGID_INDICES] = visual._RIGID_POINTS
     return points * (1, -1, -1)
 
 
 def front_face(**heights):
-    """Return a face in the head's frame, (1, 478, 3): all zero but the points that are given."""
+    """Return a face in the head's frame, (1, 478, 3), zero except for known points."""
     face = np.zeros((1, 478, 3))
     for name, point in {**NEUTRAL, **heights}.items():
         face[0, int(name[1:]), : len(point)] = point
@@ -74,29 +60,29 @@ def eye_mouth(face):
     return dict(zip(names, visual._eye_mouth(face)[0], strict=True))
 
 
-def test_head_frame_forgets_where_the_head_is():
-    """Turned by any angles, twice as large and elsewhere: the same face."""
+def test_head_frame_does_not_depend_on_the_head_pose():
+    """A face that is turned, moved and twice as large is the same face."""
     face = average_face()
     moved = 2 * face @ turn(0.2, -0.4, 0.3).T + (300, 200, 5)
-    expected, found = visual._to_head_frame(np.stack([face, moved]))
-    np.testing.assert_allclose(found, expected, atol=1e-9)
+    expected, actual = visual._to_head_frame(np.stack([face, moved]))
+    np.testing.assert_allclose(actual, expected, atol=1e-9)
 
 
 def test_head_frame_axes_and_unit():
     """The eyes are 1 apart, midway is 0; the forehead is above, the nose in front."""
-    (found,) = visual._to_head_frame(average_face()[None])
-    right, left = found[[33, 133]].mean(axis=0), found[[263, 362]].mean(axis=0)
+    (head,) = visual._to_head_frame(average_face()[None])
+    right, left = head[[33, 133]].mean(axis=0), head[[263, 362]].mean(axis=0)
     np.testing.assert_allclose(right, (-0.5, 0, 0), atol=1e-3)
     np.testing.assert_allclose(left, (0.5, 0, 0), atol=1e-3)
-    assert found[10, 1] > 0.5
-    assert found[4, 2] > 0.5
+    assert head[10, 1] > 0.5
+    assert head[4, 2] > 0.5
 
 
 def test_head_frame_never_mirrors():
-    """A depth estimated inside out fits the average face best as a mirror image."""
+    """A face with inverted depth would fit the average face best as a mirror image."""
     face = average_face() * (1, 1, -1)
-    (found,) = visual._to_head_frame(face[None])
-    before, after = (np.linalg.det(points[[61, 291, 17]] - points[0]) for points in (face, found))
+    (head,) = visual._to_head_frame(face[None])
+    before, after = (np.linalg.det(points[[61, 291, 17]] - points[0]) for points in (face, head))
     assert before * after > 0
 
 
@@ -104,7 +90,7 @@ def test_head_frame_never_mirrors():
                                     (-0.2, -0.5, 0.3)])  # fmt: skip
 @pytest.mark.parametrize("size", [(640, 480), (360, 640)])
 def test_head_pose_is_recovered(angles, size):
-    """The average face is turned, put 60 cm away and projected: focal 640, centre of image."""
+    """The average face is turned, moved 60 cm away and projected with focal length 640."""
     place = np.array([5.0, -3.0, 60.0])
     points = average_face() @ turn(*angles).T + place
     pixels = np.array(size) / 2 + 640 * points[:, :2] / points[:, 2:]
@@ -124,7 +110,7 @@ def test_signs_of_the_head_pose():
 
 
 def test_eye_mouth_of_a_neutral_face():
-    found = eye_mouth(front_face())
+    columns = eye_mouth(front_face())
     expected = {
         "eye_openness_right": 0.25, "eye_openness_left": 0.25,  # 0.1 / 0.4
         "brow_inner_right": 0.3, "brow_outer_right": 0.25,
@@ -133,48 +119,52 @@ def test_eye_mouth_of_a_neutral_face():
         "mouth_corner_right": 0.0, "mouth_corner_left": 0.0,
         "upper_lip": 0.1, "lower_lip": 0.15, "nose_to_lip": 0.28, "lip_to_chin": 0.53,
     }  # fmt: skip
-    assert found == pytest.approx(expected)
+    assert columns == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("name", "height"), [("smile", 0.12), ("frown", -0.08)])
 def test_smile_and_frown(name, height):
     """Corners of the mouth above or below the middle of the lips, at -1.1."""
-    found = eye_mouth(front_face(p61=(-0.4, -1.1 + height), p291=(0.4, -1.1 + height)))
-    assert found["mouth_corner_right"] == pytest.approx(height)
-    assert found["mouth_corner_left"] == pytest.approx(height)
+    columns = eye_mouth(front_face(p61=(-0.4, -1.1 + height), p291=(0.4, -1.1 + height)))
+    assert columns["mouth_corner_right"] == pytest.approx(height)
+    assert columns["mouth_corner_left"] == pytest.approx(height)
 
 
 def test_left_is_the_persons_left():
     """The person's left is on the image's right: a wink and a raised brow there."""
-    found = eye_mouth(front_face(p386=(0.5, 0), p374=(0.5, 0), p336=(0.2, 0.5)))
-    assert (found["eye_openness_left"], found["eye_openness_right"]) == (0, pytest.approx(0.25))
-    assert found["brow_inner_left"] - found["brow_inner_right"] == pytest.approx(0.2)
+    columns = eye_mouth(front_face(p386=(0.5, 0), p374=(0.5, 0), p336=(0.2, 0.5)))
+    assert (columns["eye_openness_left"], columns["eye_openness_right"]) == (0, pytest.approx(0.25))
+    assert columns["brow_inner_left"] - columns["brow_inner_right"] == pytest.approx(0.2)
 
 
 def test_gaze():
     """The right iris is 0.1 to the image's right, the left one 0.04 up; eyes are 0.4 wide."""
-    found = visual._gaze(front_face(p468=(-0.4, 0), p473=(0.5, 0.04)))
-    np.testing.assert_allclose(found, [[0.25, 0, 0, 0.1]], atol=1e-9)
+    gaze = visual._gaze(front_face(p468=(-0.4, 0), p473=(0.5, 0.04)))
+    np.testing.assert_allclose(gaze, [[0.25, 0, 0, 0.1]], atol=1e-9)
 
 
 def test_columns():
-    names, units = visual._columns(VALUES["groups"])
-    assert len(names) == len(units) == len(set(names)) == 6 + 4 + 14 + 3 * 48
-    assert len(names) <= 200
     sizes = {
-        "head_pose": 6, "gaze": 4, "eye_mouth": 14, "landmarks": 144,
-        "landmarks_full": 1434, "blendshapes": 52,
+        "head_pose": 6, "gaze": 4, "eye_mouth": 14, "landmarks": 3 * 48,
+        "landmarks_full": 3 * 478, "landmarks_image": 3 * 478, "blendshapes": 52,
     }  # fmt: skip
+    assert set(sizes) == set(get_args(visual.Group))
     for group, size in sizes.items():
         names, units = visual._columns([group])
         assert len(names) == len(units) == len(set(names)) == size
+    del sizes["landmarks"]  # a part of landmarks_full
+    names, _ = visual._columns(list(sizes))
+    assert len(set(names)) == len(names) == sum(sizes.values())
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"backend": "face_mesh", "groups": ["blendshapes"]}, "only face_landmarker"),
-        ({"groups": ["gaze", "gaze"]}, "each may stand there once"),
+        (
+            {"backend": "face_mesh", "groups": ["blendshapes"]},
+            "face_landmarker, not face_mesh",
+        ),
+        ({"groups": ["gaze", "gaze"]}, "must not repeat"),
         ({"groups": ["landmarks", "landmarks_full"]}, "choose one"),
         ({"groups": []}, "at least 1"),
         ({"groups": ["mouth"]}, "should be 'head_pose'"),
@@ -188,28 +178,10 @@ def test_wrong_parameters(change, message):
     assert message in str(error.value)
 
 
-def write_grey_clip(path, picture_from=0.0, frames=10):
-    """Write a grey picture at 10 frames a second, and silence from 0."""
-    with av.open(str(path), "w") as out:
-        video = out.add_stream("mpeg4", rate=10)
-        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
-        video.codec_context.time_base = Fraction(1, 1000)
-        audio = out.add_stream("pcm_s16le", rate=16000, layout="mono")
-        sound = av.AudioFrame.from_ndarray(np.zeros((1, 16000), np.int16), "s16", "mono")
-        sound.sample_rate, sound.time_base, sound.pts = 16000, Fraction(1, 16000), 0
-        out.mux(audio.encode(sound))
-        for i in range(frames):
-            grey = np.full((48, 64, 3), 128, np.uint8)
-            frame = av.VideoFrame.from_ndarray(grey, format="rgb24")
-            frame.pts, frame.time_base = round(1000 * picture_from) + 100 * i, Fraction(1, 1000)
-            out.mux(video.encode(frame))
-        out.mux(video.encode(None))
-    return path
-
-
 def test_clip_without_a_face(tmp_path, capfd):
-    """The picture lasts from 0.5 to 1.5 s; before it, five steps with nothing to see."""
-    features = make().extract(Clip("v/1", write_grey_clip(tmp_path / "x.mkv", 0.5)))
+    """The picture lasts from 0.5 to 1.5 s; five steps before it have no picture."""
+    path = write_clip(tmp_path / "x.mkv", 0.5 + np.arange(10) / 10, np.zeros(16000))
+    features = make_extractor().extract(Clip("v/1", path))
     assert features.values.shape == (15, 168)
     assert np.isnan(features.values).all()
     assert features.values.dtype == np.float32
@@ -220,7 +192,7 @@ def test_clip_without_a_face(tmp_path, capfd):
 
 def test_clip_without_a_picture(tmp_path):
     with pytest.raises(MediaError, match=r"^no_file$"):
-        make().extract(Clip("v/1", tmp_path / "absent.mp4"))
+        make_extractor().extract(Clip("v/1", tmp_path / "absent.mp4"))
 
 
 def real_clips():
@@ -237,7 +209,7 @@ def real_clip(name):
 
 @pytest.fixture(scope="module")
 def extractor():
-    return make()
+    return make_extractor()
 
 
 @needs_clips
@@ -252,8 +224,8 @@ def test_faces_of_real_clips(extractor, capfd, row):
     assert capfd.readouterr().err == ""
 
 
-def test_landmarks_in_the_image_are_as_mediapipe_gives_them():
-    """Landmark i at (i, 2i, -3i) thousandths, whatever the size of the frame; in its order."""
+def test_landmarks_in_the_image_are_those_of_mediapipe():
+    """Landmark i is at (i, 2i, -3i) thousandths, for any size of the frame."""
     landmarks = [SimpleNamespace(x=i / 1000, y=i / 500, z=-3 * i / 1000) for i in range(478)]
     faces = [Face(landmarks, np.zeros((h, w, 3)), None) for h, w in [(48, 64), (720, 404)]]
     names, units = visual._columns(["landmarks_image"])
@@ -267,17 +239,11 @@ def test_landmarks_in_the_image_are_as_mediapipe_gives_them():
     assert units[:4] == ["image width", "image height", "image width", "image width"]
 
 
-def test_names_of_all_groups_differ():
-    groups = ["head_pose", "gaze", "eye_mouth", "landmarks_full", "landmarks_image", "blendshapes"]
-    names, units = visual._columns(groups)
-    assert len(set(names)) == len(names) == len(units) == 6 + 4 + 14 + 2 * 1434 + 52
-
-
 @needs_clips
 @needs_face_mesh
 @pytest.mark.slow
-def test_recipe_mmsa_fet_gives_what_its_source_does_but_keeps_frames_without_a_face():
-    """Their calls of MediaPipe, on the same frames of a clip whose face leaves the picture."""
+def test_recipe_mmsa_fet_equals_its_source_and_keeps_frames_without_a_face():
+    """Calls MediaPipe as MMSA-FET does, on a clip whose face leaves the picture."""
     from mediapipe.python.solutions.face_mesh import FaceMesh
 
     clip = real_clip("edge/face_then_none")
@@ -300,11 +266,13 @@ def test_recipe_mmsa_fet_gives_what_its_source_does_but_keeps_frames_without_a_f
 @pytest.mark.parametrize(
     "backend", [pytest.param("face_mesh", marks=needs_face_mesh), "face_landmarker"]
 )
-def test_clips_before_do_not_matter(monkeypatch, backend):
-    """A fresh extractor per clip, and one for both clips in either order: the same bytes."""
+def test_earlier_clips_do_not_matter(monkeypatch, backend):
+    """One extractor per clip, or one for both in either order, gives the same bytes."""
     clips = [real_clip("grid_s1/bbaf2n"), real_clip("edge/face_then_none")]
-    alone = [make(monkeypatch, backend=backend).extract(c).values.tobytes() for c in clips]
-    shared = make(monkeypatch, backend=backend)
+    alone = [
+        make_extractor(monkeypatch, backend=backend).extract(c).values.tobytes() for c in clips
+    ]
+    shared = make_extractor(monkeypatch, backend=backend)
     assert [shared.extract(c).values.tobytes() for c in clips] == alone
     assert [shared.extract(c).values.tobytes() for c in clips[::-1]] == alone[::-1]
 
@@ -317,10 +285,10 @@ def agreement(a, b):
 @needs_model
 @pytest.mark.slow
 def test_landmarker_agrees_with_its_own_scores(monkeypatch):
-    """A man who smiles: our geometry follows MediaPipe's blendshapes."""
+    """For a smiling man, our geometry correlates with MediaPipe's blendshapes."""
     clip = real_clip("edge/no_audio_stream")
     groups = [*VALUES["groups"], "blendshapes"]
-    extractor = make(monkeypatch, backend="face_landmarker", groups=groups)
+    extractor = make_extractor(monkeypatch, backend="face_landmarker", groups=groups)
     features = extractor.extract(clip)
     assert features.detected.all()
     column = dict(zip(extractor.feature_names, features.values.T, strict=True))
@@ -341,7 +309,7 @@ def test_face_mesh_agrees_with_the_landmarker(monkeypatch):
     clip = real_clip("edge/no_audio_stream")
     columns = []
     for backend in ("face_mesh", "face_landmarker"):
-        extractor = make(monkeypatch, backend=backend)
+        extractor = make_extractor(monkeypatch, backend=backend)
         values = extractor.extract(clip).values
         columns.append(dict(zip(extractor.feature_names, values.T, strict=True)))
     mesh, landmarker = columns

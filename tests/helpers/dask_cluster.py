@@ -1,4 +1,4 @@
-"""A Dask cluster on loopback, of commands as a user starts them, and work for it."""
+"""A Dask cluster on loopback, started by the commands of a user, and tasks for it."""
 
 import json
 import os
@@ -11,6 +11,8 @@ from pathlib import Path
 
 import psutil
 
+from mitfrnet.workers.cluster import spread_map
+from mitfrnet.workers.params import RunParams
 from tests.helpers.paths import ROOT
 from tests.helpers.waiting import wait_for
 
@@ -22,7 +24,7 @@ def square():
 
 
 def hold(folder):
-    """Return what leaves the ids of its process and of the Dask worker, then sleeps."""
+    """Return a task that writes the pids of its process and Dask worker, then sleeps."""
     return partial(_hold, Path(folder))
 
 
@@ -32,7 +34,7 @@ def _hold(folder, task):
 
 
 def meet(folder, number):
-    """Return what ends only when so many Dask workers are at it."""
+    """Return a task that ends only when so many Dask workers run it."""
     return partial(_meet, Path(folder), number)
 
 
@@ -46,8 +48,14 @@ def fail():
     return partial(int, base=10)
 
 
+def run_on(running, setup, tasks, timeout_s=100, **options):
+    address = running if isinstance(running, str) else running.address
+    run = RunParams(backend="dask", scheduler=address, workers=0, timeout_seconds=timeout_s)
+    return dict(spread_map(setup, tasks, run, **options))
+
+
 class Cluster:
-    """A scheduler, and the workers that were started for it, each with the file it logs to."""
+    """A scheduler and its workers, each a process with the attribute `log`, a file."""
 
     def __init__(self, folder, **environment):
         self._folder, self.workers = folder, []
@@ -55,7 +63,7 @@ class Cluster:
         self.scheduler = self._start(
             [
                 *("-m", "dask", "scheduler", "--port", "0", "--scheduler-file", str(file)),
-                *("--idle-timeout", "5 minutes"),  # should the tests be killed; then workers go too
+                *("--idle-timeout", "5 minutes"),  # ends it and its workers if the tests are killed
             ],
             environment,
         )
@@ -71,7 +79,7 @@ class Cluster:
 
     def _start(self, words, environment):
         number = len(list(self._folder.glob("*.log")))
-        cwd = self._folder / f"cwd{number}"  # where nothing lies
+        cwd = self._folder / f"cwd{number}"  # empty
         cwd.mkdir()
         log = self._folder / f"{number}.log"
         with log.open("wb") as file:
@@ -105,23 +113,23 @@ def cluster(folder, **environment):
 
 
 def working_processes(worker):
-    """Return the ids of the processes in which a worker runs tasks."""
+    """Return the pids of the processes in which a worker runs tasks."""
     ids = []
     for child in psutil.Process(worker.pid).children(recursive=True):
-        with suppress(psutil.NoSuchProcess):  # it ended meanwhile
+        with suppress(psutil.NoSuchProcess):  # it has ended
             if "spawn_main" in " ".join(child.cmdline()):
                 ids.append(child.pid)
     return ids
 
 
 def _text_of(file):
-    """Return the whole of a JSON file, nothing while it is being written."""
+    """Return the text of a JSON file; empty while it is being written."""
     text = file.read_text().strip() if file.exists() else ""
     return text if text.endswith("}") else ""
 
 
 def _end(process):
-    """End a process and its children, whatever state they are in."""
+    """Kill a process and its children, in any state."""
     if process.poll() is None:
         children = psutil.Process(process.pid).children(recursive=True)
         process.kill()

@@ -1,4 +1,4 @@
-"""Small feature files as MMSA writes them, and a small corpus to be made into one."""
+"""Small feature files in MMSA's form, and a small corpus to export."""
 
 import pickle
 
@@ -7,10 +7,11 @@ import numpy as np
 from mitfrnet.corpus.manifest import make_manifest, write_manifest
 from mitfrnet.data.tensors import ModalityTensors, SplitTensors, write_tensors
 from mitfrnet.features.extractor import Clip
-from mitfrnet.features.imported import StoredExtractor
-from mitfrnet.features.shards import extractor_digest
+from mitfrnet.features.imported import ImportedExtractor
+from mitfrnet.features.shards import feature_schema
 from mitfrnet.features.text import TextExtractor, TextParams
 from mitfrnet.features.text_encoder import load_tokenizer
+from mitfrnet.files import metadata_of
 from mitfrnet.labels import SCALES
 from mitfrnet.modalities import MODALITIES, SPLITS
 
@@ -24,7 +25,7 @@ SENTENCES = [
 
 
 def split_of(n, seed, *, width=12, times=(9, 7), dims=(5, 20), video="vid", sentences=SENTENCES):
-    """Return one split in MMSA's form, unaligned, padded at the end with zeros."""
+    """Return one unaligned split, padded with zeros at the end."""
     rng = np.random.default_rng(seed)
     tokenizer = load_tokenizer("embedded")
     texts = [sentences[i % len(sentences)] for i in range(n)]
@@ -53,7 +54,7 @@ def split_of(n, seed, *, width=12, times=(9, 7), dims=(5, 20), video="vid", sent
 
 
 def file_of(**options):
-    """Return the whole content of a file: splits of 5, 3 and 2 utterances."""
+    """Return the content of a file, with splits of 5, 3 and 2 utterances."""
     sizes = zip(SPLITS, (5, 3, 2), strict=True)
     return {s: split_of(n, seed, **options) for seed, (s, n) in enumerate(sizes)}
 
@@ -79,15 +80,15 @@ def write_corpus(
 ):
     """Write manifest and tensors of a corpus with missing modalities and undetected steps.
 
-    Utterance 1 of each split has no transcript, 2 no sound, 3 no face; every split has
-    undetected visual steps; transcripts are not all plain.
+    In each split, utterance 1 has no transcript, 2 no sound, 3 no face, and some visual steps are
+    undetected. One transcript contains an emoji.
     """
     params = TextParams(encoders={"en": "embedded"}, max_tokens=64, batch_size=1, device="cpu")
     text = TextExtractor(params, "embedded")
     extractors = {
         "text": text,
         **{
-            m: StoredExtractor(
+            m: ImportedExtractor(
                 m,
                 {
                     "version": "1",
@@ -99,18 +100,9 @@ def write_corpus(
             for m, dim in zip(("acoustic", "visual"), dims, strict=True)
         },
     }
-    described = {
-        m: {
-            "version": e.version,
-            "feature_names": e.feature_names,
-            "units": e.units,
-            "identity": e.identity,
-            "digest": extractor_digest(e),
-        }
-        for m, e in extractors.items()
-    }
+    descriptions = {m: metadata_of(feature_schema(e)) for m, e in extractors.items()}
     scale = SCALES[scale].model_dump(mode="json") if isinstance(scale, str) else scale
-    metadata = {"language": "en", "scale": scale, "features": described}
+    metadata = {"language": "en", "scale": scale, "features": descriptions}
     rows, splits = [], {}
     for number, name in enumerate(SPLITS):
         rng = np.random.default_rng(number)

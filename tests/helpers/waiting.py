@@ -4,10 +4,7 @@ import psutil
 
 
 def wait_for(condition, message="it did not happen in time", seconds=60):
-    """Return what `condition` gives as soon as that is something.
-
-    A process or a file that it looks at may be gone, or not be there yet.
-    """
+    """Return the first true value of `condition`, whose processes and files may come and go."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         try:

@@ -1,4 +1,4 @@
-"""From a feature file to a corpus folder."""
+"""Import of feature files as corpus folders."""
 
 import json
 
@@ -11,7 +11,7 @@ from transformers import BertConfig, BertModel, BertTokenizerFast
 from mitfrnet.corpus.layouts.features import stored_descriptions
 from mitfrnet.errors import FeatureError
 from mitfrnet.features.extractor import Clip
-from mitfrnet.features.imported import StoredExtractor
+from mitfrnet.features.imported import ImportedExtractor
 from mitfrnet.features.text import TextExtractor, TextParams
 from mitfrnet.features.text_encoder import TextEncoder
 from mitfrnet.labels import SCALES, ClassScale
@@ -32,7 +32,7 @@ def imported(content, tmp_path, **options):
 
 def stored(tmp_path, modality, utterance_id):
     raw = tmp_path / "raw" / "mine"
-    extractor = StoredExtractor(modality, stored_descriptions(raw)[modality])
+    extractor = ImportedExtractor(modality, stored_descriptions(raw)[modality])
     return extractor.extract(Clip(utterance_id, raw))
 
 
@@ -42,7 +42,7 @@ def encoder():
 
 
 def with_vectors(content, encoder):
-    """Give the content the vectors that the encoder makes of its tokens."""
+    """Replace the text vectors by those that the encoder gives for the tokens."""
     for split in content.values():
         text_bert = split["text_bert"]
         vectors = np.zeros((*text_bert[:, 0].shape, 384), np.float32)
@@ -68,10 +68,10 @@ def test_a_corpus_is_four_parquet_files_that_others_can_read(tmp_path):
     }
     ids = pq.read_table(raw / "utterances.parquet")["utterance_id"].to_pylist()
     assert ids == sorted(ids)
-    found = pq.read_table(raw / "acoustic.parquet").to_pylist()[0]
+    row = pq.read_table(raw / "acoustic.parquet").to_pylist()[0]
     length = content["train"]["audio_lengths"][0]
-    assert found["utterance_id"] == "vid0/0"
-    assert np.array_equal(found["values"], content["train"]["audio"][0, :length].astype("f4"))
+    assert row["utterance_id"] == "vid0/0"
+    assert np.array_equal(row["values"], content["train"]["audio"][0, :length].astype("f4"))
     names = stored_descriptions(raw)["visual"]["feature_names"]
     assert names[:2] == ["vision_000", "vision_001"]
 
@@ -80,24 +80,24 @@ def test_the_same_file_gives_the_same_bytes(tmp_path):
     (tmp_path / "a").mkdir()
     imported(file_of(), tmp_path)
     before = {n: (tmp_path / "raw" / "mine" / n).read_bytes() for n in FILES}
-    imported(file_of(), tmp_path)  # which replaces the first
+    imported(file_of(), tmp_path)  # replaces the first
     assert {n: (tmp_path / "raw" / "mine" / n).read_bytes() for n in FILES} == before
     assert [p.name for p in (tmp_path / "raw").iterdir()] == ["mine"]
 
 
-def test_another_folder_is_never_written_over(tmp_path):
+def test_another_folder_is_never_overwritten(tmp_path):
     raw = tmp_path / "raw" / "mine"
     raw.mkdir(parents=True)
     (raw / "label.csv").write_text("mine")
-    with pytest.raises(FeatureError, match="exists, and is no earlier import"):
+    with pytest.raises(FeatureError, match="exists and is not an earlier import"):
         imported(file_of(), tmp_path)
     assert (raw / "label.csv").read_text() == "mine"
 
 
-def test_an_import_with_something_beside_it_is_never_written_over(tmp_path):
+def test_an_import_with_a_further_file_is_never_overwritten(tmp_path):
     imported(file_of(), tmp_path)
     (tmp_path / "raw" / "mine" / "notes.txt").write_text("mine")
-    with pytest.raises(FeatureError, match="exists, and is no earlier import"):
+    with pytest.raises(FeatureError, match="exists and is not an earlier import"):
         imported(file_of(), tmp_path)
 
 
@@ -109,42 +109,42 @@ def test_an_import_that_fails_leaves_nothing(tmp_path):
     assert list((tmp_path / "raw").iterdir()) == []
 
 
-def test_vectors_of_another_encoder_are_computed_anew(tmp_path):
+def test_vectors_of_another_encoder_are_computed_again(tmp_path):
     summary = imported(file_of(), tmp_path)
-    assert summary.text == "computed anew from the token ids"
+    assert summary.text == "computed from the token ids"
     params = TextParams(encoders={"en": "embedded"}, max_tokens=64, batch_size=1, device="cpu")
     expected = TextExtractor(params, "embedded").extract(Clip("x", None, transcript=SENTENCES[2]))
-    found = stored(tmp_path, "text", "vid0/2")
-    assert np.abs(found.values - expected.values).max() < 1e-5
+    features = stored(tmp_path, "text", "vid0/2")
+    assert np.abs(features.values - expected.values).max() < 1e-5
     for column, values in expected.columns.items():
-        assert np.array_equal(found.columns[column], values), column
+        assert np.array_equal(features.columns[column], values), column
 
 
-def test_vectors_as_wide_but_of_another_encoder_are_computed_anew(tmp_path, encoder):
+def test_vectors_of_another_encoder_with_the_same_width_are_computed_again(tmp_path, encoder):
     content = with_vectors(file_of(), encoder)
     content["valid"]["text"][1, 1, 7] += np.float32(0.01)
-    assert imported(content, tmp_path).text == "computed anew from the token ids"
+    assert imported(content, tmp_path).text == "computed from the token ids"
 
 
 def test_vectors_of_the_encoder_are_kept_to_the_last_bit(tmp_path, encoder):
     content = with_vectors(file_of(), encoder)
-    noise = np.float32(1e-5)  # as another device would give
+    noise = np.float32(1e-5)  # as on another device
     content["train"]["text"][0, 1] += noise
     summary = imported(content, tmp_path)
-    assert summary.text == "those of the file"
-    found = stored(tmp_path, "text", "vid0/0").values
-    assert np.array_equal(found, content["train"]["text"][0, : len(found)])
+    assert summary.text == "from the file"
+    features = stored(tmp_path, "text", "vid0/0").values
+    assert np.array_equal(features, content["train"]["text"][0, : len(features)])
 
 
-def test_masking_finds_the_encoder_that_the_text_is_from(tmp_path):
+def test_the_identity_is_that_of_the_encoder(tmp_path):
     imported(file_of(), tmp_path)
     params = TextParams(encoders={"en": "embedded"}, max_tokens=12, batch_size=1, device="cpu")
     identity = stored_descriptions(tmp_path / "raw" / "mine")["text"]["identity"]
     assert identity == TextExtractor(params, "embedded").identity
 
 
-def test_b3_3_a_cut_sep_leaves_an_ordinary_word_and_is_counted(tmp_path):
-    """`what a lovely film` and [SEP] are 6 tokens; a file of width 5 has lost the last."""
+def test_a_missing_sep_leaves_an_ordinary_word_and_is_counted(tmp_path):
+    """`what a lovely film` has 6 tokens with [CLS] and [SEP]; a file of width 5 lacks the last."""
     content = file_of(width=12, sentences=["what a lovely film", "no"])
     for split in content.values():
         split["text_bert"] = split["text_bert"][:, :, :5]
@@ -164,7 +164,9 @@ def test_tokens_of_another_vocabulary_are_refused(tmp_path):
         ids[(ids > 0) & (ids != 101) & (ids != 102)] += 7
     with pytest.raises(FeatureError) as error:
         imported(content, tmp_path)
-    assert "of 10 transcripts 10 give other tokens with text encoder 'embedded'" in str(error.value)
+    assert "10 of 10 transcripts do not give the stored tokens with text encoder 'embedded'" in str(
+        error.value
+    )
 
 
 def test_tokens_beyond_the_vocabulary_are_refused(tmp_path):
@@ -174,9 +176,9 @@ def test_tokens_beyond_the_vocabulary_are_refused(tmp_path):
         imported(content, tmp_path)
 
 
-def test_a_few_differing_transcripts_are_counted_and_spread(tmp_path):
+def test_a_few_differing_transcripts_are_counted(tmp_path):
     content = file_of()
-    content["train"]["raw_text"][1] = "abcd"  # whose token is that of `no`
+    content["train"]["raw_text"][1] = "abcd"  # the stored token is that of `no`
     summary = imported(content, tmp_path)
     assert summary.transcripts_differing == 1
     columns = stored(tmp_path, "text", "vid0/1").columns
@@ -184,7 +186,7 @@ def test_a_few_differing_transcripts_are_counted_and_spread(tmp_path):
     assert columns["char_end"].tolist() == [0, 4, 0]
 
 
-def test_a_file_without_transcripts_has_them_spelt_from_its_tokens(tmp_path):
+def test_without_transcripts_the_tokens_are_decoded(tmp_path):
     content = file_of()
     for split in content.values():
         del split["raw_text"]
@@ -194,13 +196,13 @@ def test_a_file_without_transcripts_has_them_spelt_from_its_tokens(tmp_path):
     assert rows[0]["transcript_source"] == "tokens"
 
 
-def test_a_text_of_specials_alone_is_missing(tmp_path):
+def test_a_text_of_special_tokens_only_is_missing(tmp_path):
     content = file_of(sentences=["", "no"])
     summary = imported(content, tmp_path)
     assert summary.missing["text"] == {"empty_transcript": 6}
 
 
-def test_an_aligned_file_is_imported_as_such(tmp_path):
+def test_an_aligned_file_stays_aligned(tmp_path):
     summary = imported(aligned_file(), tmp_path)
     assert summary.aligned
     lengths = {len(stored(tmp_path, m, "vid0/2").detected) for m in MODALITIES}
@@ -223,12 +225,12 @@ def test_class_labels_need_classes_and_scores_a_scale(tmp_path):
         imported(content, tmp_path, scale=classes)
 
 
-def test_a_language_without_a_known_encoder_needs_one_named(tmp_path):
+def test_a_language_without_a_default_encoder_needs_one(tmp_path):
     with pytest.raises(FeatureError, match="no text encoder is known for language 'ms'"):
         imported(file_of(), tmp_path, language="ms", text_encoder=None)
 
 
-def test_an_untrue_description_in_the_file_is_not_believed(tmp_path):
+def test_a_wrong_description_in_the_file_is_ignored(tmp_path):
     content = file_of()
     named = {"version": "1", "feature_names": ["a"], "units": ["1"], "identity": {}}
     content["config"] = {"mitfrnet": json.dumps({"features": {"acoustic": named}})}
@@ -237,8 +239,8 @@ def test_an_untrue_description_in_the_file_is_not_believed(tmp_path):
     assert names == [f"audio_{i:03d}" for i in range(5)]
 
 
-def test_chinese_text_takes_a_chinese_vocabulary(tmp_path):
-    """A BERT of one layer, with the characters of two sentences as its vocabulary."""
+def test_chinese_text_needs_a_chinese_vocabulary(tmp_path):
+    """A BERT of one layer has the characters of two sentences as its vocabulary."""
     sentences = ["我很喜欢这部电影", "不好看"]
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *sorted(set("".join(sentences)))]
     folder = tmp_path / "bert"
@@ -260,7 +262,7 @@ def test_chinese_text_takes_a_chinese_vocabulary(tmp_path):
     summary = imported(content, tmp_path, language="zh", text_encoder=str(folder))
     assert summary.dims["text"] == 8
     assert summary.transcripts_differing == 0
-    found = stored(tmp_path, "text", "vid0/1")
-    assert found.columns["char_end"].tolist() == [0, 1, 2, 3, 0]
-    with pytest.raises(FeatureError, match="give other tokens"):
+    features = stored(tmp_path, "text", "vid0/1")
+    assert features.columns["char_end"].tolist() == [0, 1, 2, 3, 0]
+    with pytest.raises(FeatureError, match="do not give the stored tokens"):
         imported(content, tmp_path, language="zh", text_encoder="embedded")

@@ -1,4 +1,4 @@
-"""What is made of the arrays of a feature file."""
+"""Reading the arrays of a feature file."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def test_padding_is_cut_off_and_everything_else_kept(content, tmp_path):
         "valid": 3,
         "test": 2,
     }
-    assert file.dims == {"text": 8, "acoustic": 5, "visual": 20}  # B3.11: 20, as published
+    assert file.dims == {"text": 8, "acoustic": 5, "visual": 20}
     assert not file.aligned
     stored = content["train"]
     for row, utterance in enumerate(file.splits["train"]):
@@ -44,7 +44,7 @@ def test_padding_is_cut_off_and_everything_else_kept(content, tmp_path):
 
 
 @pytest.mark.parametrize("value", [-np.inf, np.inf, np.nan])
-def test_b3_1_steps_that_are_not_finite_are_undetected(content, tmp_path, value):
+def test_steps_that_are_not_finite_are_undetected(content, tmp_path, value):
     content["train"]["audio"][0, 1, 2] = value
     utterance = reread(content, tmp_path).splits["train"][0]
     assert utterance.acoustic.detected.tolist() == [
@@ -55,14 +55,14 @@ def test_b3_1_steps_that_are_not_finite_are_undetected(content, tmp_path, value)
     assert "acoustic: steps not finite, taken as undetected" in utterance.notes
 
 
-def test_b3_1_a_modality_that_is_never_finite_is_missing(content, tmp_path):
+def test_a_modality_that_is_never_finite_is_missing(content, tmp_path):
     content["train"]["audio"][0] = -np.inf
     content["train"]["audio_lengths"][0] = content["train"]["audio"].shape[1]
     steps = reread(content, tmp_path).splits["train"][0].acoustic
     assert (len(steps.detected), steps.reason) == (0, "nothing_measured")
 
 
-def test_b3_2_both_layouts_of_text_bert_are_the_same(content, tmp_path):
+def test_both_layouts_of_text_bert_are_the_same(content, tmp_path):
     expected = [u.token_ids.tolist() for u in reread(content, tmp_path).splits["train"]]
     for split in content.values():
         split["text_bert"] = split["text_bert"].transpose(0, 2, 1)
@@ -70,7 +70,7 @@ def test_b3_2_both_layouts_of_text_bert_are_the_same(content, tmp_path):
 
 
 @pytest.mark.parametrize("by_token", [False, True])
-def test_b3_2_three_tokens_are_told_by_content(tmp_path, by_token):
+def test_the_layout_of_three_tokens_is_told_by_content(tmp_path, by_token):
     """[CLS] no [SEP], in a file that pads to 3 tokens."""
     content = file_of(width=3, sentences=["no"])
     for split in content.values():
@@ -79,19 +79,19 @@ def test_b3_2_three_tokens_are_told_by_content(tmp_path, by_token):
     assert reread(content, tmp_path).splits["train"][0].token_ids.tolist() == [101, 2053, 102]
 
 
-def test_b3_3_padding_in_front_is_found_per_utterance(content, tmp_path):
+def test_padding_in_front_is_found_per_utterance(content, tmp_path):
     expected = [u.acoustic.values.tolist() for u in reread(content, tmp_path).splits["train"]]
     audio, lengths = content["train"]["audio"], content["train"]["audio_lengths"]
     moved = 0
     for row in (0, 2):
         audio[row] = np.roll(audio[row], audio.shape[1] - lengths[row], axis=0)
         moved += lengths[row] < audio.shape[1]
-    found = list(reread(content, tmp_path).splits["train"])
-    assert [u.acoustic.values.tolist() for u in found] == expected
-    assert sum("acoustic: padding in front, cut off" in u.notes for u in found) == moved > 0
+    utterances = list(reread(content, tmp_path).splits["train"])
+    assert [u.acoustic.values.tolist() for u in utterances] == expected
+    assert sum("acoustic: padding in front, cut off" in u.notes for u in utterances) == moved > 0
 
 
-def test_b3_3_content_that_contradicts_the_length_is_refused(content, tmp_path):
+def test_content_that_contradicts_the_length_is_refused(content, tmp_path):
     content["valid"]["vision"][1] = 1.0
     content["valid"]["vision_lengths"][1] = 4
     file = reread(content, tmp_path)
@@ -102,13 +102,13 @@ def test_b3_3_content_that_contradicts_the_length_is_refused(content, tmp_path):
     )
 
 
-def test_b3_3_a_length_beyond_the_array_is_refused(content, tmp_path):
+def test_a_length_beyond_the_array_is_refused(content, tmp_path):
     content["test"]["audio_lengths"][0] = 10
     with pytest.raises(FeatureError, match=r"audio_lengths is 10 \(expected at most 9\)"):
         reread(content, tmp_path).splits["test"][0]
 
 
-def test_b3_3_zero_steps_inside_are_undetected_and_at_the_ends_padding(content, tmp_path):
+def test_zero_steps_inside_are_undetected_and_at_the_ends_padding(content, tmp_path):
     for split in content.values():
         del split["audio_lengths"]
     audio = content["train"]["audio"]
@@ -120,31 +120,31 @@ def test_b3_3_zero_steps_inside_are_undetected_and_at_the_ends_padding(content, 
     assert np.isnan(steps.values[1]).all()
 
 
-def test_b3_4_a_text_without_padding_has_its_full_length(tmp_path):
+def test_a_text_without_padding_has_its_full_length(tmp_path):
     content = file_of(width=6, sentences=["what a lovely film"])
     assert content["train"]["text_bert"][0, 1].all()
     assert len(reread(content, tmp_path).splits["train"][0].token_ids) == 6
 
 
-def test_b3_5_zero_lengths_are_missing_modalities(content, tmp_path):
+def test_zero_lengths_are_missing_modalities(content, tmp_path):
     content["train"]["audio"][0] = 0
     content["train"]["audio_lengths"][0] = 0
     content["train"]["vision"][1] = 0
-    content["train"]["vision_lengths"][1] = 1  # as MMSA writes what it cannot pack
+    content["train"]["vision_lengths"][1] = 1  # as MMSA writes a missing modality
     split = reread(content, tmp_path).splits["train"]
     assert split[0].acoustic.reason == split[1].visual.reason == "nothing_measured"
     assert len(split[0].acoustic.values) == len(split[1].visual.values) == 0
 
 
-def test_b3_6_a_length_is_a_number_of_steps_and_nothing_else(content, tmp_path):
+def test_a_length_is_a_number_of_steps_and_nothing_else(content, tmp_path):
     content["train"]["audio_lengths"][1] = 2.5
     with pytest.raises(FeatureError, match=r"train: audio_lengths in row 1 is 2\.5 \(expected a n"):
         reread(content, tmp_path)
 
 
-def test_aligned_steps_stay_beside_their_tokens(tmp_path):
+def test_aligned_steps_stay_with_their_tokens(tmp_path):
     content = aligned_file()
-    content["train"]["audio"][0, 0] = 0  # [CLS], for which nothing is measured
+    content["train"]["audio"][0, 0] = 0  # [CLS] has no measurement
     file = reread(content, tmp_path)
     assert file.aligned
     for utterance in file.splits["train"]:
@@ -153,8 +153,8 @@ def test_aligned_steps_stay_beside_their_tokens(tmp_path):
     assert file.splits["train"][0].acoustic.detected.tolist() == [False] + [True] * 5
 
 
-def test_aligned_steps_in_the_midst_of_text_padded_in_front_keep_their_places(tmp_path):
-    """Six tokens at the end of the width, and sound at the second of them alone."""
+def test_aligned_steps_of_text_padded_in_front_keep_their_places(tmp_path):
+    """Six tokens are at the end, and only the second has sound."""
     content = aligned_file()
     part = content["train"]
     tokens = int(part["text_bert"][0, 1].sum())
@@ -167,7 +167,7 @@ def test_aligned_steps_in_the_midst_of_text_padded_in_front_keep_their_places(tm
     assert utterance.acoustic.detected.tolist() == [i == 1 for i in range(tokens)]
 
 
-def test_aligned_steps_beyond_the_text_are_kept_and_said(tmp_path):
+def test_aligned_steps_beyond_the_text_are_kept_and_noted(tmp_path):
     content = aligned_file()
     content["train"]["audio"][0] = 1
     utterance = reread(content, tmp_path).splits["train"][0]
@@ -175,14 +175,14 @@ def test_aligned_steps_beyond_the_text_are_kept_and_said(tmp_path):
     assert "acoustic: more steps than tokens, kept all" in utterance.notes
 
 
-def test_arrays_of_their_own_length_are_read(content, tmp_path):
+def test_unpadded_arrays_are_read(content, tmp_path):
     audio = content["train"]["audio"]
     lengths = content["train"].pop("audio_lengths")
     ragged = np.empty(5, object)
     ragged[:] = [audio[i, :n] for i, n in enumerate(lengths)]
     content["train"]["audio"] = ragged
-    found = [len(u.acoustic.values) for u in reread(content, tmp_path).splits["train"]]
-    assert found == lengths
+    utterances = reread(content, tmp_path).splits["train"]
+    assert [len(u.acoustic.values) for u in utterances] == lengths
 
 
 def test_ids_lists_and_arrays_with_and_without_separator(content, tmp_path):
@@ -205,7 +205,7 @@ def test_labels_of_modalities_and_classes(content, tmp_path):
     assert file.splits["train"][0].label == 2
 
 
-def test_a_file_without_a_modality_says_so_of_each_utterance(content, tmp_path):
+def test_a_modality_that_the_file_lacks_is_missing_in_each_utterance(content, tmp_path):
     for split in content.values():
         del split["vision"], split["vision_lengths"]
     file = reread(content, tmp_path)
@@ -253,16 +253,19 @@ WRONG = {
     "labels of two kinds": (without("regression_labels"), "labels differ between splits"),
     "a duplicate id": (
         setting("id", ["a$_$0"] * 5),
-        r"train row 1: id 'a\$_\$0' is also that of train row 0",
+        r"train row 1: id 'a\$_\$0' is also in train row 0",
     ),
     "an id in two splits": (
         lambda c: c["test"]["id"].__setitem__(1, "vid0$_$3"),
-        r"test row 1: id 'vid0\$_\$3' is also that of train row 3",
+        r"test row 1: id 'vid0\$_\$3' is also in train row 3",
     ),
     "an id that leads elsewhere": (setting("id", ["../a$_$0"] + ["b"] * 4), "row 0: id is"),
     "an id that is a number": (setting("id", [1, 2, 3, 4, 5]), "id in row 0 is a int"),
     "another number of texts": (setting("raw_text", ["a"]), "raw_text is 1 long"),
-    "a lone surrogate": (setting("raw_text", ["\ud800"] * 5), "raw_text in row 0 is no valid Uni"),
+    "a lone surrogate": (
+        setting("raw_text", ["\ud800"] * 5),
+        "raw_text in row 0 is invalid",
+    ),
     "audio without steps": (setting("audio", np.ones((5, 3))), r"audio is float64 of shape \(5, 3"),
     "audio of strings": (setting("audio", np.full((5, 9, 5), "x")), "audio is <U1"),
     "audio of another size": (
@@ -284,7 +287,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_keys_that_do_not_fit_are_refused_in_one_line(content, tmp_path, name):
+def test_wrong_keys_are_refused_in_one_line(content, tmp_path, name):
     change, said = WRONG[name]
     change(content)
     with pytest.raises(FeatureError, match=said) as error:
@@ -303,7 +306,7 @@ WRONG_ROWS = {
 
 
 @pytest.mark.parametrize("name", WRONG_ROWS)
-def test_tokens_that_are_none_name_split_row_and_id(content, tmp_path, name):
+def test_an_error_of_tokens_names_split_row_and_id(content, tmp_path, name):
     change, said = WRONG_ROWS[name]
     change(content)
     file = reread(content, tmp_path)

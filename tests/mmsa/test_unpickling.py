@@ -1,4 +1,4 @@
-"""What a feature file may hold, and that nothing else of a pickle ever acts."""
+"""Feature files are read, and no code in any other pickle runs."""
 
 import builtins
 import collections
@@ -33,7 +33,7 @@ VALUES = {
 
 
 def plain(value):
-    """Return the value with its arrays in place of what stands for them."""
+    """Return the value with arrays instead of `PickledArray`s."""
     if isinstance(value, PickledArray):
         return plain(value.content)
     return [plain(v) for v in value] if isinstance(value, list) else value
@@ -43,13 +43,13 @@ def plain(value):
 def test_arrays_and_plain_containers_are_read_from_every_protocol(tmp_path, protocol):
     path = tmp_path / "x.pkl"
     path.write_bytes(pickle.dumps(VALUES, protocol))
-    found = load(path)
-    assert list(found) == list(VALUES)
+    content = load(path)
+    assert list(content) == list(VALUES)
     for key, value in VALUES.items():
         assert (
-            np.array_equal(plain(found[key]), value)
+            np.array_equal(plain(content[key]), value)
             if isinstance(value, np.ndarray)
-            else (plain(found[key]) == value)
+            else (plain(content[key]) == value)
         ), key
 
 
@@ -60,9 +60,9 @@ def test_arrays_of_objects_are_lists(tmp_path, protocol):
     ragged[:] = [np.ones(2), np.ones(3)]
     value = {"texts": np.array(["a", "bb", None], object), "ragged": ragged}
     path.write_bytes(pickle.dumps(value, protocol))
-    found = load(path)
-    assert plain(found["texts"]) == ["a", "bb", None]
-    assert [a.tolist() for a in plain(found["ragged"])] == [[1, 1], [1, 1, 1]]
+    content = load(path)
+    assert plain(content["texts"]) == ["a", "bb", None]
+    assert [a.tolist() for a in plain(content["ragged"])] == [[1, 1], [1, 1, 1]]
 
 
 @pytest.mark.parametrize("core", ["numpy.core", "numpy._core"])
@@ -97,7 +97,7 @@ def short(text):
 
 
 def hostile(marker):
-    """Return pickles that write `marker` when CPython loads them, by how they do it."""
+    """Return pickles that write `marker` when CPython loads them, with the name they call."""
     command = f"touch {marker}"
     python = f"open({str(marker)!r}, 'w').close()"
     text = b"V" + command.encode() + b"\n"
@@ -149,7 +149,7 @@ def names_of_attacks():
 
 
 @pytest.mark.parametrize("name", names_of_attacks())
-def test_a_pickle_that_acts_is_refused_by_name_and_does_not_act(tmp_path, name):
+def test_a_hostile_pickle_is_refused_by_name_and_does_nothing(tmp_path, name):
     marker = tmp_path / "acted"
     data, named = hostile(marker)[name]
     path = tmp_path / "x.pkl"
@@ -163,8 +163,8 @@ def test_a_pickle_that_acts_is_refused_by_name_and_does_not_act(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", [n for n in names_of_attacks() if n not in ("NEWOBJ", "OBJ")])
-def test_those_pickles_would_act(tmp_path, name):
-    """Else the test above would prove nothing; in a process of its own."""
+def test_hostile_pickles_do_act_in_cpython(tmp_path, name):
+    """Otherwise the test above would prove nothing. Each runs in its own process."""
     marker = tmp_path / "acted"
     path = tmp_path / "x.pkl"
     path.write_bytes(hostile(marker)[name][0])
@@ -188,7 +188,7 @@ DOUBLE = b"cnumpy\ndtype\n(V<f8\nI00\nI01\ntR"
 
 
 def array_of_shape(shape, data=b""):
-    """Return the pickle of an array of doubles that claims a shape, a pickled tuple."""
+    """Return the pickle of an array of doubles with any shape, a pickled tuple."""
     return ARRAY + b"R(K\x01" + shape + DOUBLE + b"I00\nC" + bytes([len(data)]) + data + b"tb."
 
 
@@ -208,7 +208,7 @@ MALFORMED = {
     "another class of arrays": (ARRAY.replace(b"ndarray", b"dtype") + b"R.", "another class"),
     "records": (b"cnumpy\ndtype\n(VV8\nI00\nI01\ntR.", "has an array of type 'V8'"),
     "a giant shape": (array_of_shape(b"L1000000000000L\n\x85"), "an array of shape"),
-    "a negative shape": (array_of_shape(b"I-1\n\x85"), "without shape"),
+    "a negative shape": (array_of_shape(b"I-1\n\x85"), "without a valid shape"),
     "a memo index of 2**31": (BINARY + b"]r\xff\xff\xff\xff(j\xff\xff\xff\x7ft.", "KeyError"),
     "a giant string": (BINARY + b"\x8d" + struct.pack("<Q", 2**40) + b"x.", "bytes"),
     "a giant number of bytes": (BINARY + b"\x8e" + struct.pack("<Q", 2**62) + b"x.", "bytes"),
@@ -216,13 +216,13 @@ MALFORMED = {
     "no stack": (BINARY + b"0.", "POP"),
     "no mark": (BINARY + b"t.", "IndexError"),
     "no end": (BINARY + b"]", "pickle exhausted before seeing STOP"),
-    "text": (b"video_id,clip_id,text\n", "not a whole pickle"),
+    "text": (b"video_id,clip_id,text\n", "not a complete pickle"),
     "Python 2": (b"S'x'\n.", "written by Python 2"),
 }
 
 
 @pytest.mark.parametrize("name", MALFORMED)
-def test_whatever_no_feature_file_has_is_one_line(tmp_path, name):
+def test_a_malformed_pickle_is_one_line(tmp_path, name):
     data, said = MALFORMED[name]
     path = tmp_path / "x.pkl"
     path.write_bytes(data)
@@ -239,12 +239,12 @@ def test_every_truncation_is_one_line(tmp_path):
     path = tmp_path / "x.pkl"
     for end in range(1, len(data)):
         path.write_bytes(data[:end])
-        with pytest.raises(FeatureError, match=r"not a whole pickle"):
+        with pytest.raises(FeatureError, match=r"not a complete pickle"):
             load(path)
 
 
 def test_nested_lists_cost_no_more_than_the_file(tmp_path):
-    """Each list holds the one before it ten times: written out, 10**60 values."""
+    """Each list holds the previous one ten times: 10**60 values if written out."""
     nested = []
     for _ in range(60):
         nested = [nested] * 10
@@ -253,7 +253,7 @@ def test_nested_lists_cost_no_more_than_the_file(tmp_path):
     assert len(load(path)) == 10
 
 
-def test_a_pickle_of_nothing_but_lists_is_given_up(tmp_path, monkeypatch):
+def test_a_pickle_with_too_many_opcodes_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(unpickling, "_MAX_OPCODES", 1000)
     path = tmp_path / "x.pkl"
     path.write_bytes(BINARY + b"]" * 2000 + b".")
@@ -266,19 +266,19 @@ def peak_bytes():
 
 
 @pytest.mark.parametrize("start", [b"", BINARY, b"I", BINARY + b"\x8e" + struct.pack("<Q", 2**40)])
-def test_a_sparse_file_of_a_gigabyte_is_answered_without_reading_it(tmp_path, start):
+def test_a_sparse_file_of_a_gigabyte_is_refused_without_reading_it(tmp_path, start):
     path = tmp_path / "x.pkl"
     with path.open("wb") as file:
         file.write(start)
         file.truncate(1 << 30)
     before = peak_bytes()
-    with pytest.raises(FeatureError, match="not a whole pickle"):
+    with pytest.raises(FeatureError, match="not a complete pickle"):
         load(path)
-    if start != b"I":  # whose end of line is looked for through the mapped file
+    if start != b"I":  # searches the mapped file for an end of line
         assert peak_bytes() - before < 100 << 20
 
 
-def test_what_is_no_file_is_said(tmp_path):
+def test_errors_say_what_is_not_a_pickle(tmp_path):
     (tmp_path / "empty.pkl").touch()
     with zipfile.ZipFile(tmp_path / "torch.pkl", "w") as archive:
         archive.writestr("data.pkl", b"x")
@@ -322,7 +322,7 @@ BOMBS = {
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_bomb_costs_neither_time_nor_memory(tmp_path, name):
-    """Measured in a process of its own, whose memory and time are limited."""
+    """Runs in its own process, with limited memory and time."""
     path = tmp_path / "bomb.pkl"
     path.write_bytes(BOMBS[name])
     program = (

@@ -1,4 +1,4 @@
-"""Files for MMSA, and that importing them gives back the same arrays."""
+"""Exported files have MMSA's form, and an import gives back the same arrays."""
 
 import pickle
 import pickletools
@@ -34,14 +34,14 @@ INGEST = {
 
 
 def exported(folder, **options):
-    """Return the tensors of a small corpus, and what MMSA reads of its export."""
+    """Return the tensors of a small corpus, and the content of its export."""
     splits = write_corpus(folder / "data", **options)
     write(folder / "data", folder / "out.pkl")
     return splits, pickle.loads((folder / "out.pkl").read_bytes())
 
 
 def through_the_pipeline(folder, name="again"):
-    """Return manifest and tensors that the stages make of an imported corpus."""
+    """Return manifest and tensors of an imported corpus, made by the stages."""
     raw = folder / "raw" / name
     corpus = parse_params(
         CorpusParams, {"layout": "features", "language": "en", "scale": "mosi"}, where="corpora"
@@ -92,7 +92,7 @@ def test_labels_of_modalities_are_left_out_where_there_are_none(tmp_path):
 
 
 @pytest.mark.parametrize("aligned", [False, True])
-def test_lengths_are_there_only_where_modalities_are_not_aligned(tmp_path, aligned):
+def test_only_unaligned_files_have_lengths(tmp_path, aligned):
     _, content = exported(tmp_path, aligned=aligned)
     for keys in content.values():
         assert ("audio_lengths" in keys) == ("text" in keys and not aligned)
@@ -108,7 +108,7 @@ def test_the_same_corpus_gives_the_same_bytes(tmp_path):
 
 
 def test_nothing_written_is_kept_in_memory(tmp_path):
-    """A pickler that remembers what it wrote would hold every array until the end."""
+    """A pickler with a memo would hold every array until the end."""
     exported(tmp_path)
     data = (tmp_path / "out.pkl").read_bytes()
     assert not {"MEMOIZE", "BINGET"} & {opcode.name for opcode, *_ in pickletools.genops(data)}
@@ -122,7 +122,7 @@ def test_importing_an_export_gives_back_the_same_arrays(tmp_path, aligned):
     summary = import_corpus(
         tmp_path / "out.pkl", tmp_path / "raw" / "again", language="en", scale=SCALES["mosi"]
     )
-    assert summary.text == "those of the file"
+    assert summary.text == "from the file"
     manifest, again = through_the_pipeline(tmp_path)
     columns = ["utterance_id", "split", "transcript", "label", *(f"label_{m}" for m in MODALITIES)]
     for column in columns:
@@ -133,19 +133,19 @@ def test_importing_an_export_gives_back_the_same_arrays(tmp_path, aligned):
         else:
             assert manifest[column].to_pylist() == expected.to_pylist()
     for name, split in splits.items():
-        found = again[name]
-        assert found.ids == split.ids
-        assert found.label.tobytes() == split.label.tobytes()
-        assert found.token_ids.tobytes() == split.token_ids.tobytes()
-        assert found.special.tobytes() == split.special.tobytes()
+        imported = again[name]
+        assert imported.ids == split.ids
+        assert imported.label.tobytes() == split.label.tobytes()
+        assert imported.token_ids.tobytes() == split.token_ids.tobytes()
+        assert imported.special.tobytes() == split.special.tobytes()
         for m in MODALITIES:
             for part in ("values", "detected", "offsets"):
                 ours = getattr(split.modalities[m], part)
-                theirs = getattr(found.modalities[m], part)
+                theirs = getattr(imported.modalities[m], part)
                 assert (ours.dtype, ours.shape) == (theirs.dtype, theirs.shape)
                 assert ours.tobytes() == theirs.tobytes(), (name, m, part)
-            # A model of the one scores the other.
-            digests = (s.metadata["features"][m]["digest"] for s in (split, found))
+            # So a model of one scores the other.
+            digests = (s.metadata["features"][m]["digest"] for s in (split, imported))
             assert len(set(digests)) == 1
     assert summarise(manifest)["clips"] == 15
 
@@ -166,7 +166,7 @@ def test_reasons_come_back(tmp_path):
     assert reasons.count("no_audio_stream") == 3
 
 
-def test_what_mmsa_cannot_read_is_refused(tmp_path):
+def test_corpora_that_mmsa_cannot_read_are_refused(tmp_path):
     classes = ClassScale(classes=("anger", "joy"))
     write_corpus(tmp_path / "classes", scale=classes.model_dump(mode="json"))
     with pytest.raises(FeatureError, match="labels are classes, anger, joy"):
@@ -194,6 +194,6 @@ def test_tensors_of_another_manifest_are_refused(tmp_path):
         write(tmp_path / "small", tmp_path / "out.pkl")
 
 
-def test_a_folder_is_no_file_to_write(tmp_path):
+def test_the_output_must_not_be_a_folder(tmp_path):
     with pytest.raises(FeatureError, match="a folder"):
         write(tmp_path / "data", tmp_path)

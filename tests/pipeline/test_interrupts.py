@@ -1,4 +1,4 @@
-"""Ctrl-C before a stage has begun; tests/helpers/faults.py does it while one works."""
+"""Ctrl-C before a stage has begun; benchmarks/faults.py does it while one works."""
 
 import os
 import signal
@@ -8,7 +8,6 @@ import sys
 import psutil
 import pytest
 
-from tests.helpers.fault_trial import heed_ctrl_c
 from tests.helpers.paths import ROOT
 from tests.helpers.waiting import wait_for
 
@@ -22,7 +21,7 @@ def test_ctrl_c_amid_the_imports_ends_a_stage_without_a_word(tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=heed_ctrl_c,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     process = psutil.Process(stage.pid)
     # One of the first libraries that it loads, and seconds before the last.

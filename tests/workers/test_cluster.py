@@ -1,4 +1,4 @@
-"""A scheduler and workers that are really separate, on loopback."""
+"""A real scheduler and real workers, on loopback."""
 
 import os
 import shutil
@@ -16,12 +16,11 @@ import pytest
 from mitfrnet.errors import ClusterError
 from mitfrnet.features.extract import _worker
 from mitfrnet.features.shards import read_features
-from mitfrnet.workers.cluster import spread_map
 from mitfrnet.workers.local import WorkerFailure
-from mitfrnet.workers.params import RunParams
-from tests.features.test_extract import MODES, contents, crash_on, manifest_of
+from tests.helpers import extraction
 from tests.helpers.clips import write_small_corpus
-from tests.helpers.dask_cluster import cluster, fail, hold, meet, square, working_processes
+from tests.helpers.dask_cluster import cluster, fail, hold, meet, run_on, square, working_processes
+from tests.helpers.extraction import MODES, contents, crash_on, manifest_of
 from tests.helpers.paths import ROOT
 from tests.helpers.running import run_stage, write_params
 from tests.helpers.waiting import wait_for
@@ -31,7 +30,7 @@ pytestmark = pytest.mark.slow
 
 
 def hold_on(folder, utterance_id):
-    """Return a stand-in for a clip that is long, the first time."""
+    """Return a stand-in for `_worker`, in which one clip takes long at the first try."""
     return partial(_hold_on, folder, utterance_id)
 
 
@@ -59,21 +58,15 @@ def running(shared_cluster):
     shared_cluster.stop_workers()
 
 
-def run_on(running, setup, tasks, timeout_s=100, **options):
-    address = running if isinstance(running, str) else running.address
-    run = RunParams(backend="dask", scheduler=address, workers=0, timeout_seconds=timeout_s)
-    return dict(spread_map(setup, tasks, run, **options))
-
-
 def held(folder):
-    """Wait until a task of `hold` runs; return the ids of its process and its Dask worker."""
+    """Wait until a task of `hold` runs; return the pids of its process and its Dask worker."""
     file = wait_for(lambda: next(folder.iterdir(), None))
     return tuple(map(int, file.name.split(".")))
 
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory):
-    """A corpus of ten clips, ingested and extracted here by the stages."""
+    """A corpus of ten clips, ingested and extracted locally by the stages."""
     folder = tmp_path_factory.mktemp("reference")
     write_small_corpus(folder / "raw" / "small", MODES)
     return stages(folder, run__workers=1)
@@ -89,20 +82,17 @@ def stages(folder, **params):
 
 
 def extract(folder, out, running):
-    from mitfrnet.features.extract import extract_corpus
-    from tests.features.test_extract import PARAMS
-
-    run = RunParams(backend="dask", scheduler=running.address, workers=0, timeout_seconds=100)
     raw = folder / "raw" / "small"
-    return extract_corpus("acoustic", manifest_of(raw), raw, out, PARAMS, run)
+    where = {"backend": "dask", "scheduler": running.address}
+    return extraction.extract(manifest_of(raw), raw, out, **where)
 
 
 def features(folder):
     return contents(folder / "data" / "small" / "features" / "acoustic")
 
 
-def test_stages_on_a_cluster_write_the_bytes_of_the_local_ones(running, reference, tmp_path):
-    """Workers stand in other folders than the stage, whose paths are relative."""
+def test_stages_on_a_cluster_write_the_bytes_of_local_ones(running, reference, tmp_path):
+    """Workers run in other folders than the stage, whose paths are relative."""
     for _ in range(2):
         running.add_worker()
     shutil.copytree(reference / "raw", tmp_path / "raw")
@@ -115,7 +105,7 @@ def test_stages_on_a_cluster_write_the_bytes_of_the_local_ones(running, referenc
         assert not working_processes(worker)
 
 
-def test_a_worker_that_is_killed_at_work_changes_no_byte(running, reference, tmp_path, monkeypatch):
+def test_a_worker_killed_during_a_task_changes_no_byte(running, reference, tmp_path, monkeypatch):
     for _ in range(2):
         running.add_worker()
     marks = tmp_path / "marks"
@@ -137,7 +127,7 @@ def test_a_worker_that_is_killed_at_work_changes_no_byte(running, reference, tmp
     assert contents(tmp_path / "out") == features(reference)
 
 
-def test_a_decoder_that_aborts_costs_its_clip_and_no_worker(
+def test_a_decoder_that_aborts_costs_its_clip_but_no_worker(
     running, reference, tmp_path, monkeypatch, capsys
 ):
     worker = running.add_worker()
@@ -152,8 +142,8 @@ def test_a_decoder_that_aborts_costs_its_clip_and_no_worker(
     assert contents(tmp_path / "out") == features(reference)
 
 
-def test_a_task_whose_workers_die_one_after_the_other_is_given_up(tmp_path):
-    """As many may as the scheduler allows, here none."""
+def test_a_task_that_kills_its_workers_is_given_up(tmp_path):
+    """The scheduler allows as many deaths as configured, here none."""
     for name in ("marks", "cluster"):
         (tmp_path / name).mkdir()
     allowed = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0"}
@@ -168,8 +158,8 @@ def test_a_task_whose_workers_die_one_after_the_other_is_given_up(tmp_path):
         killer.join()
 
 
-def test_a_worker_that_comes_later_helps(running, tmp_path, capfd):
-    """There is none at first; and two tasks end only when two workers have one each."""
+def test_a_worker_may_join_later(running, tmp_path, capfd):
+    """There is none at first, and two tasks end only when two workers have one each."""
 
     def add():
         wait_for(lambda: "waiting up to" in capfd.readouterr().err)
@@ -193,7 +183,7 @@ def test_a_hang_costs_one_task_and_an_error_names_its_worker(running, tmp_path):
     assert not working_processes(worker)
 
 
-# Where this package cannot be found, since nothing but these folders is searched.
+# Starts a worker that cannot find this package, since only these folders are on its path.
 BARE = (
     "import sys; sys.path += {folders}; from dask.__main__ import main; "
     "sys.argv[0] = 'dask'; sys.argv.insert(1, 'worker'); main()"
@@ -214,14 +204,14 @@ def test_a_worker_that_cannot_import_the_package_is_named_at_once(running):
 
 
 def named_in(error):
-    """Return the process that listens at the address an error opens with."""
+    """Return the pid that listens at the address at the start of an error."""
     port = int(str(error.value).split()[1].rsplit(":", 1)[1])
     return next(
         c.pid for c in psutil.net_connections() if c.laddr.port == port and c.status == "LISTEN"
     )
 
 
-def test_a_worker_with_other_code_is_named_also_when_it_comes_later(running, tmp_path):
+def test_a_worker_with_other_code_is_named_even_if_it_joins_later(running, tmp_path):
     (tmp_path / "marks").mkdir()
     shutil.copytree(ROOT / "mitfrnet", tmp_path / "other" / "mitfrnet")
     with (tmp_path / "other" / "mitfrnet" / "metrics.py").open("a") as file:
@@ -232,21 +222,21 @@ def test_a_worker_with_other_code_is_named_also_when_it_comes_later(running, tmp
     running.stop_workers()
 
     running.add_worker()
-    came = []
+    later = []
 
     def add():
         held(tmp_path / "marks")
-        came.append(running.add_worker(PYTHONPATH=f"{tmp_path / 'other'}:{ROOT}"))
+        later.append(running.add_worker(PYTHONPATH=f"{tmp_path / 'other'}:{ROOT}"))
 
     adding = threading.Thread(target=add)
     adding.start()
     with pytest.raises(ClusterError, match="code of mitfrnet is") as error:
         run_on(running, partial(hold, tmp_path / "marks"), range(8))
     adding.join()
-    assert named_in(error) == came[0].pid != other.pid
+    assert named_in(error) == later[0].pid != other.pid
 
 
-def test_a_worker_under_a_nanny_is_told_what_to_change(running, tmp_path):
+def test_a_worker_under_a_nanny_is_an_error_with_a_remedy(running, tmp_path):
     running.add_worker("--nanny")
     with pytest.raises(ClusterError, match="expected: dask worker --no-nanny, or DASK_"):
         run_on(running, square, [1])
@@ -260,23 +250,23 @@ def test_no_scheduler_is_one_line_within_seconds(tmp_path):
     with pytest.raises(ClusterError, match=r"nothing answers at tcp://127\.0\.0\.1:9 "):
         run_on("tcp://127.0.0.1:9", square, [1])
     assert time.monotonic() - start < 30
-    assert run_on("tcp://127.0.0.1:9", square, []) == {}  # nothing to do asks for no cluster
+    assert run_on("tcp://127.0.0.1:9", square, []) == {}  # no tasks need no cluster
 
 
-def test_without_dask_it_is_said_what_to_install(monkeypatch):
+def test_without_dask_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(ClusterError, match=r"expected: pip install 'mitfrnet\[dask\]'"):
         run_on("tcp://127.0.0.1:9", square, [1])
 
 
-def test_no_worker_is_waited_for_and_then_said(running, monkeypatch, capsys):
+def test_without_workers_it_waits_and_then_raises(running, monkeypatch, capsys):
     monkeypatch.setattr("mitfrnet.workers.cluster._WITHOUT_WORKERS_S", 2)
     with pytest.raises(ClusterError, match=r"no worker for 2 s \(start one with: dask worker "):
         run_on(running, square, [1])
     assert "waiting up to 2 s for a worker" in capsys.readouterr().err
 
 
-def test_when_all_workers_are_lost_it_ends(running, monkeypatch, tmp_path):
+def test_it_ends_when_all_workers_are_lost(running, monkeypatch, tmp_path):
     monkeypatch.setattr("mitfrnet.workers.cluster._WITHOUT_WORKERS_S", 2)
     running.add_worker()
     killer = threading.Thread(target=lambda: os.kill(held(tmp_path)[1], signal.SIGKILL))
@@ -287,16 +277,15 @@ def test_when_all_workers_are_lost_it_ends(running, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
-def test_when_the_stage_ends_no_process_stays_on_the_workers(running, tmp_path, sent):
-    """It is interrupted, or killed, while a worker is in the middle of a task."""
+def test_no_process_stays_on_the_workers_when_the_stage_ends(running, tmp_path, sent):
+    """The stage is interrupted, or killed, while a worker has a task."""
     for _ in range(2):
         running.add_worker()
     marks = tmp_path / "marks"
     marks.mkdir()
     code = (
         "from functools import partial\n"
-        "from tests.helpers.dask_cluster import hold\n"
-        "from tests.workers.test_cluster import run_on\n"
+        "from tests.helpers.dask_cluster import hold, run_on\n"
         "from mitfrnet.errors import reporting_errors\n"
         "with reporting_errors():\n"
         f"    run_on({running.address!r}, partial(hold, {str(marks)!r}), [1], 600)\n"

@@ -1,4 +1,4 @@
-"""The functions that workers run stand at the top, where a spawned process finds them."""
+"""The functions that workers run are at the top level, so that a spawned process finds them."""
 
 import ctypes
 import os
@@ -41,8 +41,8 @@ def misbehave():
 
 
 def report_process(device):
-    """`device` is unpickled, and so torch is imported, before this is called."""
-    import torch  # here, or every worker of these tests would spend seconds on it
+    """Unpickling `device` imports torch before this function runs."""
+    import torch  # at the top, it would cost every worker of these tests seconds
 
     return lambda _: (os.getpid(), os.sched_getaffinity(0), torch.get_num_threads())
 
@@ -56,7 +56,7 @@ def sleep_marked(folder):
 
 
 def grow(limits):
-    """Let the worker have little memory, and ask for more than that."""
+    """Limit the worker's memory, and allocate as many megabytes as a task says."""
     limit_memory(limits)
     return lambda megabytes: len(np.ones(megabytes << 20, np.uint8)) >> 20
 
@@ -66,7 +66,7 @@ def die_at_start():
 
 
 def die_at_first(folder, moments):
-    """Die the first time that one of the moments comes: the start, or a task."""
+    """Die the first time that each of `moments` comes: the start, or a task."""
 
     def pass_moment(name):
         if name in moments and not (folder / name).exists():
@@ -89,7 +89,7 @@ def count_tries(folder):
 
 
 class Unreadable:
-    """Pickled well, but no reader can make anything of it."""
+    """Can be pickled, but not unpickled."""
 
     def __reduce__(self):
         return int, ("no number",)
@@ -100,7 +100,7 @@ def answer_unreadably():
 
 
 def hang_in_c(folder):
-    """Hold Python's lock for ever, so that no thread of the worker can do anything."""
+    """Hold Python's lock for ever, so that no thread of the worker can run."""
 
     def work(task):
         (Path(folder) / str(os.getpid())).touch()
@@ -113,13 +113,13 @@ def run(setup, tasks, workers=2, timeout_s=60):
     return dict(supervised_map(setup, tasks, workers=workers, timeout_s=timeout_s))
 
 
-def test_a_worker_that_cannot_start_is_no_fault_of_a_task():
+def test_a_worker_that_cannot_start_is_an_error_of_the_run():
     with pytest.raises(MitfrnetError, match="did not start: worker_crashed"):
         run(die_at_start, ["a"])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit is one of Linux")
-def test_a_task_that_asks_for_too_much_memory_costs_itself_alone():
+def test_too_much_memory_costs_one_task():
     limits = MediaLimits(
         max_duration_s=1, max_pixels=1, max_bytes=1, max_streams=1, max_memory_mb=1000
     )
@@ -156,20 +156,20 @@ def test_a_crash_and_a_hang_cost_one_task_each():
 
 
 @pytest.mark.parametrize("moments", [["start"], ["a", "b"]])
-def test_whoever_kills_a_worker_once_costs_no_task(tmp_path, moments):
+def test_a_worker_killed_once_costs_no_task(tmp_path, moments):
     setup = partial(die_at_first, tmp_path, moments)
     assert run(setup, ["a", "b"], workers=1) == {"a": "A", "b": "B"}
     assert sorted(p.name for p in tmp_path.iterdir()) == moments
 
 
-def test_a_task_is_tried_twice_where_it_crashes_and_once_where_it_hangs(tmp_path):
+def test_a_task_is_tried_twice_if_it_crashes_and_once_if_it_hangs(tmp_path):
     results = run(partial(count_tries, tmp_path), ["crash", "hang"], workers=1, timeout_s=10)
     assert results == {"crash": WorkerFailure("worker_crashed"), "hang": WorkerFailure("timed_out")}
     assert (tmp_path / "crash").read_text() == "xx"
     assert (tmp_path / "hang").read_text() == "x"
 
 
-def test_a_result_that_cannot_be_read_is_an_error_and_no_wait_for_ever():
+def test_a_result_that_cannot_be_unpickled_is_an_error_and_no_deadlock():
     with pytest.raises(ValueError, match="no number"):
         run(answer_unreadably, ["a"])
 
@@ -178,13 +178,13 @@ def fail_at_start():
     raise FeatureError("a model is missing")
 
 
-def test_an_error_of_setup_is_all_that_is_said(capfd):
+def test_an_error_of_setup_prints_nothing_else(capfd):
     with pytest.raises(FeatureError, match="a model is missing"):
         run(fail_at_start, range(8), workers=2)
     assert capfd.readouterr().err == ""
 
 
-def test_an_error_rises_and_no_worker_stays():
+def test_an_error_is_raised_and_no_worker_stays():
     with pytest.raises(RuntimeError, match="ValueError: no good"):
         run(misbehave, ["a", "raise", "b"], workers=1)
     assert not [c for c in psutil.Process().children() if "spawn_main" in " ".join(c.cmdline())]
@@ -192,7 +192,7 @@ def test_an_error_rises_and_no_worker_stays():
 
 @pytest.mark.parametrize("work", ["sleep_marked", "hang_in_c"])
 def test_workers_leave_when_their_parent_is_killed(tmp_path, work):
-    """The parent is killed in the middle of a task: its worker must not live on."""
+    """The parent is killed while its worker has a task; the worker must end."""
     code = (
         "from functools import partial\n"
         "from mitfrnet.workers.local import supervised_map\n"
@@ -213,7 +213,7 @@ def test_workers_leave_when_their_parent_is_killed(tmp_path, work):
 
 
 def test_the_least_used_core_is_taken_until_its_process_ends():
-    """The names are those of this test alone, since other processes may extract meanwhile."""
+    """The claims use a name of this test, since other processes may extract meanwhile."""
     code = (
         "import os\n"
         "from mitfrnet.workers import local, params\n"
