@@ -154,13 +154,13 @@ def test_a_replaced_clip_changes_its_digest_alone(tmp_path):
         ({"scale": {"low": 1, "high": 5}}, "expected either family (mosi or sims), or all of"),
         (
             {"scale": None},
-            "corpora.x.scale: absent, and required for task regression (expected mosi",
+            "corpora.x.scale: absent, but required for task regression (expected mosi",
         ),
-        ({"classes": ["a", "b"]}, "classes: only for task classification, and task is regression"),
+        ({"classes": ["a", "b"]}, "classes: only for task classification, but task is regression"),
         ({"task": "classification"}, "corpora.x.scale: only for task regression"),
         (
             {"task": "classification", "scale": None},
-            "classes: absent, and required for task classif",
+            "classes: absent, but required for task classif",
         ),
         (
             {"task": "classification", "scale": None, "classes": ["a", "a"]},

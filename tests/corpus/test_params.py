@@ -55,20 +55,32 @@ def test_splits_of_a_table_keep_their_names_unless_others_are_given():
 @pytest.mark.parametrize(
     ("block", "change", "message"),
     [
-        (MMSA, {"table": TABLE["table"]}, "table: only for layout table, and layout is mmsa"),
+        (MMSA, {"table": TABLE["table"]}, "table: only for layout table, but layout is mmsa"),
         (MMSA, {"task": "unlabelled", "scale": None}, "task: layout mmsa has labels, expected reg"),
-        (MMSA, {"label": "sentiment"}, "label: only for layouts cmu and meld, and layout is mmsa"),
+        (MMSA, {"label": "sentiment"}, "label: only for layouts cmu and meld, but layout is mmsa"),
         (MMSA, {"encoding": "latin-x"}, "encoding: unknown encoding, expected e.g. utf-8"),
         (MMSA, {"encoding": "base64"}, "encoding: unknown encoding, expected e.g. utf-8"),
         (MMSA, {"language": "english"}, "language: String should match pattern"),
-        (MEDIA, {"task": "regression"}, "task: not of layout media_only, expected unlabelled"),
-        (MEDIA, {"scale": "mosi"}, "scale: only for task regression, and task is unlabelled"),
-        (CMU, {"task": "classification"}, "task: not of layout cmu, expected regression"),
+        (
+            MEDIA,
+            {"task": "regression"},
+            "task: not possible with layout media_only, expected unlabelled",
+        ),
+        (MEDIA, {"scale": "mosi"}, "scale: only for task regression, but task is unlabelled"),
+        (
+            CMU,
+            {"task": "classification"},
+            "task: not possible with layout cmu, expected regression",
+        ),
         (CMU, {"label": "joy"}, "label: not published, expected sentiment, happy, sad, anger"),
-        (MELD, {"task": "regression"}, "task: not of layout meld, expected classification"),
-        (MELD, {"label": None}, "label: absent, and required for layout meld, expected sentiment"),
-        (MELD, {"classes": None}, "classes: absent, and required for task classification"),
-        (TABLE, {"table": None}, "table: absent, and required for layout table"),
+        (
+            MELD,
+            {"task": "regression"},
+            "task: not possible with layout meld, expected classification",
+        ),
+        (MELD, {"label": None}, "label: absent, but required for layout meld, expected sentiment"),
+        (MELD, {"classes": None}, "classes: absent, but required for task classification"),
+        (TABLE, {"table": None}, "table: absent, but required for layout table"),
     ],
 )
 def test_a_block_whose_parts_do_not_fit_is_explained(block, change, message):
@@ -83,7 +95,7 @@ def test_a_block_whose_parts_do_not_fit_is_explained(block, change, message):
     [
         (
             {"columns": {"label": "y"}},
-            "either path (a pattern such as {video_id}/{clip_id}.mp4) or",
+            "expected either path (a pattern such as {video_id}/{clip_id}.mp4) or",
         ),
         (
             {"path": "{y}.mp4"},
@@ -92,7 +104,10 @@ def test_a_block_whose_parts_do_not_fit_is_explained(block, change, message):
         ({"columns": {"path": "file"}}, "columns.label is absent (name the column of labels, or"),
         ({"path": "a.mp4", "columns": {"label": "y"}}, "path: expected columns in braces, e.g."),
         ({"path": "{a.mp4", "columns": {"label": "y"}}, "path: expected columns in braces, e.g."),
-        ({"splits": {"valid": "test"}}, "two splits have the same name, expected three names"),
+        (
+            {"splits": {"valid": "test"}},
+            "two splits have the same name, expected three different names",
+        ),
         ({"splits": {"dev": "x"}}, "splits.dev"),
         ({"columns": {"lable": "y"}}, "table.columns.lable: unknown key"),
     ],
@@ -109,5 +124,5 @@ def test_an_unlabelled_table_names_no_labels(column):
     block = {"layout": "table", "language": "en", "task": "unlabelled"}
     table = {"file": "a.csv", "columns": {"path": "file"}}
     assert not parse(block | {"table": table}).labelled
-    with pytest.raises(ParamsError, match=rf"columns\.{column} is given, and task is unlabelled"):
+    with pytest.raises(ParamsError, match=rf"columns\.{column} is set, but task is unlabelled"):
         parse(block | {"table": {"file": "a.csv", "columns": {"path": "file", column: "y"}}})

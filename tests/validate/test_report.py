@@ -58,9 +58,9 @@ def test_each_defect_is_told_with_its_place_and_what_would_be_right(tmp_path):
         "leaving the corpus folder)",
     }
     assert set(lines(report, "warning")) == {
-        f"{table}:5: gone/1.*: no file (expected a film or sound there)",
-        f"{table}:6: zero/1.mkv: empty (expected a film or sound; copy it again)",
-        f"{table}:7: page/1.mkv: no media file, or a broken one (expected one that plays)",
+        f"{table}:5: gone/1.*: no file (expected video or sound)",
+        f"{table}:6: zero/1.mkv: empty (expected video or sound; copy it again)",
+        f"{table}:7: page/1.mkv: not a media file, or a broken one (expected one that plays)",
         f"{table}:8: mute/1.mkv: no sound (its acoustic features will be missing)",
         f"{table}:9: dark/1.mkv: no picture (its visual features will be missing)",
         f"{table}:10: long/1.mkv: lasts 6 s (expected at most 5, ingest.limits.max_duration_s)",
@@ -69,7 +69,7 @@ def test_each_defect_is_told_with_its_place_and_what_would_be_right(tmp_path):
         "within it)",
         f"{table}:13: film/2.mkv: starts at 3 s, 2 s beyond the video's 1 s (expected a start "
         "within it)",
-        f"{table}:14: copy/1 is the same film as good/1 of {table}:2, in train and test (expected "
+        f"{table}:14: copy/1 has the same media as good/1 of {table}:2, in train and test (expected "
         "one of them)",
         f"{table}:15: video 'here' has 1 in train and 1 in test (expected all of a video in one "
         "split, or models are tested on what they have seen)",
@@ -77,7 +77,7 @@ def test_each_defect_is_told_with_its_place_and_what_would_be_right(tmp_path):
         f"{table}:18: no transcript (its text features will be missing)",
         f"{table}:19: word/1.mkv: the last word ends at 1.75 s, 0.75 s beyond the clip's 1 s "
         "(expected an end within it)",
-        f"{table}:20: mostly Cyrillic letters, as 1 of 19 transcripts (expected Latin for "
+        f"{table}:20: mostly Cyrillic letters, like 1 of 19 transcripts (expected Latin for "
         "`language: en` of the corpus)",
         f"{folder}: all of valid is positive (expected several classes)",
         f"{folder}: all of test is negative (expected several classes)",
@@ -115,7 +115,7 @@ def test_json_has_a_key_per_attribute_and_nothing_is_lost(tmp_path):
     assert found["problems"][0] == {
         "level": "error",
         "kind": "reading",
-        "line": f"{tmp_path}/mine/label.csv:2: label is '-1', no class of this corpus (expected "
+        "line": f"{tmp_path}/mine/label.csv:2: label is '-1', not a class of this corpus (expected "
         "anger, joy, fear)",
     }
 
@@ -154,9 +154,13 @@ def test_a_test_split_larger_than_train_is_told(tmp_path):
 @pytest.mark.parametrize(
     ("language", "text", "told"),
     [
-        ("en", "今天天气很好", "mostly Han letters, as 1 of 4 transcripts (expected Latin for"),
-        ("zh", "今天天气很好", "mostly Latin letters, as 3 of 4 transcripts (expected Han for"),
-        ("ja", "今天", "mostly Latin letters, as 3 of 4 transcripts (expected Han or Hiragana or"),
+        ("en", "今天天气很好", "mostly Han letters, like 1 of 4 transcripts (expected Latin for"),
+        ("zh", "今天天气很好", "mostly Latin letters, like 3 of 4 transcripts (expected Han for"),
+        (
+            "ja",
+            "今天",
+            "mostly Latin letters, like 3 of 4 transcripts (expected Han or Hiragana or",
+        ),
         ("de", "schöner Tag", None),
         ("qaa", "今天天气很好", None),  # nobody knows how it is written
     ],
@@ -220,7 +224,7 @@ def test_a_file_without_time_is_told(tmp_path):
     probe = decode.Probe(0.0, 25.0, 1, 64, 48, "h264", "aac", 0.0, 16000, "mov", None, None)
     (problem,) = check_clips(tmp_path, [(clip, ProbedClip(None, probe))], MOSI, INGEST)
     assert problem.line == (
-        "t.csv:2: v/1.mp4: lasts 0 s (expected a film or sound with time stamps)"
+        "t.csv:2: v/1.mp4: lasts 0 s (expected video or sound with time stamps)"
     )
 
 
@@ -233,7 +237,7 @@ def test_segments_of_one_film_are_no_duplicates(tmp_path):
         for of in [ProbedClip("digest", probe)]
     ]
     assert [p.line for p in check_clips(tmp_path, probed, MOSI, INGEST)] == [
-        "t:2: v/2 is the same film as v/0 of t:0 (expected one of them)"
+        "t:2: v/2 has the same media as v/0 of t:0 (expected one of them)"
     ]
 
 

@@ -4,6 +4,7 @@ import math
 import re
 from collections import defaultdict
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 from mitfrnet.corpus.clip_files import ClipFiles
@@ -17,7 +18,6 @@ from mitfrnet.corpus.clips import (
     segment_of,
     split_of,
     stem_of,
-    unique,
 )
 from mitfrnet.corpus.params import CorpusParams, TableParams
 from mitfrnet.corpus.tables import read_table
@@ -29,13 +29,12 @@ _TO_BE_NUMBERED = "0000"
 def read_table_layout(folder: Path, corpus: CorpusParams, problems: Problems) -> list[LabelledClip]:
     """Return the rows of the corpus's table.
 
-    Ids without a column follow from the path, as in `ids_of_path`. In a table with times, where
-    rows are segments of longer files, `video_id` is the whole path joined by `-`, without
-    ending, and `clip_id` numbers the rows of a `video_id` by their time: `0001`, `0002`, ...
+    Without columns of ids, `ids_of_path` gives the ids. In a table with times, where rows are
+    segments of longer files, `video_id` is the whole path without ending, joined by `-`, and
+    `clip_id` numbers the rows of a video by their time: `0001`, `0002`, ...
 
-    An empty start or end is that of the file. A row whose path is empty has no file. In an
-    unlabelled corpus without a column of splits all clips are in the test split, as nothing can
-    be trained.
+    An empty start or end is that of the file. A row with an empty path has no file. In an
+    unlabelled corpus without a column of splits, all clips are in the test split.
 
     Raises:
         CorpusError: the table cannot be used at all.
@@ -53,13 +52,11 @@ def read_table_layout(folder: Path, corpus: CorpusParams, problems: Problems) ->
     for where, row in rows:
         with problems.collecting():
             clips.append(row_of.read(row, where))
-    if row_of.numbers_segments:
-        clips = _numbered(clips, problems)
-    return unique(clips, problems)
+    return _numbered(clips, problems) if row_of.numbers_segments else clips
 
 
 class _RowReader:
-    """Makes clips of rows."""
+    """Turns rows of a table into clips."""
 
     def __init__(self, folder: Path, corpus: CorpusParams, table: TableParams) -> None:
         self.files = ClipFiles(folder, corpus.media)
@@ -85,15 +82,15 @@ class _RowReader:
 
     @property
     def required_columns(self) -> list[str]:
-        """Return the columns that the block names, those in its path pattern among them."""
+        """Return the columns that the block names, including those in its path pattern."""
         named = set(re.findall(r"\{([^{}]*)\}", self._pattern)) - set(self._named)
         return sorted({*self._named.values(), *named})
 
     def read(self, row: dict[str, str], where: str) -> LabelledClip:
-        """Return the clip of a row; of a segment to be numbered, `clip_id` does not count yet.
+        """Return the clip of a row; `_numbered` later gives a segment its `clip_id`.
 
         Raises:
-            CorpusError: a value is not what its column is for.
+            CorpusError: a value does not fit its column.
         """
         columns = self._columns
         ids = {
@@ -133,21 +130,21 @@ class _RowReader:
     def _find(
         self, row: dict[str, str], ids: dict[str, str], where: str
     ) -> tuple[str | None, str | None]:
-        """Return the file of a row, None if there is none, and its path without ending."""
+        """Return the path of a row's clip or None, and its path without ending."""
         if self._columns.path is not None:
-            written = self.files.inside(row[self._columns.path].strip(), where)
+            path = self.files.inside(row[self._columns.path].strip(), where)
         else:
             named = {name: row[column] for name, column in self._named.items()}
-            written = fill_pattern(self._pattern, row | named | ids, "table.path", where)
-        if not written:
+            path = fill_pattern(self._pattern, row | named | ids, "table.path", where)
+        if not path:
             return None, None
-        if written.endswith(".*"):
-            stem = written.removesuffix(".*")
+        if path.endswith(".*"):
+            stem = path.removesuffix(".*")
             return self.files.by_stem(stem, where), stem
-        return self.files.at(written, where), stem_of(written)
+        return self.files.at(path, where), stem_of(path)
 
     def _ids_by_path(self, stem: str | None) -> tuple[str, str]:
-        """Return the ids of a row that has none; empty where it has no path either."""
+        """Return the ids that follow from the path; empty without a path."""
         if not stem:
             return "", ""
         if self._segments:
@@ -171,20 +168,19 @@ class _RowReader:
 
 
 def _numbered(clips: list[LabelledClip], problems: Problems) -> list[LabelledClip]:
-    """Return the clips of each video numbered by their time, from 1."""
+    """Return the clips with those of each video numbered by their time, from 1."""
     by_video: dict[str, list[LabelledClip]] = defaultdict(list)
     for clip in clips:
         by_video[clip.video_id].append(clip)
     numbered = []
-    for together in by_video.values():
-        together.sort(key=_place)
-        for number, clip in enumerate(together, start=1):
-            before = together[number - 2] if number > 1 else None
-            if before is not None and _place(before) == _place(clip):
+    for segments in by_video.values():
+        segments.sort(key=_place)
+        for before, clip in pairwise(segments):
+            if _place(before) == _place(clip):
                 problems.errors.append(
                     f"{clip.where}: the same segment as {before.where} (expected each once)"
                 )
-            numbered.append(replace(clip, clip_id=f"{number:04d}"))
+        numbered += [replace(clip, clip_id=f"{n:04d}") for n, clip in enumerate(segments, start=1)]
     return numbered
 
 

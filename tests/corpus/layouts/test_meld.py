@@ -99,7 +99,7 @@ def test_a_table_that_is_not_there_is_named(tmp_path):
     [
         (
             "1,x,Mark,joy,good,0,0",
-            "train_sent_emo.csv:2: Sentiment is 'good', no class of this cor",
+            "train_sent_emo.csv:2: Sentiment is 'good', not a class of this cor",
         ),
         ("1,x,Mark,joy,positive,../0,0", "train_sent_emo.csv:2: Dialogue_ID is '../0' (expected"),
     ],

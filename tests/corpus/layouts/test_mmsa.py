@@ -44,7 +44,7 @@ def test_class_names_become_indices(tmp_path):
 def test_an_unknown_class_is_named_with_its_line_and_the_known_ones(tmp_path, label):
     folder = write_corpus(tmp_path, [("v", "1", "x", label, "train")])
     assert refusal(folder, EMOTIONS) == (
-        f"label.csv:2: label is {label!r}, no class of this corpus (expected anger, joy, sadness)"
+        f"label.csv:2: label is {label!r}, not a class of this corpus (expected anger, joy, sadness)"
     )
 
 

@@ -193,7 +193,7 @@ def test_a_model_without_alignment_heads_gives_times_of_phrases(corpus, whisper,
     [
         ("config.json", {"model_type": "bert"}, r"type bert \(expected a Whisper type\)"),
         ("generation_config.json", {"no_timestamps_token_id": None}, "gives no times"),
-        ("generation_config.json", {"is_multilingual": False}, "'de' .expected of en"),
+        ("generation_config.json", {"is_multilingual": False}, "'de' .expected one of en"),
     ],
 )
 def test_a_model_that_cannot_do_it_is_refused(corpus, whisper, tmp_path, file, changes, message):
@@ -203,7 +203,9 @@ def test_a_model_that_cannot_do_it_is_refused(corpus, whisper, tmp_path, file, c
 
 
 def test_a_language_that_the_model_does_not_know_is_refused(corpus, whisper):
-    with pytest.raises(CorpusError, match=r"does not know language 'fr' \(expected of de, en\)"):
+    with pytest.raises(
+        CorpusError, match=r"does not know language 'fr' \(expected one of de, en\)"
+    ):
         run(corpus, clips(corpus, "0"), whisper, language="fr")
 
 
@@ -215,5 +217,5 @@ def test_a_model_that_is_not_there_is_one_clear_line(corpus, whisper, tmp_path, 
     for path in list(model.iterdir()):
         if lacking in (path.name, "all"):
             path.unlink()
-    with pytest.raises(CorpusError, match=r"asr model .*no folder with a whole Whisper"):
+    with pytest.raises(CorpusError, match=r"asr model .*no complete Whisper model"):
         run(corpus, clips(corpus, "0"), model)

@@ -288,7 +288,7 @@ def srt(times):
         ("1.ctm", "a 1 0.5 -1 so\n", r"1\.ctm:1: duration is '-1' \(expected seconds"),
         ("1.ctm", "a 1 0 1 so\nb 1 0 1 so\n", r"1\.ctm: words of 2 files, such as a and b"),
         ("1.json", '[{"word": "a",\n}]', r"1\.json:2: not JSON"),
-        ("1.json", "[" * 100_000, r"1\.json: not JSON that can be read"),
+        ("1.json", "[" * 100_000, r"1\.json: cannot be read as JSON"),
         ("1.json", "{}", r"1\.json: no list of words"),
         ("1.json", "[3]", r"1\.json: word 1 is 3 \(expected an object"),
         ("1.json", '[{"word": "a", "start": 1}]', r"word 1: end is None"),
@@ -334,7 +334,7 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path):
 
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "1.txt")
-    with pytest.raises(CorpusError, match="no regular file"):
+    with pytest.raises(CorpusError, match="not a regular file"):
         read_sidecar(tmp_path / "1.txt")
 
 
@@ -424,7 +424,7 @@ def test_times_of_other_words_are_warned_of(tmp_path):
     assert found.words is None
     assert problems.warnings == [
         f"{tmp_path}/Raw/v/1.ctm: 0 of 2 words are in the transcript of v/1 "
-        "(expected times of what is said there)"
+        "(expected the times of its words)"
     ]
 
 
@@ -443,7 +443,7 @@ def test_a_link_out_of_the_corpus_is_not_followed(tmp_path):
 
 
 def test_a_pattern_with_another_name_is_refused(tmp_path):
-    with pytest.raises(CorpusError, match=r"no 'speaker' \(expected of video_id, clip_id\)"):
+    with pytest.raises(CorpusError, match=r"no 'speaker' \(expected one of video_id, clip_id\)"):
         completed(tmp_path, clip(), sidecars="{speaker}/{clip_id}")
 
 
