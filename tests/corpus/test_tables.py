@@ -101,7 +101,7 @@ def test_only_the_columns_asked_for_are_read(tmp_path):
         (
             "t.jsonl",
             '[1, 2]\n{"id": 2, "text": "x"}',
-            "t.jsonl:1: not an object (expected one per li",
+            "t.jsonl:1: not an object (expected one p",
         ),
         ("t.jsonl", '{"id": \n{"id": 2, "text": "x"}', "t.jsonl:1: cannot be read as JSON"),
         ("t.jsonl", "[" * 10**5 + '\n{"id": 2, "text": "x"}', "t.jsonl:1: cannot be read as JSON"),

@@ -59,22 +59,13 @@ def test_file_that_breaks_off_is_as_long_as_what_is_there(tmp_path, clip):
     assert 4 < len(greys(half, fps=10)) < 18
 
 
-def make_bad_files(folder, clip):
-    playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{clip}\n#EXT-X-ENDLIST\n"
-    text = {
-        "text.mp4": "hello, this is no film\n" * 100,
-        "hls.mp4": playlist,
-        "hls.m3u8": playlist,
-        "concat.mp4": f"ffconcat version 1.0\nfile '{clip}'\n",
-        "dash.mp4": '<?xml version="1.0"?>\n<MPD xmlns="urn:mpeg:dash:schema:mpd:2011"></MPD>',
-        "stream.mp4": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nt=0 0\nm=audio 5004 RTP/AVP 0\n",
-    }
-    for name, content in text.items():
-        (folder / name).write_text(content)
+def make_bad_files(folder):
+    (folder / "text.mp4").write_text("hello, this is no film\n" * 100)
     (folder / "empty.mp4").write_bytes(b"")
     (folder / "noise.mp4").write_bytes(np.random.default_rng(0).bytes(10_000))
     (folder / "folder.mp4").mkdir()
     (folder / "picture.mp4").write_text("P2 2 2 255\n0 255 255 0\n")
+    (folder / "list.mp4").write_text("ffconcat version 1.0\nfile 'text.mp4'\n")
 
 
 @pytest.mark.parametrize(
@@ -86,17 +77,12 @@ def make_bad_files(folder, clip):
         ("empty.mp4", {"empty_file"}),
         ("text.mp4", {"not_media"}),
         ("noise.mp4", {"not_media"}),
-        # FFmpeg sees some of these for what they are, and others only by their suffix.
-        ("hls.mp4", {"not_media", "unsupported_container"}),
-        ("hls.m3u8", {"not_media", "unsupported_container"}),
-        ("concat.mp4", {"unsupported_container"}),
-        ("dash.mp4", {"not_media", "unsupported_container"}),
-        ("stream.mp4", {"not_media", "unsupported_container"}),
-        ("picture.mp4", {"not_media", "unsupported_container"}),
+        ("list.mp4", {"unsupported_container"}),
+        ("picture.mp4", {"not_media", "unsupported_container"}),  # as FFmpeg's version has it
     ],
 )
-def test_bad_files_have_reasons(tmp_path, clip, capfd, name, reasons):
-    make_bad_files(tmp_path, clip)
+def test_bad_files_have_reasons(tmp_path, capfd, name, reasons):
+    make_bad_files(tmp_path)
     found = probe(tmp_path / name, LIMITS)
     assert found.video_reason == found.audio_reason
     assert found.video_reason in reasons & set(REASONS)
@@ -184,7 +170,7 @@ def test_cover_art_is_no_video(tmp_path):
     assert probe(path, LIMITS).audio_reason is None
 
 
-def test_streams_of_garbage_are_undecodable(tmp_path, clip):
+def test_streams_of_garbage_are_undecodable(tmp_path):
     """The packets of an intact container are overwritten: only its tables remain."""
     path = write_clip(tmp_path / "x.mov", np.arange(20) / 10, codec="h264")
     data = bytearray(path.read_bytes())
@@ -382,15 +368,6 @@ def test_rotation_is_applied(tmp_path):
     assert shown.shape == (64, 48, 3)
     assert shown[:20, :, 0].min() > 200
     assert shown[-20:, :, 0].max() < 50
-
-
-def test_reading_twice_gives_the_same_bytes(clip):
-    def read():
-        waveform = read_waveform(clip, sample_rate_hz=11025, start_s=0.3, limits=LIMITS)
-        frames = iter_frames(clip, fps=7, max_side=40, limits=LIMITS)
-        return waveform.tobytes(), b"".join(image.tobytes() for _, image in frames)
-
-    assert read() == read()
 
 
 def real_clips():

@@ -1,9 +1,7 @@
 import pytest
 
 from mitfrnet.corpus.clips import LabelledClip
-from mitfrnet.corpus.ingest import ProbedClip
 from mitfrnet.labels import ClassScale, Scale, parse_scale
-from mitfrnet.media.decode import unprobed
 from mitfrnet.validate import figures
 
 
@@ -34,13 +32,6 @@ def test_bars_are_round_and_few_whatever_the_scale(low, high, first, bars):
 def test_classes_are_counted_by_name_also_where_there_are_none():
     scale = ClassScale(classes=("anger", "joy", "fear"))
     assert figures.histogram([1.0, 1.0, 0.0], scale) == {"anger": 1, "joy": 2, "fear": 0}
-
-
-def test_an_utterance_lasts_as_long_as_is_known():
-    of = ProbedClip(None, unprobed())
-    segment = LabelledClip("t:1", "v", "1", start_s=1.5, end_s=4)
-    assert figures.duration_s(segment, of) == 2.5
-    assert figures.duration_s(LabelledClip("t:1", "v", "1"), of) == 0
 
 
 def test_the_size_is_that_of_each_file_once(tmp_path):

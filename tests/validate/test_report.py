@@ -15,8 +15,8 @@ from mitfrnet.workers.params import RunParams
 from tests.helpers.clips import write_clip, write_corpus, write_small_corpus
 from tests.helpers.defects import BLOCK, INGEST, write_defects
 from tests.helpers.paths import SHARED
+from tests.helpers.reading import MOSI
 
-MOSI = CorpusParams(layout="mmsa", language="en", scale="mosi")
 EMOTIONS = CorpusParams(
     layout="mmsa", language="en", task="classification", classes=["anger", "joy", "fear"]
 )
@@ -69,8 +69,8 @@ def test_each_defect_is_told_with_its_place_and_what_would_be_right(tmp_path):
         "within it)",
         f"{table}:13: film/2.mkv: starts at 3 s, 2 s beyond the video's 1 s (expected a start "
         "within it)",
-        f"{table}:14: copy/1 has the same media as good/1 of {table}:2, in train and test (expected "
-        "one of them)",
+        f"{table}:14: copy/1 has the same media as good/1 of {table}:2, in train and test "
+        "(expected one of them)",
         f"{table}:15: video 'here' has 1 in train and 1 in test (expected all of a video in one "
         "split, or models are tested on what they have seen)",
         f"{table}:17: transcript '?! … \\x1b[7;1~' has no letters (expected what is said)",
@@ -159,7 +159,7 @@ def test_a_test_split_larger_than_train_is_told(tmp_path):
         (
             "ja",
             "今天",
-            "mostly Latin letters, like 3 of 4 transcripts (expected Han or Hiragana or",
+            "mostly Latin letters, like 3 of 4 transcripts (expected Han or Hiragana",
         ),
         ("de", "schöner Tag", None),
         ("qaa", "今天天气很好", None),  # nobody knows how it is written

@@ -203,9 +203,7 @@ def test_a_model_that_cannot_do_it_is_refused(corpus, whisper, tmp_path, file, c
 
 
 def test_a_language_that_the_model_does_not_know_is_refused(corpus, whisper):
-    with pytest.raises(
-        CorpusError, match=r"does not know language 'fr' \(expected one of de, en\)"
-    ):
+    with pytest.raises(CorpusError, match=r"language 'fr' \(expected one of de, en\)"):
         run(corpus, clips(corpus, "0"), whisper, language="fr")
 
 
