@@ -287,11 +287,7 @@ def check_bad_fraction(probed: Sequence[Probed], max_bad_fraction: float, folder
     Raises:
         CorpusError: there are too many; lists them with their reasons.
     """
-    bad = [
-        (clip, file.probe.video_reason)
-        for clip, file in probed
-        if file.probe.video_reason and file.probe.audio_reason
-    ]
+    bad = [(clip, file.probe.video_reason) for clip, file in probed if not file.probe.usable]
     if len(bad) > max_bad_fraction * len(probed):
         bad.sort(key=lambda pair: pair[0].utterance_id)
         lines = [f"{clip.path or clip.utterance_id}: {reason}" for clip, reason in bad]

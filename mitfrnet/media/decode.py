@@ -113,6 +113,11 @@ class Probe:
     video_reason: Reason | None
     audio_reason: Reason | None
 
+    @property
+    def usable(self) -> bool:
+        """Return whether picture or sound is usable."""
+        return self.video_reason is None or self.audio_reason is None
+
 
 def probe(
     path: Path, limits: MediaLimits, *, start_s: float | None = None, end_s: float | None = None

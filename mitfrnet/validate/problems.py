@@ -98,7 +98,7 @@ def check_readable(
     folder: Path, probed: Sequence[tuple[LabelledClip, ProbedClip]], max_bad_fraction: float
 ) -> Iterator[Problem]:
     """Yield the error that the ingest stage would stop with."""
-    bad = sum(bool(file.probe.audio_reason and file.probe.video_reason) for _, file in probed)
+    bad = sum(not file.probe.usable for _, file in probed)
     if bad > max_bad_fraction * len(probed):
         yield Problem(
             "error",
@@ -116,14 +116,14 @@ def check_clips(
 ) -> Iterator[Problem]:
     """Yield what is wrong with single clips."""
     limits = ingest.limits.model_dump()
-    transcribed = corpus.asr is None and any(clip.transcript for clip, _ in probed)
+    expects_transcripts = corpus.asr is None and any(clip.transcript for clip, _ in probed)
     for clip, file in probed:
         for kind, what in (*_of_media(clip, file, limits), *_of_times(clip, file)):
             yield Problem("warning", kind, f"{_place(corpus.media or folder, clip)}: {what}")
         if clip.transcript and script_of(clip.transcript) is None:
             what = f"transcript {_brief(clip.transcript)} has no letters (expected what is said)"
             yield Problem("warning", "no_letters", f"{clip.where}: {what}")
-        elif transcribed and not clip.transcript:
+        elif expects_transcripts and not clip.transcript:
             what = "no transcript (its text features will be missing)"
             yield Problem("warning", "no_transcript", f"{clip.where}: {what}")
     yield from _duplicates(probed)
@@ -151,8 +151,7 @@ def _of_media(
             yield reason, f"starts at {start:g} s, {late} (expected a start within it)"
         elif reason is not None:
             yield reason, _WORDS[reason].format(seconds=duration_s(clip, file), **limits)
-    usable = probe.container and not (probe.audio_reason and probe.video_reason)
-    if usable and not probe.duration_s:
+    if probe.container and probe.usable and not probe.duration_s:
         yield "no_duration", "lasts 0 s (expected video or sound with time stamps)"
     if probe.fps is not None and probe.fps < _MIN_FPS:
         yield "low_frame_rate", f"{probe.fps:.3g} frames a second (expected at least {_MIN_FPS})"

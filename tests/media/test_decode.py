@@ -35,15 +35,15 @@ def greys(path, **options):
 
 @pytest.mark.parametrize("suffix", ["mkv", "mov", "avi"])
 def test_probe_measures(tmp_path, suffix):
-    found = probe(write_clip(tmp_path / f"x.{suffix}", np.arange(20) / 10, tone(1.5)), LIMITS)
-    assert found.duration_s == pytest.approx(2.0, abs=0.11)  # AVI has no length for the last frame
-    assert found.fps == pytest.approx(10, rel=0.06)
-    assert (found.frames, found.width, found.height) == (20, 64, 48)
-    assert (found.video_codec, found.audio_codec) == ("mpeg4", "pcm_s16le")
-    assert found.audio_duration_s == pytest.approx(1.5, abs=0.02)
-    assert found.audio_sample_rate_hz == RATE
-    assert found.video_reason is None
-    assert found.audio_reason is None
+    probed = probe(write_clip(tmp_path / f"x.{suffix}", np.arange(20) / 10, tone(1.5)), LIMITS)
+    assert probed.duration_s == pytest.approx(2.0, abs=0.11)  # AVI has no length for the last frame
+    assert probed.fps == pytest.approx(10, rel=0.06)
+    assert (probed.frames, probed.width, probed.height) == (20, 64, 48)
+    assert (probed.video_codec, probed.audio_codec) == ("mpeg4", "pcm_s16le")
+    assert probed.audio_duration_s == pytest.approx(1.5, abs=0.02)
+    assert probed.audio_sample_rate_hz == RATE
+    assert probed.video_reason is None
+    assert probed.audio_reason is None
 
 
 def test_file_that_breaks_off_is_as_long_as_what_is_there(tmp_path, clip):
@@ -52,9 +52,9 @@ def test_file_that_breaks_off_is_as_long_as_what_is_there(tmp_path, clip):
     half.write_bytes(data[: len(data) // 2])
     with av.open(str(half)) as container:
         assert container.duration / av.time_base == pytest.approx(2.0, abs=0.1)  # the header lies
-    found = probe(half, LIMITS)
-    assert 0.5 < found.duration_s < 1.7
-    assert found.video_reason is None
+    probed = probe(half, LIMITS)
+    assert 0.5 < probed.duration_s < 1.7
+    assert probed.video_reason is None
     assert 0.5 < len(read_waveform(half, sample_rate_hz=RATE, limits=LIMITS)) / RATE < 1.7
     assert 4 < len(greys(half, fps=10)) < 18
 
@@ -83,13 +83,13 @@ def make_bad_files(folder):
 )
 def test_bad_files_have_reasons(tmp_path, capfd, name, reasons):
     make_bad_files(tmp_path)
-    found = probe(tmp_path / name, LIMITS)
-    assert found.video_reason == found.audio_reason
-    assert found.video_reason in reasons & set(REASONS)
-    assert found.duration_s == 0
-    with pytest.raises(MediaError, match=f"^{found.audio_reason}$"):
+    probed = probe(tmp_path / name, LIMITS)
+    assert probed.video_reason == probed.audio_reason
+    assert probed.video_reason in reasons & set(REASONS)
+    assert probed.duration_s == 0
+    with pytest.raises(MediaError, match=f"^{probed.audio_reason}$"):
         read_waveform(tmp_path / name, sample_rate_hz=RATE, limits=LIMITS)
-    with pytest.raises(MediaError, match=f"^{found.video_reason}$"):
+    with pytest.raises(MediaError, match=f"^{probed.video_reason}$"):
         next(iter_frames(tmp_path / name, fps=10, limits=LIMITS))
     assert capfd.readouterr() == ("", "")
 
@@ -112,8 +112,8 @@ def test_name_like_a_protocol_is_a_file_name(tmp_path, clip, monkeypatch):
 )
 def test_limits(clip, limit, video_reason, audio_reason):
     limits = LIMITS.model_copy(update=limit)
-    found = probe(clip, limits)
-    assert (found.video_reason, found.audio_reason) == (video_reason, audio_reason)
+    probed = probe(clip, limits)
+    assert (probed.video_reason, probed.audio_reason) == (video_reason, audio_reason)
     with pytest.raises(MediaError, match=f"^{video_reason}$"):
         list(iter_frames(clip, fps=10, limits=limits))
     if audio_reason:
@@ -132,8 +132,8 @@ def test_size_is_checked_whatever_the_container(tmp_path, codec, suffix):
 def test_duration_limit_is_about_the_utterance(clip):
     limits = LIMITS.model_copy(update={"max_duration_s": 1.0})
     part = {"start_s": 0.5, "end_s": 1.4}
-    found = probe(clip, limits, **part)
-    assert (found.video_reason, found.audio_reason) == (None, None)
+    probed = probe(clip, limits, **part)
+    assert (probed.video_reason, probed.audio_reason) == (None, None)
     assert len(read_waveform(clip, sample_rate_hz=RATE, limits=limits, **part)) == 0.9 * RATE
     assert len(list(iter_frames(clip, fps=10, limits=limits, **part))) == 9
 
@@ -362,8 +362,8 @@ def test_rotation_is_applied(tmp_path):
     data[at : at + 36] = struct.pack(">9i", 0, one, 0, -one, 0, 0, 48 * one, 0, 1 << 30)
     path.write_bytes(data)
 
-    found = probe(path, LIMITS)
-    assert (found.width, found.height) == (48, 64)
+    probed = probe(path, LIMITS)
+    assert (probed.width, probed.height) == (48, 64)
     _, shown = next(iter_frames(path, fps=10, limits=LIMITS))
     assert shown.shape == (64, 48, 3)
     assert shown[:20, :, 0].min() > 200
@@ -382,22 +382,22 @@ def real_clips():
 @pytest.mark.parametrize("row", real_clips())
 def test_real_clip(row):
     (path,) = (CLIPS / "Raw" / row["video_id"]).glob(f"{row['clip_id']}.*")
-    found = probe(path, LIMITS)
-    assert found.duration_s == pytest.approx(float(row["duration_s"]), abs=0.1)
-    assert found.fps == pytest.approx(float(row["fps"]), abs=0.01)
-    assert found.frames == int(row["n_frames"])
-    assert (found.width, found.height) == (int(row["width"]), int(row["height"]))
-    assert found.video_codec == row["video_codec"]
-    assert found.audio_codec == (row["audio_codec"] or None)
-    assert found.video_reason is None
+    probed = probe(path, LIMITS)
+    assert probed.duration_s == pytest.approx(float(row["duration_s"]), abs=0.1)
+    assert probed.fps == pytest.approx(float(row["fps"]), abs=0.01)
+    assert probed.frames == int(row["n_frames"])
+    assert (probed.width, probed.height) == (int(row["width"]), int(row["height"]))
+    assert probed.video_codec == row["video_codec"]
+    assert probed.audio_codec == (row["audio_codec"] or None)
+    assert probed.video_reason is None
     assert len(greys(path, fps=10)) == pytest.approx(10 * float(row["duration_s"]), abs=2)
     if not row["audio_codec"]:
-        assert found.audio_reason == "no_audio_stream"
+        assert probed.audio_reason == "no_audio_stream"
         return
-    assert found.audio_reason is None
-    assert found.audio_duration_s == pytest.approx(float(row["audio_s"]), abs=0.1)
+    assert probed.audio_reason is None
+    assert probed.audio_duration_s == pytest.approx(float(row["audio_s"]), abs=0.1)
     waveform = read_waveform(path, sample_rate_hz=RATE, limits=LIMITS)
-    sound = waveform[-round(found.audio_duration_s * RATE) :]
+    sound = waveform[-round(probed.audio_duration_s * RATE) :]
     assert np.sqrt(np.mean(sound**2)) == pytest.approx(float(row["audio_rms"]), abs=1e-3)
 
 

@@ -1,4 +1,4 @@
-"""Clips in object storage, on a real S3 server; a worker process fetches them as the stages do."""
+"""Clips in object storage, on a real S3 server."""
 
 import functools
 import json
@@ -46,13 +46,13 @@ def probed(raw, corpus=REMOTE, workers=1):
 
 
 def probed_here(raw, clips, limits=INGEST.limits, timeout_s=60):
-    """Return what a worker process would find, without one."""
+    """Return what a worker process would return, without starting one."""
     probe = _prober(ClipStore(raw, MEDIA, limits.max_bytes, timeout_s), limits)
     return [(clip, *probe([clip])) for clip in clips if clip.path is not None]
 
 
-def reasons(found):
-    return {clip.utterance_id: of.probe.video_reason for clip, of in found}
+def reasons(results):
+    return {clip.utterance_id: file.probe.video_reason for clip, file in results}
 
 
 @pytest.mark.slow
@@ -77,9 +77,9 @@ def test_each_folder_is_listed_once(raw, s3):
 
 def test_a_clip_too_large_is_not_fetched(raw, s3):
     limits = INGEST.limits.model_copy(update={"max_bytes": 1000})
-    found = probed_here(raw, read_corpus(raw, REMOTE, INGEST), limits)
-    assert list(reasons(found).values()) == ["too_large"] * 4
-    assert {of.digest for _, of in found} == {None}
+    results = probed_here(raw, read_corpus(raw, REMOTE, INGEST), limits)
+    assert list(reasons(results).values()) == ["too_large"] * 4
+    assert {file.digest for _, file in results} == {None}
     assert s3.served == 0
 
 
@@ -88,8 +88,8 @@ def test_an_absent_clip_has_no_file(raw, s3, tmp_path):
     clips = read_corpus(raw, REMOTE, INGEST)
     assert [c.utterance_id for c in clips if c.path is None] == ["v1/01"]
     s3.client.delete_object(Bucket="clips", Key="mine/Raw/v2/01.mkv")  # after it was listed
-    found = probed_here(raw, clips)
-    assert reasons(found) == {"v0/01": None, "v2/01": "no_file", "v3/01": None}
+    results = probed_here(raw, clips)
+    assert reasons(results) == {"v0/01": None, "v2/01": "no_file", "v3/01": None}
 
 
 def test_a_folder_that_goes_is_no_fault_of_its_clips(raw, s3):
@@ -195,7 +195,7 @@ def test_a_table_opens_nothing_outside_media(raw, s3, path, message):
 
 
 def test_a_path_is_a_name_and_nothing_else(raw, s3):
-    """What fsspec reads in some places: URLs inside URLs, versions, patterns."""
+    """Elsewhere fsspec reads these as URLs inside URLs, versions and patterns."""
     paths = ["x::file:///etc/passwd", "Raw/v0/01.mkv?versionId=1", "Raw/*/01.mkv"]
     assert [c.path for c in read_table(raw, *paths)] == [None] * 3
 
@@ -272,7 +272,7 @@ def test_a_password_is_refused_and_not_printed():
 
 @pytest.fixture
 def web(tmp_path, monkeypatch):
-    """Return the URL of a folder of files on a web server, which tells no sizes."""
+    """Return the URL of a folder on a web server that does not send sizes."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
     class Handler(SimpleHTTPRequestHandler):
@@ -290,7 +290,7 @@ def web(tmp_path, monkeypatch):
         server.shutdown()
 
 
-def test_other_protocols_serve_and_a_size_nobody_tells_is_counted(web, tmp_path):
+def test_other_protocols_work_and_an_unknown_size_is_counted(web, tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "1.mkv").write_bytes(os.urandom(2**20))
     (tmp_path / "a" / "2.mkv").write_bytes(os.urandom(2**25))

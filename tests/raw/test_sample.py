@@ -110,8 +110,8 @@ def test_in_one_of_seven_clips_a_part_contradicts_the_label(rows: dict[str, Row]
 
 
 def test_exactly_the_labelled_clips_are_there(rows: dict[str, Row]) -> None:
-    found = {p.relative_to(SAMPLE / "Raw").as_posix() for p in SAMPLE.glob("Raw/*/*")}
-    assert found == {f"{utterance_id}.mp4" for utterance_id in rows}
+    files = {p.relative_to(SAMPLE / "Raw").as_posix() for p in SAMPLE.glob("Raw/*/*")}
+    assert files == {f"{utterance_id}.mp4" for utterance_id in rows}
 
 
 def test_corpus_is_small(rows: dict[str, Row]) -> None:

@@ -111,7 +111,7 @@ def test_what_was_not_probed_is_not_called_well():
     assert "visual 2 no file: 2; others unknown, as clips were not probed" in text
 
 
-def test_short_corpora_are_told_in_minutes():
+def test_short_corpora_are_shown_in_minutes():
     assert "15.0 minutes" in shown(report(hours=0.25))
 
 

@@ -64,8 +64,8 @@ def test_the_emotion_is_the_label_where_the_block_says_so(tmp_path):
     ],
 )
 def test_tables_and_clips_are_found_however_the_archive_was_unpacked(tmp_path, tables, clips):
-    found, _, _ = read(write(tmp_path, tables, clips), SENTIMENT)
-    assert [c.path is not None for c in found] == [True, False] * 3
+    result, _, _ = read(write(tmp_path, tables, clips), SENTIMENT)
+    assert [c.path is not None for c in result] == [True, False] * 3
 
 
 def test_of_two_files_of_a_test_clip_the_corrected_one_is_taken(tmp_path):

@@ -77,10 +77,10 @@ def test_clips_in_object_storage_are_heard_as_those_in_a_folder(corpus, whisper,
 
 def test_words_have_places_and_times_and_are_kept(corpus, whisper, transcribed):
     (corpus / "transcripts.parquet").write_bytes(b"PAR1 damaged")
-    found = run(corpus, clips(corpus, "0", "1"), whisper)
-    assert list(found) == ["v/0", "v/1"]
-    assert found["v/0"].text != found["v/1"].text  # it did listen
-    for transcript in found.values():
+    transcripts = run(corpus, clips(corpus, "0", "1"), whisper)
+    assert list(transcripts) == ["v/0", "v/1"]
+    assert transcripts["v/0"].text != transcripts["v/1"].text  # it did listen
+    for transcript in transcripts.values():
         assert transcript.words
         end = 0
         for word in transcript.words:
@@ -93,7 +93,7 @@ def test_words_have_places_and_times_and_are_kept(corpus, whisper, transcribed):
 
     before = (corpus / "transcripts.parquet").read_bytes()
     transcribed.clear()
-    assert run(corpus, clips(corpus, "1", "0"), whisper) == found
+    assert run(corpus, clips(corpus, "1", "0"), whisper) == transcripts
     assert transcribed == []
     assert (corpus / "transcripts.parquet").read_bytes() == before
 
@@ -159,8 +159,8 @@ def test_what_was_heard_outlives_a_run_without_the_model(corpus, whisper, transc
 def test_a_clip_without_sound_is_left_out_and_silence_is_empty(corpus, whisper):
     write_clip(corpus / "silent.mkv", (), np.zeros(16_000))
     (corpus / "broken.mkv").write_bytes(b"no media")
-    found = run(corpus, clips(corpus, "mute", "silent", "broken"), whisper)
-    assert found == {"v/silent": asr.Transcript("", ())}
+    transcripts = run(corpus, clips(corpus, "mute", "silent", "broken"), whisper)
+    assert transcripts == {"v/silent": asr.Transcript("", ())}
 
 
 @pytest.mark.parametrize("seconds", [0.005, 32.0])
