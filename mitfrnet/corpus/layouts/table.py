@@ -92,7 +92,11 @@ class _RowReader:
         Raises:
             CorpusError: a value does not fit its column.
         """
-        columns = self._columns
+        columns, scale = self._columns, self._scale
+
+        def cell(column: str | None) -> str:
+            return row[column].strip() if column else ""
+
         ids = {
             key: identifier(row[column], column, where)
             for key, column in (("video_id", columns.video_id), ("clip_id", columns.clip_id))
@@ -100,13 +104,21 @@ class _RowReader:
         }
         path, stem = self._find(row, ids, where)
         video_id, clip_id = self._ids_by_path(stem)
-        transcript = row[columns.text].strip() if columns.text else ""
+        transcript = cell(columns.text)
         start_s, end_s = segment_of(
-            row[columns.start] if columns.start else "",
-            row[columns.end] if columns.end else "",
+            cell(columns.start),
+            cell(columns.end),
             (columns.start or "start", columns.end or "end"),
             where,
         )
+        label, modality_labels = None, {}
+        if scale is not None:
+            assert columns.label is not None  # the block is checked
+            label = label_of(row[columns.label], columns.label, scale, where)
+            by_modality = {m: getattr(columns, f"label_{m}") for m in MODALITIES}
+            modality_labels = {
+                m: label_of(row[c], c, scale, where) for m, c in by_modality.items() if cell(c)
+            }
         return LabelledClip(
             where=where,
             video_id=ids.get("video_id") or identifier(video_id, "path", where),
@@ -115,14 +127,14 @@ class _RowReader:
             stem=stem,
             transcript=transcript,
             transcript_source="table" if transcript else None,
-            label=self._label(row, columns.label, where),
-            modality_labels=self._modality_labels(row, where),
+            label=label,
+            modality_labels=modality_labels,
             split=(
                 split_of(row[columns.split], columns.split, where, self._split_names)
                 if columns.split
                 else self._split
             ),
-            group=(row[columns.group].strip() or None) if columns.group else None,
+            group=cell(columns.group) or None,
             start_s=start_s,
             end_s=end_s,
         )
@@ -150,21 +162,6 @@ class _RowReader:
         if self._segments:
             return stem.replace("/", "-"), _TO_BE_NUMBERED
         return ids_of_path(stem, self._folder)
-
-    def _label(self, row: dict[str, str], column: str | None, where: str) -> float | None:
-        if self._scale is None or column is None:
-            return None
-        return label_of(row[column], column, self._scale, where)
-
-    def _modality_labels(self, row: dict[str, str], where: str) -> dict[str, float]:
-        labels = {}
-        for modality in MODALITIES:
-            column = getattr(self._columns, f"label_{modality}")
-            if column is not None and row[column].strip():
-                label = self._label(row, column, where)
-                if label is not None:
-                    labels[modality] = label
-        return labels
 
 
 def _numbered(clips: list[LabelledClip], problems: Problems) -> list[LabelledClip]:
