@@ -19,10 +19,9 @@ from mitfrnet.features.shards import read_features
 from mitfrnet.media.storage import ClipStore
 from mitfrnet.workers.local import track
 from mitfrnet.workers.params import RunParams
-from tests.corpus.test_ingest import CORPUS
 from tests.helpers.clips import write_small_corpus
 from tests.helpers.paths import ROOT
-from tests.helpers.reading import INGEST
+from tests.helpers.reading import INGEST, MOSI
 
 MODES = ("train",) * 8 + ("valid", "test")
 PARAMS = AcousticParams(
@@ -31,9 +30,9 @@ PARAMS = AcousticParams(
 
 
 def manifest_of(folder):
-    clips = read_corpus(folder, CORPUS, INGEST)
+    clips = read_corpus(folder, MOSI, INGEST)
     probed = probe_clips(folder, clips, INGEST.limits, RunParams(workers=1, timeout_seconds=60))
-    return build_manifest(probed, CORPUS, INGEST)
+    return build_manifest(probed, MOSI, INGEST)
 
 
 def extract(folder, out, workers=1, params=PARAMS, modality="acoustic"):

@@ -10,14 +10,13 @@ from mitfrnet.errors import CorpusError, StorageError
 from mitfrnet.features.extract import build_extractor, extract_corpus, extractor_params
 from mitfrnet.features.shards import read_features
 from mitfrnet.workers.params import RunParams
-from tests.corpus.test_ingest import CORPUS
 from tests.features.test_extract import PARAMS, contents
 from tests.helpers.clips import write_small_corpus
-from tests.helpers.reading import INGEST
+from tests.helpers.reading import INGEST, MOSI
 
 pytestmark = pytest.mark.slow
 
-REMOTE = CORPUS.model_copy(update={"media": "s3://clips/mine"})
+REMOTE = MOSI.model_copy(update={"media": "s3://clips/mine"})
 CLIP = "mine/Raw/v1/01.mkv"
 
 
@@ -47,7 +46,7 @@ def test_bytes_are_those_of_the_same_clips_in_a_folder(raw, tmp_path):
     assert extract(remote, raw, tmp_path / "1") == 4
     assert extract(remote, raw, tmp_path / "2", workers=2) == 4
     shutil.move(tmp_path / "Raw", raw / "Raw")
-    assert extract(manifest_of(raw, CORPUS), raw, tmp_path / "local") == 4
+    assert extract(manifest_of(raw, MOSI), raw, tmp_path / "local") == 4
     assert contents(tmp_path / "1") == contents(tmp_path / "2") == contents(tmp_path / "local")
     assert read_features(tmp_path / "1")["reason"].null_count == 4
 
