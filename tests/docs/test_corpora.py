@@ -1,4 +1,4 @@
-"""What docs/corpora.md tells users to write is what the pipeline takes."""
+"""The pipeline accepts what docs/corpora.md tells users to write."""
 
 import re
 import subprocess
@@ -21,7 +21,7 @@ INGEST = load_params(IngestParams, section="ingest", path=ROOT / "params.yaml")
 
 
 def blocks(language):
-    """Return the code blocks of the page, their indentation in lists taken off."""
+    """Return the code blocks of the page in a language, without indentation."""
     matches = re.findall(rf"^( *)```{language}\n(.*?)^\1```$", PAGE, re.MULTILINE | re.DOTALL)
     return [re.sub(f"^{indent}", "", text, flags=re.MULTILINE) for indent, text in matches]
 

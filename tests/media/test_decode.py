@@ -268,7 +268,7 @@ def test_segment_is_a_slice(clip):
 
 
 def test_clock_of_the_container_need_not_start_at_zero(tmp_path):
-    """FFmpeg lets that of MPEG-TS start later."""
+    """FFmpeg starts the clock of MPEG-TS later."""
     path = write_clip(tmp_path / "x.ts", np.arange(20) / 10, codec="h264")
     with av.open(str(path)) as container:
         assert container.start_time > 0
@@ -280,7 +280,7 @@ def test_clock_of_the_container_need_not_start_at_zero(tmp_path):
 
 
 def test_grid_of_the_clips_own_rate_takes_every_frame(tmp_path):
-    """Matroska stores 1/30 s as 0.033 and 2/30 s as 0.067, which is later than it was."""
+    """Matroska stores 1/30 s as 0.033 and 2/30 s as 0.067, later than it was."""
     path = write_clip(tmp_path / "x.mkv", np.arange(20) / 30)
     assert list(greys(path, fps=30).values())[:20] == list(range(20))
 
@@ -327,7 +327,7 @@ def test_grid_over_uneven_frames(tmp_path):
 
 
 def test_picture_that_starts_late(tmp_path):
-    """Sound from 0, picture from 0.53 s: the first frame serves 0.5 s, nothing serves 0.4."""
+    """Sound from 0, picture from 0.53 s: the first frame is shown at 0.5 s, nothing at 0.4."""
     path = write_clip(tmp_path / "x.mkv", 0.53 + np.arange(10) / 10, tone(2))
     shown = greys(path, fps=10)
     assert min(shown) == 0.5
@@ -344,7 +344,7 @@ def test_frames_are_shrunk_not_enlarged(clip):
 
 
 def test_rotation_is_applied(tmp_path):
-    """A phone's film, to be shown a quarter turn clockwise: what was left comes on top."""
+    """A phone's video, shown a quarter turn clockwise: its left side becomes the top."""
     path = tmp_path / "x.mov"
     with av.open(str(path), "w") as out:
         video = out.add_stream("mpeg4", rate=10)
@@ -439,7 +439,7 @@ def test_sound_of_more_channels_than_pyav_can_lay_out_is_left_out(tmp_path):
 
 
 def test_a_late_part_of_sound_that_cannot_be_sought_in_is_no_longer_than_itself(tmp_path):
-    """An MP3 of 10 s, of which clips may last 2 s: its last second is read."""
+    """The last second of an MP3 of 10 s is read, though clips may last 2 s."""
     limits = LIMITS.model_copy(update={"max_duration_s": 2.0})
     path = tmp_path / "x.mp3"
     with av.open(str(path), "w") as out:

@@ -195,7 +195,7 @@ def test_a_clip_is_as_long_as_what_is_decoded(outcome):
 
 @pytest.mark.slow
 def test_no_hostile_clip_takes_more_memory_than_it_may(outcome):
-    """Headers of huge pictures take none at all; libraries and models take 350 MB."""
+    """Headers of huge pictures cost nothing; libraries and models take 350 MB."""
     for line in outcome["log"]:
         most = 450 if line["name"].startswith("huge_") else MEMORY_MB + 200
         assert line["mb"] < most, line
@@ -203,7 +203,7 @@ def test_no_hostile_clip_takes_more_memory_than_it_may(outcome):
 
 @pytest.mark.slow
 def test_damaged_clips_are_all_accounted_for(tmp_path):
-    """The whole of it: `python -m benchmarks.fuzz_media`."""
+    """`python -m benchmarks.fuzz_media` does more of this."""
     report = fuzz(tmp_path, source_clips(REAL), mutations=40, seed=7, timeout_s=120, fps=1)
     assert report.unaccounted == []
     assert all(sum(counts.values()) == 40 for counts in report.outcomes.values())
@@ -252,7 +252,7 @@ def test_a_clip_may_shrink_grow_or_go_while_it_is_read(tmp_path):
 
 @pytest.mark.parametrize("kind", ["device", "socket", "pipe"])
 def test_what_is_no_file_is_not_opened(tmp_path, kind):
-    """Reading a pipe would wait for ever, and a device would never end."""
+    """Reading a pipe would wait forever, and a device would never end."""
     path = tmp_path / kind
     if kind == "device":
         path = Path("/dev/zero")
@@ -266,7 +266,7 @@ def test_what_is_no_file_is_not_opened(tmp_path, kind):
 
 
 def test_a_name_gives_no_orders_to_the_terminal(tmp_path):
-    """A line break and an escape code in a file's name stay letters in the error's one line."""
+    """Line breaks and escape codes in a file's name are escaped in the one-line error."""
     name = "a\nerror: b\x1b[31m\x9b2J.mp4"
     folder = tmp_path / "raw" / "mine"
     folder.mkdir(parents=True)
@@ -295,7 +295,7 @@ def count_frames(limits):
     ("memory_mb", "outcome"), [(4096, 6), (250, WorkerFailure("out_of_memory"))]
 )
 def test_a_decoder_that_gets_no_memory_has_met_no_damage(tmp_path, memory_mb, outcome):
-    """A frame of 5600 x 5600 takes 47 MB, and its decoder some of them."""
+    """A frame of 5600 x 5600 takes 47 MB, and the decoder needs several."""
     path = tmp_path / "large.mp4"
     with av.open(str(path), "w") as out:
         stream = out.add_stream("libx264", rate=10, options={"preset": "ultrafast"})

@@ -32,7 +32,7 @@ TABLE = {
 
 @pytest.fixture
 def raw(s3, tmp_path):
-    """Return the folder of a corpus of four clips, which lie in the bucket alone."""
+    """Return the folder of a corpus whose four clips lie only in the bucket."""
     folder = write_small_corpus(tmp_path / "raw" / "mine")
     s3.upload(folder / "Raw", "clips", "mine/Raw")
     (folder / "Raw").rename(tmp_path / "Raw")
@@ -131,7 +131,7 @@ def test_a_server_that_falters_is_asked_again_but_not_for_ever(raw, s3, monkeypa
 
 
 def test_a_silent_server_is_no_clip_that_hangs(raw, s3):
-    """A worker killed for its silence would leave `timed_out` as the clip's reason."""
+    """A worker killed for waiting would leave `timed_out` as the clip's reason."""
     clips = read_corpus(raw, REMOTE, INGEST)
     s3.silent_s = 30
     with pytest.raises(StorageError, match=r"not fetched within 1 s, half of run\.timeout"):

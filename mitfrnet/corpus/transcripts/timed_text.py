@@ -38,7 +38,7 @@ class Sidecar:
 
     Attributes:
         transcript: text of the whole file.
-        words: words in the order of speech, with times from the clip's time 0; None if the file
+        words: words in the order of speech, with times in the media file; None if the sidecar
             has no times.
     """
 

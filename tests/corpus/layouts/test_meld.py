@@ -78,7 +78,7 @@ def test_of_two_files_of_a_test_clip_the_corrected_one_is_taken(tmp_path):
 
 
 def test_marks_that_were_decoded_wrongly_are_mended(tmp_path):
-    """U+0092 is the apostrophe of cp1252, read as Latin-1; U+0081 is nothing there."""
+    """U+0092 is the apostrophe of cp1252, read as Latin-1; U+0081 is undefined in it."""
     folder = write(tmp_path)
     row = f"1,I\u0092m here\u0085 \u0081,Mark,joy,positive,0,0,3,19,{TIMES}"
     (folder / "train_sent_emo.csv").write_text(f"{HEADER}\n{row}\n", encoding="utf-8")

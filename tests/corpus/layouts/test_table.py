@@ -108,7 +108,7 @@ def test_ids_without_columns_follow_from_the_path(tmp_path, path, utterance_id):
 
 
 def test_segments_of_a_file_are_numbered_by_their_start(tmp_path):
-    """Rows 3 and 4 lie before row 2 in a.mp4; b.mp4 counts for itself; empty is the whole file."""
+    """Rows 3 and 4 lie before row 2 in a.mp4; b.mp4 has its own numbers and no times."""
     header = "file,from,to,score,fold"
     write(tmp_path, "d/a.mp4,9,10,1,train", "d/a.mp4,00:02.5,00:04,2,train",
           "d/a.mp4,,1,3,train", "d/b.mp4,,,0,test", header=header)  # fmt: skip

@@ -27,7 +27,7 @@ def whisper(tmp_path_factory):
 
 @pytest.fixture
 def corpus(tmp_path):
-    """Return a folder of three clips with sound, and a picture without."""
+    """Return a folder with three clips of sound and a video without sound."""
     for i, hz in enumerate((300, 800, 2000)):
         write_clip(tmp_path / f"{i}.mkv", (), tone(1.5, hz))
     write_clip(tmp_path / "mute.mkv", [0, 0.1])
@@ -43,14 +43,14 @@ def clips(folder, *names, **fields):
 
 
 def run(folder, todo, model, **changes):
-    """Return the transcripts, and the number of clips that were not in the store."""
+    """Return the transcripts of the clips in `todo`."""
     options = {"language": "en", "limits": LIMITS, "store": folder / "transcripts.parquet"}
     return transcribe(folder, todo, model=str(model), run=RUN, **options | changes)
 
 
 @pytest.fixture
 def transcribed(monkeypatch):
-    """Return a list that grows by the ids of the clips that are given to worker processes."""
+    """Return a list that collects the ids of clips sent to worker processes."""
     ids = []
 
     def counted(setup, tasks, *args, **options):
@@ -99,7 +99,7 @@ def test_words_have_places_and_times_and_are_kept(corpus, whisper, transcribed):
 
 
 def test_only_what_changed_is_transcribed_again(corpus, whisper, transcribed):
-    """Of four clips one has other bytes, one another end, one is new; then all the language."""
+    """One clip has other bytes, one another end, one is new; then the language changes."""
     write_clip(corpus / "3.mkv", (), tone(1.0, 900))
     run(corpus, clips(corpus, "0", "1", "2"), whisper)
     transcribed.clear()
@@ -115,7 +115,7 @@ def test_only_what_changed_is_transcribed_again(corpus, whisper, transcribed):
 def test_a_killed_run_keeps_what_it_had_and_leaves_no_trace(
     corpus, whisper, monkeypatch, transcribed
 ):
-    """The store ends as if all had been done at once, also with a clip that is gone again."""
+    """The store is the same as after a single run, even with a clip that has been removed."""
     run(corpus, clips(corpus, "0", "1"), whisper, store=corpus / "at_once.parquet")
 
     def broken_off(results, **_):
@@ -173,7 +173,7 @@ def test_sound_of_any_length_is_transcribed(corpus, whisper, seconds):
 
 
 def changed_copy(folder, to, file, **changes):
-    """Return a copy of a model with other values in one of its files; None removes the key."""
+    """Return a copy of a model with changed values in one of its files; None removes a key."""
     to.mkdir()
     for path in folder.iterdir():
         (to / path.name).write_bytes(path.read_bytes())
@@ -209,7 +209,7 @@ def test_a_language_that_the_model_does_not_know_is_refused(corpus, whisper):
 
 @pytest.mark.parametrize("lacking", ["config.json", "model.safetensors", "all"])
 def test_a_model_that_is_not_there_is_one_clear_line(corpus, whisper, tmp_path, lacking):
-    """Pickled weights are no weights."""
+    """Pickled weights do not count."""
     model = changed_copy(whisper, tmp_path / "m", "config.json")
     (model / "pytorch_model.bin").write_bytes(b"pickle")
     for path in list(model.iterdir()):

@@ -125,7 +125,7 @@ def test_each_kind_gives_its_words_and_their_times(tmp_path, kind, encoding):
 
 
 def test_a_textgrid_in_the_long_form_gives_its_tier_of_words(tmp_path):
-    """Of `a "b"`, 5 characters in half a second, `a` takes the first, `"b"` the last three."""
+    """`a "b"` has 5 characters in half a second: `a` is the first, `"b"` the last three."""
     sidecar = read_sidecar(write(tmp_path / "1.TextGrid", LONG_TEXTGRID))
     assert said(sidecar) == [
         ("say", 0.5, 1.0),
@@ -314,7 +314,7 @@ def test_timed_words_are_in_the_order_of_speech(tmp_path):
 
 @pytest.mark.parametrize("line", ["<a" * 80_000, "[" * 80_000, " " * 80_000 + "x"])
 def test_a_hostile_line_takes_no_time(tmp_path, line):
-    """Patterns that looked for an end beyond the next beginning took minutes."""
+    """Patterns that looked for an end beyond the next start took minutes."""
     path = tmp_path / "x.srt"
     path.write_text(f"1\n00:00:00,000 --> 00:00:01,000\n{line}\n")
     start = time.process_time()

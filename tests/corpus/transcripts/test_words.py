@@ -47,7 +47,7 @@ def test_all_words_are_found_whatever_the_script_case_or_composition(transcript,
 
 @pytest.mark.parametrize("said", [["dont"], ["do", "n't"], ["don\u2019t"], ["don", "'", "t"]])
 def test_an_other_cut_into_words_is_found(said):
-    """The whole of the word is covered, and the words around it stay where they are."""
+    """The whole word is covered, and the words around it keep their places."""
     places = placed("I don't mind him", "i", *said, "mind", "her")
     assert places[0] == ("I", 0)
     assert places[-1] == ("mind", len(said) + 1)
@@ -69,7 +69,7 @@ def test_nothing_to_find_gives_no_words(transcript, words):
 
 
 def test_a_long_transcript_with_other_words_here_and_there_is_found():
-    """Of 10,000 Chinese characters, as frequent as in running text, each tenth is another."""
+    """Every tenth of 10,000 Chinese characters differs; their frequencies are those of text."""
     drawn = random.Random(1)
     characters = [chr(0x4E00 + i) for i in range(3000)]
     said = drawn.choices(characters, weights=[1 / (i + 1) for i in range(3000)], k=10_000)
@@ -89,7 +89,7 @@ def test_what_repeats_without_end_takes_no_minute(length):
 
 
 def test_a_phrase_is_spread_by_length():
-    """Of 8 characters in 4 s, `ab` takes 2, the space 1, `cdefg` 5: half a second each."""
+    """8 characters in 4 s are half a second each: `ab` 2, the space 1, `cdefg` 5."""
     assert spread(" ab cdefg", 1.0, 5.0) == [
         TimedWord("ab", 1.0, 2.0),
         TimedWord("cdefg", 2.5, 5.0),
