@@ -47,13 +47,13 @@ def main(argv: list[str] | None = None) -> None:
         args.raw, probed, corpus, params.limits, store=args.transcripts, run=run
     )
     stored = stored_descriptions(args.raw) if corpus.layout == "features" else None
-    manifest = build_manifest(_taken_from(probed), corpus, params, stored)
+    manifest = build_manifest(_emptying(probed), corpus, params, stored)
     write_manifest(manifest, args.out)
     write_json(summarise(manifest), args.quality)
 
 
-def _taken_from(probed: list[Probed]) -> Iterator[Probed]:
-    """Yield the clips, dropping each from the list: a million of them take a gigabyte."""
+def _emptying(probed: list[Probed]) -> Iterator[Probed]:
+    """Yield the clips and remove them from the list: a million of them take a gigabyte."""
     while probed:
         yield probed.pop()
 

@@ -1,11 +1,11 @@
-"""What readers of corpora return, and the checks that all of them share."""
+"""What layout readers return, and how all of them parse the values of a table."""
 
 import math
 import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from mitfrnet.corpus.transcripts.words import Word
@@ -13,18 +13,13 @@ from mitfrnet.errors import CorpusError
 from mitfrnet.labels import ClassScale, LabelScale, Scale
 from mitfrnet.modalities import SPLITS
 
-# `minutes:seconds` or `hours:minutes:seconds`, the fraction with a point or, as subtitles have it,
-# a comma.
+# `minutes:seconds` or `hours:minutes:seconds`, with a point or, as in subtitles, a comma.
 _CLOCK = re.compile(r"(?:(\d{1,4}):)?(\d{1,4}):(\d{1,2}(?:[.,]\d{1,9})?)", re.ASCII)
 
 _NOT_IN_NAMES = re.compile(r'[/\\"\x00-\x1f\x7f\ud800-\udfff]')
-_MAX_NAME_BYTES = 255  # of a file, in the file systems in use
+_MAX_NAME_BYTES = 255  # the limit of common file systems
 
-# Files that may stand beside a clip under its own name.
-SIDECARS = (".txt", ".textgrid", ".ctm", ".json", ".srt", ".vtt", ".csv")
-
-
-# By name alone: in a folder without a table nothing else says what is meant to be a clip.
+# In a folder without a table, only these endings tell clips from other files.
 MEDIA_ENDINGS = frozenset(
     """
     .3gp .aac .asf .avi .flac .flv .m2ts .m4a .m4v .mkv .mov .mp3 .mp4 .mpeg .mpg .mts .oga .ogg
@@ -38,23 +33,22 @@ class LabelledClip:
     """One utterance as a corpus describes it.
 
     Attributes:
-        where: the line of the table it is from, e.g. `raw/mine/label.csv:12`, or its file.
-        video_id, clip_id: as published, leading zeros kept.
-        path: the media file, relative to the corpus folder; None: there is none.
-        stem: where the clip's files lie, relative to the corpus folder, without ending; None:
-            nobody knows.
+        where: its line in a table, e.g. `raw/mine/label.csv:12`, or its file.
+        video_id, clip_id: as published, with leading zeros.
+        path: the media file, relative to the folder of clips; None if there is no file.
+        stem: path of the clip's files without ending, relative to the corpus folder; None if
+            unknown.
         transcript: what is said; may be empty.
-        transcript_source: `table`, or the kind of file it is from; None: there is none.
-        words: when each word is spoken; None: nobody says.
-        label: the score, on the corpus's scale; of class labels the index of the class; None in
-            a corpus without labels.
-        modality_labels: the same, given to single modalities, where the corpus has them.
-        split: `train`, `valid` or `test`; None: the corpus does not say.
-        group: clips of one group stay on one side of a drawn split; None: those of a video do.
-        start_s: where the utterance starts in the file, in seconds; None: at its start.
-        end_s: where it ends; None: at the end of the file.
-        digest: of what is stored for it, in a corpus of features; None: clips have theirs taken
-            when they are probed.
+        transcript_source: `table`, or the kind of file it is from; None without a transcript.
+        words: when each word is spoken; None if unknown.
+        label: the score, or the index of the class; None in an unlabelled corpus.
+        modality_labels: labels of single modalities, if the corpus has them.
+        split: `train`, `valid` or `test`; None if the corpus does not say.
+        group: a drawn split keeps the clips of one group together; None: those of one video.
+        start_s: start of the utterance in the file, in seconds; None: the file's start.
+        end_s: end of the utterance in the file, in seconds; None: the file's end.
+        digest: digest of the stored features in layout `features`; None: the digest is taken
+            from the media file when it is probed.
     """
 
     where: str
@@ -80,26 +74,16 @@ class LabelledClip:
 
     @property
     def split_group(self) -> str:
-        """Return the name of what stays on one side of a drawn split."""
+        """Return the group that a drawn split keeps together."""
         return self.video_id if self.group is None else self.group
-
-    def with_split(self, split: str) -> "LabelledClip":
-        """Return the same clip on the given side."""
-        return replace(self, split=split)
-
-    def with_transcript(
-        self, transcript: str, source: str, words: tuple[Word, ...] | None
-    ) -> "LabelledClip":
-        """Return the same clip with another transcript."""
-        return replace(self, transcript=transcript, transcript_source=source, words=words)
 
 
 class Problems:
-    """What is wrong with a corpus, in lines that each say where, what, and what would be right.
+    """What is wrong with a corpus, a line each: where, what, and what would be right.
 
     Attributes:
-        errors: the corpus cannot be used before they are mended.
-        warnings: it can, but should be looked at.
+        errors: the corpus cannot be used until they are fixed.
+        warnings: the corpus can be used, but they deserve a look.
     """
 
     def __init__(self) -> None:
@@ -108,17 +92,17 @@ class Problems:
 
     @contextmanager
     def collecting(self) -> Iterator[None]:
-        """Note a `CorpusError` of the block as an error, and go on."""
+        """Add a `CorpusError` raised in the block to the errors, and go on after the block."""
         try:
             yield
         except CorpusError as error:
             self.errors.append(str(error))
 
     def raise_errors(self, folder: Path) -> None:
-        """Raise the first error, with the number of the others.
+        """Raise the first error, with the count of the others.
 
         Raises:
-            CorpusError: there is one.
+            CorpusError: there is an error.
         """
         if self.errors:
             others = len(self.errors) - 1
@@ -128,16 +112,16 @@ class Problems:
 
 
 def unique(clips: Iterable[LabelledClip], problems: Problems) -> list[LabelledClip]:
-    """Return the clips whose utterance id is new, and note the others."""
-    first: dict[str, LabelledClip] = {}
+    """Return the first clip of each utterance id; the others are errors."""
+    clip_by_id: dict[str, LabelledClip] = {}
     for clip in clips:
-        before = first.setdefault(clip.utterance_id, clip)
-        if before is not clip:
+        first = clip_by_id.setdefault(clip.utterance_id, clip)
+        if first is not clip:
             problems.errors.append(
                 f"{clip.where}: duplicate id {clip.utterance_id!r}, first used in "
-                f"{_place(before.where)} (every video_id, clip_id pair must be unique)"
+                f"{_place(first.where)} (every video_id, clip_id pair must be unique)"
             )
-    return list(first.values())
+    return list(clip_by_id.values())
 
 
 def _place(where: str) -> str:
@@ -146,13 +130,13 @@ def _place(where: str) -> str:
 
 
 def identifier(value: str, column: str, where: str) -> str:
-    """Return an id, which becomes part of paths.
+    """Return an id without blanks around it; ids become parts of paths.
 
     Raises:
-        CorpusError: it is empty, or holds what no file name may.
+        CorpusError: it is empty, or cannot be a file name.
     """
     value = value.strip()
-    # Names that are no UTF-8 come from the file system with surrogates, which no table can hold.
+    # File names that are not UTF-8 arrive with surrogates, which no table can hold.
     too_long = len(value.encode(errors="surrogatepass")) > _MAX_NAME_BYTES
     if too_long or _NOT_IN_NAMES.search(value) or value in {"", ".", ".."}:
         raise CorpusError(
@@ -163,14 +147,14 @@ def identifier(value: str, column: str, where: str) -> str:
 
 
 def ids_of_path(stem: str, folder: Path) -> tuple[str, str]:
-    """Return the `video_id` and `clip_id` that a file has by its place.
+    """Return the `video_id` and `clip_id` of a file whose table does not name them.
 
-    The folders above it, joined by `-`, are its video, the name of the corpus folder where there
-    are none; its own name without ending is its clip.
+    The video is the folders above the file, joined by `-`; without any, the corpus folder's name.
+    The clip is the file's name without ending.
 
     Args:
-        stem: its path without ending, relative to the corpus folder.
-        folder: of the corpus.
+        stem: path without ending, relative to the corpus folder.
+        folder: the corpus.
     """
     *parents, name = PurePosixPath(stem).parts
     return "-".join(parents) or folder.name, name
@@ -182,20 +166,20 @@ def stem_of(path: str) -> str:
 
 
 def label_of(text: str, column: str, scale: LabelScale, where: str) -> float:
-    """Return a label as a number on `scale`, or the index of its class.
+    """Return a label as a number on `scale`, or as the index of its class.
 
     Raises:
-        CorpusError: it is no such number, or no such class.
+        CorpusError: it is not a number on the scale, or not one of the classes.
     """
     if isinstance(scale, ClassScale):
         if text.strip() not in scale.classes:
             raise CorpusError(
-                f"{where}: {column} is {text.strip()[:60]!r}, no class of this corpus "
+                f"{where}: {column} is {text.strip()[:60]!r}, not a class of this corpus "
                 f"(expected {', '.join(scale.classes)})"
             )
         return float(scale.classes.index(text.strip()))
     try:
-        value = float(text.replace("_", "?"))  # float takes 1_5 for 15
+        value = float(text.replace("_", "?"))  # float reads 1_5 as 15
     except ValueError:
         raise CorpusError(
             f"{where}: {column} is {text[:60]!r}, not a number ({_expected(scale)})"
@@ -204,10 +188,10 @@ def label_of(text: str, column: str, scale: LabelScale, where: str) -> float:
 
 
 def score_of(value: float, column: str, scale: Scale, where: str) -> float:
-    """Return a label that is a number on `scale`.
+    """Return a score after checking that it lies on `scale`.
 
     Raises:
-        CorpusError: it is not on it.
+        CorpusError: it does not, or is NaN or infinite.
     """
     if not (math.isfinite(value) and scale.low <= value <= scale.high):
         raise CorpusError(f"{where}: {column} is {value:g}, out of scale ({_expected(scale)})")
@@ -219,36 +203,33 @@ def _expected(scale: Scale) -> str:
 
 
 def split_of(value: str, column: str, where: str, names: dict[str, str] | None = None) -> str:
-    """Return which split a row is of.
+    """Return the split of a row.
 
     Args:
-        value: what the table says.
-        column: what the column is called.
-        where: the line.
-        names: what the table calls each split, where it is not as we do.
+        value: the table's name of the split.
+        column: name of the column.
+        where: the line of the table.
+        names: the table's name of each split; None: our own names.
 
     Raises:
-        CorpusError: it is none of them.
+        CorpusError: the name is unknown.
     """
     names = names or {split: split for split in SPLITS}
-    found = next((split for split, name in names.items() if name == value.strip()), None)
-    if found is None:
-        raise CorpusError(
-            f"{where}: {column} is {value[:60]!r} (expected {', '.join(names.values())})"
-        )
-    return found
+    for split, name in names.items():
+        if name == value.strip():
+            return split
+    raise CorpusError(f"{where}: {column} is {value[:60]!r} (expected {', '.join(names.values())})")
 
 
 def segment_of(
     start: str, end: str, columns: tuple[str, str], where: str
 ) -> tuple[float | None, float | None]:
-    """Return where an utterance starts and ends in its file, in seconds; empty: not said.
+    """Return start and end of an utterance in its file, in seconds; None for an empty time.
 
     Raises:
-        CorpusError: a time is no number, negative, or the end is not after the start.
+        CorpusError: a time is not a number or negative, or the end is not after the start.
     """
-    times = [_seconds(text, c, where) for text, c in zip((start, end), columns, strict=True)]
-    start_s, end_s = times
+    start_s, end_s = _seconds(start, columns[0], where), _seconds(end, columns[1], where)
     if end_s is not None and end_s <= (start_s or 0.0):
         raise CorpusError(
             f"{where}: {columns[1]} is {end_s:g} and {columns[0]} is {start_s or 0.0:g} "
@@ -258,7 +239,7 @@ def segment_of(
 
 
 def _seconds(text: str, column: str, where: str) -> float | None:
-    """Return a time in seconds, of a number of them or a time of the clock; None: empty."""
+    """Return a time in seconds, from seconds or a clock time; None if empty."""
     text = text.strip()
     if not text:
         return None
@@ -277,23 +258,23 @@ def _seconds(text: str, column: str, where: str) -> float | None:
 
 
 def fill_pattern(pattern: str, row: dict[str, str], key: str, where: str) -> str:
-    """Return a path pattern with the columns of a row in place of their names in braces.
+    """Return a path pattern with the names in braces replaced by their values in `row`.
 
     Args:
         pattern: e.g. `{video_id}/{clip_id}.mp4`.
         row: values by name.
-        key: of params.yaml that holds the pattern.
-        where: the line.
+        key: the key of params.yaml that holds the pattern.
+        where: the line of the table.
 
     Raises:
-        CorpusError: a name in braces is no column.
+        CorpusError: a name in braces is not in `row`.
     """
 
     def value(match: "re.Match[str]") -> str:
         if match[1] not in row:
             raise CorpusError(
-                f"{where}: {key} is {pattern!r}, and there is no {match[1]!r} "
-                f"(expected of {', '.join(row)})"
+                f"{where}: {key} is {pattern!r}, but there is no {match[1]!r} "
+                f"(expected one of {', '.join(row)})"
             )
         return row[match[1]].strip()
 

@@ -1,4 +1,4 @@
-"""From a corpus as published to its manifest: read the table, probe the clips, sum up."""
+"""Turns a corpus as published into its manifest: read the table, probe the clips, summarise."""
 
 import sys
 from collections import Counter
@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import Field
 
-from mitfrnet.corpus.clips import LabelledClip, Problems
+from mitfrnet.corpus.clips import LabelledClip, Problems, unique
 from mitfrnet.corpus.layouts import LAYOUTS
 from mitfrnet.corpus.manifest import (
     PROBE_FIELDS,
@@ -44,14 +44,14 @@ from mitfrnet.workers.params import RunParams
 class IngestParams(StageParams):
     """Section `ingest`."""
 
-    max_bad_fraction: float = Field(ge=0, le=1)  # more unreadable clips than this stop the stage
+    max_bad_fraction: float = Field(ge=0, le=1)  # more unreadable clips stop the stage
     split: SplitParams
     limits: decode.MediaLimits
 
 
 @dataclass(frozen=True, slots=True)  # there may be a million
 class ProbedClip:
-    """What was found on disk for one labelled clip."""
+    """What the media file of one labelled clip holds."""
 
     digest: str | None
     probe: decode.Probe
@@ -63,44 +63,43 @@ Probed = tuple[LabelledClip, ProbedClip]
 def read_corpus(
     folder: Path, corpus: CorpusParams, ingest: IngestParams, problems: Problems | None = None
 ) -> list[LabelledClip]:
-    """Return the clips of `folder`, sorted by utterance id, every one with a split.
+    """Return the clips of `folder`, sorted by utterance id, each with a split.
 
-    Transcripts and word times that lie beside the clips are read as well.
+    Transcripts and word times from sidecars are included.
 
     Args:
         folder: the corpus.
         corpus: its block.
-        ingest: how it is split where it does not say.
-        problems: takes what is wrong, so that all of it can be shown; None: the first error is
-            raised.
+        ingest: how to split a corpus that names no splits.
+        problems: collects everything that is wrong; None: the first error is raised.
 
     Raises:
         CorpusError: the folder or its table cannot be used at all.
-        StorageError: nor can the clips' folder in object storage.
+        StorageError: the folder in object storage cannot be used.
     """
-    found = Problems() if problems is None else problems
+    collected = Problems() if problems is None else problems
     if not folder.is_dir():
         raise CorpusError(f"{folder}: no such folder (expected the corpus, layout {corpus.layout})")
     if corpus.media is not None:
         RemoteFolder(corpus.media).check()
-    clips = LAYOUTS[corpus.layout](folder, corpus, found)
+    clips = unique(LAYOUTS[corpus.layout](folder, corpus, collected), collected)
     clips.sort(key=lambda c: c.utterance_id)
-    clips = complete(folder, clips, corpus, found)
+    clips = complete(folder, clips, corpus, collected)
     if all(c.split is None for c in clips):
         groups = [c.split_group for c in clips]
         splits = assign_splits(groups, [c.label for c in clips], ingest.split)
         for i, split in enumerate(splits):
-            clips[i] = clips[i].with_split(split)
+            clips[i] = replace(clips[i], split=split)
     counts = Counter(c.split for c in clips)
     empty = [split for split in SPLITS if not counts[split]]
-    if corpus.labelled and empty and not found.errors:
-        found.errors.append(
+    if corpus.labelled and empty and not collected.errors:
+        collected.errors.append(
             f"{folder}: split {empty[0]!r} is empty "
-            f"(found: {', '.join(f'{s} {counts[s]}' for s in SPLITS)}; every split needs clips, "
-            "and where the table names none, at least three videos or groups)"
+            f"(found: {', '.join(f'{s} {counts[s]}' for s in SPLITS)}; every split needs clips; "
+            "a table without splits needs at least three videos or groups)"
         )
     if problems is None:
-        found.raise_errors(folder)
+        collected.raise_errors(folder)
     return clips
 
 
@@ -112,21 +111,20 @@ def probe_clips(
     *,
     media_url: str | None = None,
 ) -> Iterator[Probed]:
-    """Yield each clip with its digest and what its streams hold, as they are probed.
+    """Yield each clip with its digest and its streams, in the order in which probing ends.
 
-    Clips that are segments of one video are probed together. One that is too large to be fetched
-    from object storage has no digest.
+    Segments of one video are probed together. A clip too large to fetch from object storage has
+    no digest.
 
     Args:
         folder: the corpus.
-        clips: as its layout gives them.
+        clips: from its layout.
         limits: what a clip may cost.
-        run: where and by how many workers; one file may take `timeout_seconds`, half of it to be
-            fetched.
-        media_url: where clips lie in object storage; None: in `folder`.
+        run: the workers; one file may take `timeout_seconds`, and fetching it half of that.
+        media_url: URL of the clips in object storage; None: they lie in `folder`.
 
     Raises:
-        StorageError: the server cannot be reached, or refuses.
+        StorageError: the server cannot be reached, or refuses access.
     """
     folder = folder.absolute()  # workers may run elsewhere
     store = ClipStore(folder, media_url, limits.max_bytes, run.timeout_seconds)
@@ -154,13 +152,12 @@ def _path(clip: LabelledClip) -> str:
     return clip.path or ""
 
 
-def _with_shared_names(found: ProbedClip) -> ProbedClip:
-    """Return the same with names that all clips share: each comes out of a worker as a copy."""
-    shared: dict[str, Any] = {}
-    for name in ("video_codec", "audio_codec", "container", "video_reason", "audio_reason"):
-        text = getattr(found.probe, name)
-        shared[name] = None if text is None else sys.intern(text)
-    return replace(found, probe=replace(found.probe, **shared))
+def _with_shared_names(clip: ProbedClip) -> ProbedClip:
+    """Return the clip with one string object per name; workers send a copy for each clip."""
+    names = ("video_codec", "audio_codec", "container", "video_reason", "audio_reason")
+    texts = {name: getattr(clip.probe, name) for name in names}
+    shared: dict[str, Any] = {n: None if t is None else sys.intern(t) for n, t in texts.items()}
+    return replace(clip, probe=replace(clip.probe, **shared))
 
 
 def _prober(store: ClipStore, limits: decode.MediaLimits) -> "partial[list[ProbedClip]]":
@@ -175,9 +172,9 @@ def _probe_file(
     try:
         with store.at_hand(store.folder / (clips[0].path or "")) as path:
             try:
-                if path.is_file():  # reading a pipe would wait for ever
+                if path.is_file():  # reading a pipe would wait forever
                     digest = sha256_of(path)
-            except OSError:  # of which the probe gives the reason
+            except OSError:  # the probe gives the reason
                 pass
             probes = decode.probe_segments(path, limits, [(c.start_s, c.end_s) for c in clips])
     except MediaError as error:
@@ -194,27 +191,27 @@ def add_transcripts(
     store: Path,
     run: RunParams,
 ) -> list[Probed]:
-    """Return the clips, those with sound and without transcript as the corpus's model hears them.
+    """Return the clips; those that have sound but no transcript are transcribed.
 
     Args:
         folder: the corpus.
-        probed: clips, and what was found on disk.
-        corpus: its block; without `asr`, clips stay as they are.
+        probed: the probed clips.
+        corpus: its block; without `asr`, nothing is transcribed.
         limits: what a clip may cost.
-        store: a Parquet file in which transcripts are kept from run to run.
+        store: Parquet file that keeps transcripts between runs.
         run: workers and timeout.
 
     Raises:
-        CorpusError: the model is not to be had, or does not know the language.
+        CorpusError: the model cannot be found, or does not know the language.
     """
-    mute = [
-        (clip, found.digest)
-        for clip, found in probed
-        if not clip.transcript and found.digest and found.probe.audio_reason is None
+    untranscribed = [
+        (clip, file.digest)
+        for clip, file in probed
+        if not clip.transcript and file.digest and file.probe.audio_reason is None
     ]
-    heard = transcribe(
+    transcripts = transcribe(
         folder,
-        [] if corpus.layout == "features" else mute,
+        [] if corpus.layout == "features" else untranscribed,
         model=corpus.asr,
         language=corpus.language,
         limits=limits,
@@ -222,14 +219,12 @@ def add_transcripts(
         run=run,
         media_url=corpus.media,
     )
-    if not heard:
-        return list(probed)
     completed = []
-    for clip, found in probed:
-        said = heard.get(clip.utterance_id)
-        if said is not None and said.text:
-            clip = clip.with_transcript(said.text, "asr", said.words)
-        completed.append((clip, found))
+    for clip, file in probed:
+        asr = transcripts.get(clip.utterance_id)
+        if asr is not None and asr.text:
+            clip = replace(clip, transcript=asr.text, transcript_source="asr", words=asr.words)
+        completed.append((clip, file))
     return completed
 
 
@@ -239,15 +234,15 @@ def build_manifest(
     ingest: IngestParams,
     stored: dict[str, Any] | None = None,
 ) -> pa.Table:
-    """Return the manifest, sorted by utterance id, the corpus's settings in its metadata.
+    """Return the manifest, sorted by utterance id, with the corpus's settings in its metadata.
 
     Args:
-        probed: clips, and what was found on disk.
+        probed: the probed clips.
         corpus: its block.
         ingest: limits and the share of unreadable clips.
-        stored: of layout `features`, what describes each modality's.
+        stored: description of each modality's features in layout `features`; else None.
     """
-    left = sorted(probed, key=lambda pair: pair[0].utterance_id, reverse=True)
+    waiting = sorted(probed, key=lambda pair: pair[0].utterance_id, reverse=True)
     scale = corpus.resolved_scale
     settings = {
         "layout": corpus.layout,
@@ -259,18 +254,18 @@ def build_manifest(
         "limits": ingest.limits.model_dump(),
         "max_bad_fraction": ingest.max_bad_fraction,
     }
-    # Taken off the list, so that of a million clips no more is there twice than need be.
-    return make_manifest((_manifest_row(*left.pop()) for _ in range(len(left))), settings)
+    # Clips leave the list as their rows are made: a million of them fit in memory only once.
+    return make_manifest((_manifest_row(*waiting.pop()) for _ in range(len(waiting))), settings)
 
 
-def _manifest_row(clip: LabelledClip, found: ProbedClip) -> dict[str, Any]:
+def _manifest_row(clip: LabelledClip, file: ProbedClip) -> dict[str, Any]:
     return {
         "utterance_id": clip.utterance_id,
         "video_id": clip.video_id,
         "clip_id": clip.clip_id,
         "split": clip.split,
         "path": clip.path,
-        "digest": found.digest,
+        "digest": file.digest,
         "start_s": clip.start_s,
         "end_s": clip.end_s,
         "transcript": clip.transcript,
@@ -278,29 +273,25 @@ def _manifest_row(clip: LabelledClip, found: ProbedClip) -> dict[str, Any]:
         "words": None if clip.words is None else [asdict(word) for word in clip.words],
         "label": clip.label,
         **{f"label_{m}": clip.modality_labels.get(m) for m in MODALITIES},
-        **{name: getattr(found.probe, name) for name in PROBE_FIELDS},
-        # Of a stored utterance only its features say it.
+        **{name: getattr(file.probe, name) for name in PROBE_FIELDS},
+        # A clip with a digest has stored features, which tell whether its text is missing.
         "text_reason": None if clip.transcript or clip.digest else "empty_transcript",
-        "acoustic_reason": found.probe.audio_reason,
-        "visual_reason": found.probe.video_reason,
+        "acoustic_reason": file.probe.audio_reason,
+        "visual_reason": file.probe.video_reason,
     }
 
 
 def check_bad_fraction(probed: Sequence[Probed], max_bad_fraction: float, folder: Path) -> None:
-    """Stop where too many clips have neither usable sound nor a usable picture.
+    """Refuse a corpus in which too many clips have neither usable sound nor a usable picture.
 
     Raises:
-        CorpusError: lists those clips with their reasons.
+        CorpusError: there are too many; lists them with their reasons.
     """
-    lost = [
-        (clip, found.probe.video_reason)
-        for clip, found in probed
-        if found.probe.video_reason and found.probe.audio_reason
-    ]
-    if len(lost) > max_bad_fraction * len(probed):
-        lost.sort(key=lambda pair: pair[0].utterance_id)
-        bad = [f"{clip.path or clip.utterance_id}: {reason}" for clip, reason in lost]
-        shown = "; ".join(bad[:20]) + (f"; and {len(bad) - 20} more" if len(bad) > 20 else "")
+    bad = [(clip, file.probe.video_reason) for clip, file in probed if not file.probe.usable]
+    if len(bad) > max_bad_fraction * len(probed):
+        bad.sort(key=lambda pair: pair[0].utterance_id)
+        lines = [f"{clip.path or clip.utterance_id}: {reason}" for clip, reason in bad]
+        shown = "; ".join(lines[:20]) + (f"; and {len(bad) - 20} more" if len(bad) > 20 else "")
         raise CorpusError(
             f"{folder}: {len(bad)} of {len(probed)} clips cannot be read, more than "
             f"ingest.max_bad_fraction ({max_bad_fraction:g}): {shown}"
@@ -308,16 +299,16 @@ def check_bad_fraction(probed: Sequence[Probed], max_bad_fraction: float, folder
 
 
 def summarise(manifest: pa.Table) -> dict[str, Any]:
-    """Return what `quality.json` holds: counts, hours, and what is naturally missing and why."""
+    """Return the content of `quality.json`: counts, hours, and why modalities are missing."""
     scale = manifest_settings(manifest)["scale"]
     times = manifest_rows(manifest.select(["start_s", "end_s", "duration_s"]))
     seconds = np.fromiter(map(utterance_duration_s, times), float, len(manifest))
     splits = _counts(manifest["split"])
-    sides = manifest.group_by("video_id").aggregate([("split", "count_distinct")])
+    videos = manifest.group_by("video_id").aggregate([("split", "count_distinct")])
     return {
         "clips": len(manifest),
-        "videos": len(sides),
-        "videos_on_two_sides": pc.sum(pc.greater(sides["split_count_distinct"], 1)).as_py() or 0,
+        "videos": len(videos),
+        "videos_on_two_sides": pc.sum(pc.greater(videos["split_count_distinct"], 1)).as_py() or 0,
         "hours": float(seconds.sum()) / 3600,
         "duration_s": quantiles(seconds),
         "splits": {split: splits.get(split, 0) for split in SPLITS},
@@ -329,13 +320,13 @@ def summarise(manifest: pa.Table) -> dict[str, Any]:
 
 
 def _counts(values: pa.ChunkedArray) -> dict[str, int]:
-    """Return how often each value occurs, null left out."""
-    counted = pc.value_counts(values.drop_null()).to_pylist()
-    return dict(sorted((pair["values"], pair["counts"]) for pair in counted))
+    """Return how often each value occurs, without null."""
+    pairs = pc.value_counts(values.drop_null()).to_pylist()
+    return dict(sorted((pair["values"], pair["counts"]) for pair in pairs))
 
 
 def _label_counts(labels: NDArray[np.float64], scale: LabelScale) -> dict[str, Any]:
-    """Return clips per class, or per side of the neutral point with their mean label."""
+    """Return clips per class; or, of scores, per side of the neutral point, and the mean."""
     if isinstance(scale, ClassScale):
         return {"classes": {c: int((labels == i).sum()) for i, c in enumerate(scale.classes)}}
     neutral = scale.neutral_point

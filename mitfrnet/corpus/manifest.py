@@ -1,4 +1,4 @@
-"""The manifest: one row per labelled clip, with what is on disk and what is naturally missing."""
+"""The manifest: a row per labelled clip, with its media and why modalities are missing."""
 
 import hashlib
 import itertools
@@ -16,7 +16,7 @@ from mitfrnet.errors import FeatureError
 from mitfrnet.files import metadata_of, replacing, with_metadata
 from mitfrnet.modalities import MODALITIES
 
-# Rows that are Python objects at one time, where they take ten times the room that Arrow needs.
+# Rows held as Python objects at a time; they take ten times the memory of Arrow.
 _ROWS_TOGETHER = 8192
 
 PROBE_FIELDS = {
@@ -53,14 +53,12 @@ SCHEMA = pa.schema(
         pa.field("start_s", pa.float64()),
         pa.field("end_s", pa.float64()),
         pa.field("transcript", pa.string(), nullable=False),
-        pa.field("transcript_source", pa.string()),  # `table`, or the kind of file; null: none
-        pa.field(
-            "words", pa.list_(pa.field("element", WORD))
-        ),  # null: nobody says when they are spoken
-        pa.field("label", pa.float64()),  # null: the corpus has no labels
+        pa.field("transcript_source", pa.string()),  # `table`, or a kind of file; null: none
+        pa.field("words", pa.list_(pa.field("element", WORD))),  # null: times unknown
+        pa.field("label", pa.float64()),  # null: unlabelled corpus
         *(pa.field(f"label_{m}", pa.float64()) for m in MODALITIES),
         *(pa.field(name, kind) for name, kind in PROBE_FIELDS.items()),
-        # Null: the modality is there; else why it is naturally missing.
+        # Why the modality is missing; null: it is there.
         *(pa.field(f"{m}_reason", pa.string()) for m in MODALITIES),
     ]
 )
@@ -69,51 +67,54 @@ SCHEMA = pa.schema(
 def make_manifest(rows: Iterable[dict[str, Any]], settings: dict[str, Any]) -> pa.Table:
     """Return the manifest of `rows`, with the corpus's `settings` in its metadata."""
     schema = with_metadata(SCHEMA, settings)
-    left = iter(rows)
+    rows = iter(rows)
     batches = []
-    while together := list(itertools.islice(left, _ROWS_TOGETHER)):
-        batches.append(pa.RecordBatch.from_pylist(together, schema=schema))
+    while batch := list(itertools.islice(rows, _ROWS_TOGETHER)):
+        batches.append(pa.RecordBatch.from_pylist(batch, schema=schema))
     return pa.Table.from_batches(batches, schema=schema)
 
 
 def manifest_rows(manifest: pa.Table) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a manifest, of which only a few are Python objects at a time."""
+    """Yield the rows of a manifest, holding few of them as Python objects at a time."""
     for batch in manifest.to_batches(max_chunksize=_ROWS_TOGETHER):
         yield from batch.to_pylist()
 
 
 def input_digest(row: dict[str, Any], modality: str, *, stored: bool = False) -> str:
-    """Return the digest of what `modality` of an utterance is extracted from.
+    """Return the digest of the data from which `modality` of an utterance is extracted.
 
     Args:
         row: of the manifest.
         modality: which one.
-        stored: whether the corpus is one of features, text included.
+        stored: whether the corpus has layout `features`, where text too is stored.
     """
     if modality == "text" and not stored:
         source = [row["transcript"]]
     else:
         source = [row["digest"], row["start_s"], row["end_s"]]
-    # With the reason: a raised limit must bring a clip back.
+    # The reason is included: a clip must come back when a limit is raised.
     text = json.dumps([*source, row[f"{modality}_reason"]])
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def utterance_duration_s(row: dict[str, Any]) -> float:
-    """Return how long the utterance of a row lasts, in seconds; 0 where nobody knows.
+    """Return how long an utterance lasts, in seconds; 0 if unknown.
 
-    An end beyond the end of the file counts as that.
+    An end beyond the end of the file counts as the file's end.
+
+    Args:
+        row: of the manifest; `start_s`, `end_s` and `duration_s` are read.
     """
     ends = [end for end in (row["end_s"], row["duration_s"] or None) if end is not None]
     return max(0.0, min(ends, default=0.0) - (row["start_s"] or 0.0))
 
 
 def quantiles(values: Sequence[Any] | NDArray[Any]) -> dict[str, float | None]:
-    """Return mean and some quantiles of a number of each clip; None of nothing."""
-    found: dict[str, float | None] = {"mean": float(np.mean(values)) if len(values) else None}
-    for q in (5, 50, 95):
-        found[f"p{q:02d}"] = float(np.percentile(values, q)) if len(values) else None
-    return found
+    """Return the mean and the 5th, 50th and 95th percentile; None without values."""
+    if not len(values):
+        return dict.fromkeys(("mean", "p05", "p50", "p95"))
+    percentiles = {f"p{q:02d}": float(np.percentile(values, q)) for q in (5, 50, 95)}
+    return {"mean": float(np.mean(values)), **percentiles}
 
 
 def write_manifest(manifest: pa.Table, path: Path) -> None:
@@ -126,7 +127,7 @@ def read_manifest(path: Path) -> pa.Table:
     """Return the manifest at `path`.
 
     Raises:
-        FeatureError: the file is absent, or is no manifest of this version.
+        FeatureError: the file is absent, or not a manifest of this version.
     """
     try:
         manifest = pq.read_table(path)

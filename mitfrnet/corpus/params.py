@@ -10,29 +10,29 @@ from mitfrnet.labels import SCALES, ClassNames, ClassScale, LabelScale, Scale
 from mitfrnet.modalities import MODALITIES, SPLITS
 from mitfrnet.params import StageParams
 
-# The labels that are published, by layout.
+# The published labels by layout.
 PUBLISHED_LABELS = {
     "cmu": ("sentiment", "happy", "sad", "anger", "surprise", "disgust", "fear"),
     "meld": ("sentiment", "emotion"),
 }
 
-# Layouts whose labels are of one kind.
+# Layouts that allow one task only.
 _TASKS = {"media_only": "unlabelled", "cmu": "regression", "meld": "classification"}
 
 
 class ColumnNames(StageParams):
-    """What the columns of a table are called; None: there is no such column.
+    """Names of the columns of a table; None: the table has no such column.
 
     Attributes:
-        video_id: the recording a clip is from. Without it, the folder that the file lies in.
-        clip_id: tells the clips of a video apart. Without it, the name of the file.
-        path: of the media file, relative to the corpus folder.
+        video_id: the recording of a clip; None: the file's folder.
+        clip_id: tells the clips of a video apart; None: the file's name.
+        path: the media file, relative to the corpus folder.
         text: the transcript.
-        label: of the whole clip; None in an unlabelled corpus.
-        label_text, label_acoustic, label_visual: the same, given to single modalities.
-        split: which side a clip is on.
-        group: clips of one group stay on one side of a drawn split; `video_id` where absent.
-        start, end: the utterance's place in an untrimmed video, in seconds.
+        label: label of the whole clip; None in an unlabelled corpus.
+        label_text, label_acoustic, label_visual: labels of single modalities.
+        split: the split of a clip.
+        group: a drawn split keeps the clips of one group together; None: those of one video.
+        start, end: the utterance in an untrimmed video, in seconds.
     """
 
     video_id: str | None = None
@@ -54,11 +54,11 @@ class TableParams(StageParams):
 
     Attributes:
         file: the table in the corpus folder: CSV, TSV, Parquet or JSON Lines, by its ending.
-        columns: their names.
-        path: where a clip lies, in place of a column of paths, e.g. `{video_id}/{clip_id}.mp4`;
-            any column of the table may stand in braces too, and the ending `.*` is any container.
-        splits: what train, valid and test are called in the column of splits, where it is not
-            that.
+        columns: names of its columns.
+        path: pattern for the path of a clip, instead of a column of paths, e.g.
+            `{video_id}/{clip_id}.mp4`; any column may stand in braces, and the ending `.*` stands
+            for any container.
+        splits: the table's names of train, valid and test, if they differ.
     """
 
     file: str
@@ -71,23 +71,23 @@ class TableParams(StageParams):
     def _names_differ(cls, splits: dict[str, str]) -> dict[str, str]:
         named = {split: splits.get(split, split) for split in SPLITS}
         if len(set(named.values())) < len(named):
-            raise ValueError("two splits have the same name, expected three names")
+            raise ValueError("two splits have the same name, expected three different names")
         return named
 
     @model_validator(mode="after")
     def _finds_clips(self) -> "TableParams":
         if (self.path is None) == (self.columns.path is None):
             raise ValueError(
-                "either path (a pattern such as {video_id}/{clip_id}.mp4) or columns.path "
-                "(a column that holds it) must be given, and not both"
+                "expected either path (a pattern such as {video_id}/{clip_id}.mp4) or columns.path "
+                "(the column of paths), and not both"
             )
         return self
 
     @model_validator(mode="after")
     def _pattern_is_whole(self) -> "TableParams":
         if self.path is not None:
-            around = re.sub(r"\{[^{}]+\}", "", self.path)
-            if around == self.path or "{" in around or "}" in around:
+            rest = re.sub(r"\{[^{}]+\}", "", self.path)
+            if rest == self.path or "{" in rest or "}" in rest:
                 raise ValueError("path: expected columns in braces, e.g. {video_id}/{clip_id}.mp4")
         return self
 
@@ -96,22 +96,21 @@ class CorpusParams(StageParams):
     """A block of `corpora`.
 
     Attributes:
-        layout: which reader the folder takes, described in docs/corpora.md.
-        language: of the transcripts, an ISO 639 code; picks the text encoder.
-        task: `regression`: labels are scores; `classification`: they are names of classes;
-            `unlabelled`: there are none, and nothing can be trained.
-        scale: of scores: `mosi` ([-3, 3]), `sims` ([-1, 1]), or a scale of its own.
-        classes: of class labels: their names; a label is stored as an index into them.
-        text_encoder: takes the place of `extract.text.encoders` for this corpus.
-        table: of layout `table`: its file and columns.
-        label: of layouts `cmu` and `meld`: which of the published labels; of `cmu` the sentiment
-            by default.
+        layout: how the folder is laid out; docs/corpora.md describes each layout.
+        language: of the transcripts, an ISO 639 code; selects the text encoder.
+        task: `regression`: labels are scores; `classification`: labels are names of classes;
+            `unlabelled`: there are no labels, and nothing can be trained.
+        scale: of scores: `mosi` ([-3, 3]), `sims` ([-1, 1]), or its own.
+        classes: names of the classes; a label is stored as an index into them.
+        text_encoder: replaces `extract.text.encoders` for this corpus.
+        table: file and columns of layout `table`.
+        label: which published label to use, in layouts `cmu` (default: sentiment) and `meld`.
         encoding: of the table and of transcripts.
-        sidecars: where transcripts and word times of a clip lie, as a path without ending, e.g.
-            `Alignments/{video_id}/{clip_id}`; None: beside the clip, under its own name.
-        asr: a Whisper-type model that transcribes clips without transcript; None: none does.
-        media: URL of the folder in object storage in which the clips lie, e.g.
-            `s3://bucket/folder`; None: in the corpus folder, as tables and transcripts always do.
+        sidecars: where a clip's transcript and word times lie, as a path without ending, e.g.
+            `Alignments/{video_id}/{clip_id}`; None: beside the clip, under its name.
+        asr: a Whisper-type model that transcribes clips without a transcript; None: none.
+        media: URL of the folder in object storage that holds the clips, e.g.
+            `s3://bucket/folder`; None: the corpus folder. Tables and transcripts always lie there.
     """
 
     layout: Literal["mmsa", "table", "cmu", "meld", "media_only", "features"]
@@ -140,7 +139,7 @@ class CorpusParams(StageParams):
         layout = info.data.get("layout")
         only = _TASKS.get(str(layout), task)
         if task != only:
-            raise ValueError(f"not of layout {layout}, expected {only}")
+            raise ValueError(f"not possible with layout {layout}, expected {only}")
         if task == "unlabelled" and layout not in {"media_only", "table", None}:
             raise ValueError(f"layout {layout} has labels, expected regression or classification")
         return task
@@ -172,15 +171,13 @@ class CorpusParams(StageParams):
         _check_presence(table, info, "layout", "table", "expected its file and columns")
         if table is not None and "task" in info.data:
             unlabelled = info.data["task"] == "unlabelled"
-            of_modalities = [f"columns.label_{m}" for m in MODALITIES]
-            given = [c for c in of_modalities if getattr(table.columns, c.partition(".")[2])]
-            if unlabelled and given:
-                raise ValueError(f"{given[0]} is given, and task is unlabelled")
-            if unlabelled != (table.columns.label is None):
+            labels = ["label", *(f"label_{m}" for m in MODALITIES)]
+            named = [name for name in labels if getattr(table.columns, name)]
+            if unlabelled and named:
+                raise ValueError(f"columns.{named[0]} is set, but task is unlabelled")
+            if not unlabelled and table.columns.label is None:
                 raise ValueError(
-                    "columns.label is "
-                    + ("given, and task is unlabelled" if unlabelled else "absent")
-                    + " (name the column of labels, or set task: unlabelled)"
+                    "columns.label is absent (name the column of labels, or set task: unlabelled)"
                 )
         return table
 
@@ -192,10 +189,10 @@ class CorpusParams(StageParams):
         if label is None:
             if layout == "meld":
                 raise ValueError(
-                    "absent, and required for layout meld, expected sentiment, emotion"
+                    "absent, but required for layout meld, expected sentiment, emotion"
                 )
         elif published is None and layout is not None:
-            raise ValueError(f"only for layouts cmu and meld, and layout is {layout}")
+            raise ValueError(f"only for layouts cmu and meld, but layout is {layout}")
         elif published is not None and label not in published:
             raise ValueError(f"not published, expected {', '.join(published)}")
         return label
@@ -204,7 +201,7 @@ class CorpusParams(StageParams):
     @classmethod
     def _known_encoding(cls, encoding: str) -> str:
         try:
-            io.TextIOWrapper(io.BytesIO(), encoding=encoding)  # refuses base64 and the like too
+            io.TextIOWrapper(io.BytesIO(), encoding=encoding)  # also refuses base64 and the like
         except LookupError:
             raise ValueError("unknown encoding, expected e.g. utf-8, cp1252, gb18030") from None
         return encoding
@@ -215,11 +212,11 @@ class CorpusParams(StageParams):
         if media is None:
             return None
         if info.data.get("layout") == "features":
-            raise ValueError("layout features has no clips, expected none")
-        scheme, found, place = media.partition("://")
-        chained = "::" in media  # what fsspec takes for one URL inside another
-        if not (found and re.fullmatch("[a-z][a-z0-9+.-]*", scheme) and place) or chained:
-            raise ValueError("no URL of a folder, expected e.g. s3://bucket/folder")
+            raise ValueError("layout features has no clips, expected no media")
+        scheme, _, place = media.partition("://")
+        chained = "::" in media  # fsspec reads this as one URL inside another
+        if not (re.fullmatch("[a-z][a-z0-9+.-]*", scheme) and place) or chained:
+            raise ValueError("not the URL of a folder, expected e.g. s3://bucket/folder")
         if scheme in {"file", "local"}:
             raise ValueError(
                 "on this machine, expected object storage (raw/<corpus> may be a link to a folder)"
@@ -238,11 +235,11 @@ class CorpusParams(StageParams):
 
 
 def _check_presence(value: Any, info: ValidationInfo, key: str, wanted: str, expected: str) -> None:
-    """Refuse a value that is absent though `key` is as wanted, or present though it is not."""
-    found = info.data.get(key)
-    if found is None:  # an error of its own
+    """Require a value if `key` has the wanted value, and refuse it otherwise."""
+    actual = info.data.get(key)
+    if actual is None:  # an error of its own
         return
-    if value is None and found == wanted:
-        raise ValueError(f"absent, and required for {key} {wanted} ({expected})")
-    if value is not None and found != wanted:
-        raise ValueError(f"only for {key} {wanted}, and {key} is {found}")
+    if value is None and actual == wanted:
+        raise ValueError(f"absent, but required for {key} {wanted} ({expected})")
+    if value is not None and actual != wanted:
+        raise ValueError(f"only for {key} {wanted}, but {key} is {actual}")

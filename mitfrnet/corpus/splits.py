@@ -1,4 +1,4 @@
-"""A seeded split by group, stratified by label, for corpora that are published without one."""
+"""A seeded split by group, stratified by label, for corpora without a published split."""
 
 import hashlib
 from collections.abc import Sequence
@@ -10,8 +10,9 @@ from pydantic import Field, model_validator
 from mitfrnet.modalities import SPLITS
 from mitfrnet.params import StageParams
 
-# Scores of more values than this are cut into so many bins of about equal size: with few groups,
-# finer strata matched their means less well. Whole numbers may be classes, which have no order.
+# Scores with more distinct values than this are cut into as many bins of about equal size; finer
+# strata matched the means less well with few groups. Whole numbers may be classes, so they are
+# not binned until there are more of them than any corpus has classes.
 _BINS = 10
 _MAX_CLASSES = 100
 
@@ -19,7 +20,7 @@ Strata = NDArray[np.int64]
 
 
 class SplitParams(StageParams):
-    """Section `ingest.split`: used where the corpus does not say which split a clip is of."""
+    """Section `ingest.split`: used if the corpus names no splits."""
 
     train: float = Field(gt=0, lt=1)
     valid: float = Field(gt=0, lt=1)
@@ -38,20 +39,20 @@ def assign_splits(
 ) -> list[str]:
     r"""Return the split of each clip; all clips of a group get the same one.
 
-    Groups are placed one after the other where they fit best: with `n` the clips of a stratum in
-    a split and `e` those it should have, where
+    Groups are placed one by one into the split that minimises
 
     .. math:: \sum_{split} \sum_{stratum} (n - e)^2 / e
 
-    becomes least. The strata are the labels, in bins if there are many, and once more all clips,
-    for the size of the split. The result does not depend on the order of rows.
+    where `n` is the number of clips of a stratum in a split and `e` the number it should have.
+    The strata are the labels, binned if there are many, and one stratum of all clips, which
+    balances the size of the splits. The result does not depend on the order of rows.
 
-    A split has as many clips as was asked, give or take the largest group. With three groups or
-    more none is empty, even where it was asked less than a group.
+    Each split has the requested number of clips, give or take the largest group. With three or
+    more groups none is empty, even if less than a group was requested.
 
     Args:
-        groups: of each clip, the video, speaker or whatever is to stay on one side.
-        labels: of each clip, on a scale or the index of its class; None: it has none.
+        groups: the group of each clip: its video, speaker or whatever must stay together.
+        labels: the label of each clip, a score or the index of a class; None: it has none.
         params: the share of each split, and the seed.
     """
     if not groups:
@@ -66,8 +67,8 @@ def assign_splits(
     def drawn(group: str) -> bytes:
         return hashlib.sha256(f"{params.seed}/{group}".encode(errors="surrogatepass")).digest()
 
-    # The largest first: a late large one could not be evened out. Sizes up to twice as large
-    # count as equal, or the seed would have no say.
+    # Largest first: a large group placed late could not be balanced. Sizes within a factor of two
+    # count as equal, so that the seed matters.
     order = sorted(numbers, key=lambda g: (-int(sizes[numbers[g]]).bit_length(), drawn(g)))
     shares = np.array([getattr(params, split) for split in SPLITS])
     asked = shares[:, None] * clips.sum(axis=0)  # (splits, strata + 1)
@@ -75,7 +76,7 @@ def assign_splits(
     split_of = np.zeros(len(numbers), np.int64)
     for left, group in zip(range(len(order), 0, -1), order, strict=True):
         more = clips[numbers[group]]
-        cost = (more * (more + 2 * (placed - asked)) / asked).sum(axis=1)  # what it adds to the sum
+        cost = (more * (more + 2 * (placed - asked)) / asked).sum(axis=1)  # added to the sum
         empty = placed[:, -1] == 0
         if left <= empty.sum():
             free = empty
@@ -88,23 +89,24 @@ def assign_splits(
 
 
 def _within_one_group(due: NDArray[np.float64], size: float, largest: float) -> NDArray[np.bool_]:
-    """Return which splits may take a group, so that all end within one group of what is due.
+    """Return which splits may take a group, so that all end within one group of their target.
 
-    It must not take one of them too far beyond, and the clips that come later must be enough to
-    lift the others: those still due, less all that is due beyond the largest group. The split of
-    which most is due may always take it.
+    The group must not take a split more than the largest group beyond its target, and enough
+    clips must remain to bring the other splits within one group of theirs. The split that lacks
+    most may always take it.
 
     Args:
         due: clips that each split still lacks, (splits,); negative: it has too many.
         size: clips of the group.
         largest: clips of the largest group.
     """
-    then = due - size * np.eye(len(due))  # (choice, splits)
-    return (due - size >= -largest) & (np.minimum(then, largest).sum(axis=1) >= -1e-9 * largest)
+    due_after = due - size * np.eye(len(due))  # (choice, splits)
+    enough = np.minimum(due_after, largest).sum(axis=1) >= -1e-9 * largest
+    return (due - size >= -largest) & enough
 
 
 def _strata(labels: Sequence[float | None]) -> Strata:
-    """Return the stratum of each clip, (clips,); clips without label are one of their own."""
+    """Return the stratum of each clip, (clips,); clips without a label form one of their own."""
     values = np.array([np.nan if label is None else label for label in labels])
     edges = np.unique(values[~np.isnan(values)])
     if len(edges) > (_BINS if (edges % 1).any() else _MAX_CLASSES):
@@ -113,7 +115,7 @@ def _strata(labels: Sequence[float | None]) -> Strata:
 
 
 def _count(group_of: Strata, strata: Strata) -> NDArray[np.float64]:
-    """Return clips per group and stratum that there is, and of each group in all."""
+    """Return clips per group and stratum, (groups, strata + 1); the last column is their sum."""
     kinds, stratum_of = np.unique(strata, return_inverse=True)
     shape = (group_of.max() + 1, len(kinds))
     places = np.ravel_multi_index((group_of, stratum_of), shape)

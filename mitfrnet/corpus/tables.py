@@ -1,4 +1,4 @@
-"""Tables that nobody has vetted: CSV, TSV, Parquet and JSON Lines, as rows of text."""
+"""Reads untrusted tables (CSV, TSV, Parquet, JSON Lines) as rows of text."""
 
 import codecs
 import csv
@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from mitfrnet.corpus.clips import Problems
 from mitfrnet.errors import CorpusError
 
-# A table of a million clips is smaller; what is larger is no table.
+# A table of a million clips is smaller.
 _MAX_BYTES = 512 * 2**20
 _MAX_ROWS = 2_000_000  # a few KiB of Parquet can claim billions
 
@@ -32,26 +32,26 @@ def read_table(
     ids: Sequence[str] = (),
     encoding: str = "utf-8",
 ) -> Iterator[TableRow]:
-    """Yield the rows of a table with the place of each, e.g. `raw/mine/label.csv:12`.
+    """Yield the rows of a table, each with its place, e.g. `raw/mine/label.csv:12`.
 
-    Values are text: numbers and dates as the table writes them; null and NaN are empty. The place
-    is the line on which a row starts, in Parquet the number of the row, counted from 1. A row
-    that cannot be read is left out, and noted.
+    Values are text: numbers and dates are written out, null and NaN are empty. The place is the
+    line on which a row starts; in Parquet, the number of the row from 1. A row that cannot be
+    read is skipped and becomes an error in `problems`.
 
     Args:
-        path: ends in `.csv`, `.tsv`, `.parquet`, `.jsonl` or `.ndjson`.
-        problems: takes what is wrong with single rows.
-        required: columns that must be there.
-        optional: further columns to return where they are there; all others are passed over.
+        path: the table, of a kind in `TABLE_ENDINGS`.
+        problems: collects what is wrong with single rows.
+        required: columns that the table must have.
+        optional: columns to return if the table has them; all others are ignored.
         ids: columns in which a number with a decimal point is an error: 7.0 was once 7, or 007.
-        encoding: of text; a byte order mark is passed over.
+        encoding: of text; a byte order mark is ignored.
 
     Raises:
         CorpusError: the file is absent, too large, of another kind or damaged, or lacks a column.
     """
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
-        raise CorpusError(f"{path}: unknown kind of table (expected {', '.join(_READERS)})")
+        raise CorpusError(f"{path}: unknown kind of table (expected {', '.join(TABLE_ENDINGS)})")
     check_file(path, "the table of labels", _MAX_BYTES)
     columns = _Columns(path, list(dict.fromkeys(required)), list(optional), frozenset(ids))
     number = 0
@@ -72,36 +72,36 @@ def read_table(
 
 
 def check_file(path: Path, expected: str, max_bytes: int) -> None:
-    """Refuse what is no regular file, such as a pipe that would be read forever, or too large.
+    """Refuse a file that is too large or not regular; a pipe would be read forever.
 
     Args:
         path: the file.
-        expected: what it should be.
-        max_bytes: that it may have.
+        expected: what it should be, for the message.
+        max_bytes: the limit.
 
     Raises:
-        CorpusError: it is not to be read.
+        CorpusError: it is absent, too large or not a regular file.
     """
     try:
-        found = path.stat()
+        status = path.stat()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise CorpusError(f"{path}: {reason} (expected {expected})") from error
-    if not stat.S_ISREG(found.st_mode):
-        kind = "a folder" if stat.S_ISDIR(found.st_mode) else "no regular file"
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
         raise CorpusError(f"{path}: {kind} (expected {expected})")
-    if found.st_size > max_bytes:
+    if status.st_size > max_bytes:
         raise CorpusError(
-            f"{path}: {found.st_size / 2**20:.0f} MiB (expected {expected}, "
+            f"{path}: {status.st_size / 2**20:.0f} MiB (expected {expected}, "
             f"at most {max_bytes / 2**20:.0f} MiB)"
         )
 
 
 def read_lines(path: Path, encoding: str) -> Iterator[str]:
-    r"""Yield the lines of a text file with their ends, as they stand: `\n`, `\r\n` or `\r`.
+    r"""Yield the lines of a text file with their ends unchanged: `\n`, `\r\n` or `\r`.
 
     Raises:
-        CorpusError: a byte is not of the encoding; says its line.
+        CorpusError: a byte is not valid in the encoding; names its line.
     """
     utf8 = codecs.lookup(encoding).name == "utf-8"
     try:
@@ -116,7 +116,7 @@ def read_lines(path: Path, encoding: str) -> Iterator[str]:
 
 
 def _first_undecodable(path: Path, encoding: str) -> tuple[int, str]:
-    """Return the line of the first byte that is not of the encoding, and the byte."""
+    """Return the line of the first byte that is not valid in the encoding, and the byte."""
     decoder = codecs.getincrementaldecoder(encoding)()
     number = 0
     with path.open("rb") as file:
@@ -125,13 +125,13 @@ def _first_undecodable(path: Path, encoding: str) -> tuple[int, str]:
                 decoder.decode(line)
             except UnicodeDecodeError as error:
                 return number, f"{error.object[error.start]:#04x}"
-            except UnicodeError:  # a codec that does not say which
+            except UnicodeError:  # this codec does not say which byte
                 break
     return number, "at the end"
 
 
 class _Columns:
-    """Which columns of a table are read, and their values as text."""
+    """Selects the wanted columns of a table and turns their values into text."""
 
     def __init__(
         self, path: Path, required: list[str], optional: list[str], ids: frozenset[str]
@@ -139,25 +139,25 @@ class _Columns:
         self._path, self._required, self._ids = path, required, ids
         self._wanted = dict.fromkeys([*required, *optional])
 
-    def among(self, found: Sequence[str], where: str | None = None) -> list[str]:
-        """Return those wanted among the columns found.
+    def among(self, names: Sequence[str], where: str | None = None) -> list[str]:
+        """Return the wanted columns among `names`.
 
         Raises:
-            CorpusError: a required one is absent, or one is there twice.
+            CorpusError: a required one is absent, or a wanted one appears twice.
         """
-        absent = [name for name in self._required if name not in found]
+        absent = [name for name in self._required if name not in names]
         if absent:
-            shown = ", ".join(found[:20]) + (", ..." if len(found) > 20 else "")
+            shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
             raise CorpusError(
                 f"{where or self._path}: missing column {', '.join(absent)} "
                 f"(found: {shown or 'none'}; required: {', '.join(self._required)})"
             )
-        wanted = [name for name in self._wanted if name in found]
-        twice = next((name for name in wanted if found.count(name) > 1), None)
-        if twice is not None:
-            raise CorpusError(
-                f"{where or self._path}: column {twice!r} is there twice (expected once)"
-            )
+        wanted = [name for name in self._wanted if name in names]
+        for name in wanted:
+            if names.count(name) > 1:
+                raise CorpusError(
+                    f"{where or self._path}: column {name!r} appears twice (expected once)"
+                )
         return wanted
 
     def texts(self, where: str, values: "dict[str, Any] | CorpusError") -> dict[str, str]:
@@ -193,10 +193,10 @@ class _Columns:
             if name in self._ids:
                 raise CorpusError(
                     f"{where}: {name} is the number {value!r} (expected text or a whole number; "
-                    "tools that make 7.0 of 7 also lose leading zeros)"
+                    "tools that turn 7 into 7.0 also lose leading zeros)"
                 )
         if isinstance(value, (list, tuple, dict, bytes)):
-            raise CorpusError(f"{where}: {name} is no single value (expected text or a number)")
+            raise CorpusError(f"{where}: {name} is not a single value (expected text or a number)")
         return str(value)
 
 
@@ -223,7 +223,7 @@ def _csv_rows(path: Path, columns: _Columns, encoding: str) -> Values:
                     where,
                     CorpusError(
                         f"{where}: {len(row)} values (expected {len(header)}, as in the header; a "
-                        "value that holds the delimiter stands in quotes)"
+                        "value that contains the delimiter needs quotes)"
                     ),
                 )
             else:
@@ -240,14 +240,13 @@ def _json_rows(path: Path, columns: _Columns, encoding: str) -> Values:
             continue
         where = f"{path}:{number}"
         try:
-            # JSON has no tuples, so that objects can be told from lists; and a key that is there
-            # twice is seen.
+            # As tuples of pairs, objects differ from lists and show keys that appear twice.
             row = json.loads(line, object_pairs_hook=tuple)
         except (ValueError, RecursionError) as error:
-            yield where, CorpusError(f"{where}: not JSON that can be read ({error})")
+            yield where, CorpusError(f"{where}: cannot be read as JSON ({error})")
             continue
         if not isinstance(row, tuple):
-            yield where, CorpusError(f"{where}: no object (expected one per line)")
+            yield where, CorpusError(f"{where}: not an object (expected one per line)")
             continue
         try:
             wanted = columns.among([name for name, _ in row], where)
@@ -267,7 +266,7 @@ def _parquet_rows(path: Path, columns: _Columns, encoding: str) -> Values:
                     f"at most {_MAX_ROWS:,})"
                 )
             wanted = columns.among(file.schema_arrow.names)
-        # As dictionaries, or one long text that every row repeats would be spread out.
+        # Dictionaries keep a long text that every row repeats from being copied.
         with pq.ParquetFile(path, read_dictionary=wanted) as file:
             number = 0
             for batch in file.iter_batches(batch_size=1024, columns=wanted):
@@ -277,7 +276,7 @@ def _parquet_rows(path: Path, columns: _Columns, encoding: str) -> Values:
                     yield f"{path}:{number}", row
     except (OSError, pa.ArrowException, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise CorpusError(f"{path}: not a whole Parquet file ({reason:.200})") from error
+        raise CorpusError(f"{path}: not a valid Parquet file ({reason:.200})") from error
 
 
 def _check_texts(path: Path, batch: pa.RecordBatch) -> None:
@@ -298,3 +297,4 @@ _READERS = {
     ".jsonl": _json_rows,
     ".ndjson": _json_rows,
 }
+TABLE_ENDINGS = tuple(_READERS)

@@ -1,15 +1,14 @@
-"""Reading clips that nobody has vetted: length and usability, waveform, frames.
+"""Reads untrusted clips: length and usability, waveform, frames.
 
-PyAV does all decoding, its wheel carries FFmpeg. Media are untrusted. Only a regular local file
-is opened, with FFmpeg's `file` protocol alone, and only by the demuxers of `CONTAINERS`: a
-playlist or script that calls itself `.mp4` could otherwise make FFmpeg read other files. Sizes
-are checked before anything is decoded. But a table of a few bytes can stand for millions of
-frames, and a packed text for gigabytes, before there is anything to check: so processes that
-probe clips, or extract sound or face from them, also have a limit of memory (those with a model
-of speech recognition, or a text encoder, have none).
+PyAV does all decoding; its wheel includes FFmpeg. Only regular local files are opened, only with
+FFmpeg's `file` protocol, and only by the demuxers in `CONTAINERS`: otherwise a playlist or script
+named `.mp4` could make FFmpeg read other files. Sizes are checked before anything is decoded.
+Some attacks come before any check: a table of a few bytes can stand for millions of frames, and a
+compressed text for gigabytes. So processes that probe clips, or extract sound or face, have a
+memory limit as well. Processes with a speech recogniser or text encoder have none.
 
-Time 0 of a clip is the first moment of its earliest stream, as players have it. A picture or
-sound that starts later keeps its distance.
+Time 0 of a clip is the start of its earliest stream, as in players. A picture or sound that
+starts later keeps its distance.
 """
 
 import math
@@ -30,11 +29,11 @@ from mitfrnet.errors import MediaError
 from mitfrnet.params import StageParams
 
 Reason = Literal[
-    "no_file",  # nothing there, or not a regular file
+    "no_file",  # absent, or not a regular file
     "unreadable_file",  # the system refuses to open it
     "empty_file",  # zero bytes
-    "not_media",  # FFmpeg finds no container it knows, or a broken one
-    "unsupported_container",  # playlists, scripts, images, and all else outside CONTAINERS
+    "not_media",  # no container that FFmpeg knows, or a broken one
+    "unsupported_container",  # playlists, scripts, images, and all else not in CONTAINERS
     "too_large",  # more bytes than max_bytes
     "too_long",  # more seconds than max_duration_s
     "too_many_streams",  # more than max_streams, or tables for more than max_memory_mb
@@ -42,26 +41,26 @@ Reason = Literal[
     "no_audio_stream",
     "no_video_stream",
     "cover_art_only",  # the only video stream is a still picture attached to the sound
-    "undecodable_audio",  # an audio stream, but not one sample comes out of it
-    "undecodable_video",  # a video stream, but not one frame comes out of it
+    "undecodable_audio",  # an audio stream from which no sample can be decoded
+    "undecodable_video",  # a video stream from which no frame can be decoded
     "segment_outside",  # nothing of this stream between start_s and end_s
 ]
 REASONS: tuple[Reason, ...] = get_args(Reason)
 
-# Names of FFmpeg demuxers. All hold their own data; none reads a second file.
+# FFmpeg demuxers of formats that contain their data; none reads a second file.
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,flv,asf,ogg,wav,mp3,aac,flac"
 
-# To learn a frame's size FFmpeg may have to decode one while it opens a file: 100 MB at most.
+# FFmpeg may decode a frame to learn its size while opening a file; this allows 100 MB.
 _MAX_PIXELS_WHILE_OPENING = 8192 * 8192
-# Matroska rounds time stamps to milliseconds, so 1/30 s may be stored as 0.034.
+# Matroska rounds time stamps to milliseconds: 1/30 s may be stored as 0.034.
 _CLOCK_SLACK_S = 1e-3
-# Audio frames further apart than this are laid out anew by their time stamps.
+# After a larger gap than this, sound is placed by its time stamps again.
 _AUDIO_GAP_S = 0.05
-# Decoders of compressed sound need a few frames before what they give is right.
+# Decoders of compressed sound need a few frames before their output is right.
 _AUDIO_RUN_UP_S = 0.5
-# PyAV reads past the planes of frames with more, which damaged sound can decode to.
+# With more channels, to which damaged sound can decode, PyAV reads past the end of its memory.
 _MAX_CHANNELS = 8
-# These have no true time stamps after a seek, and are quick to decode from the start.
+# Their time stamps are wrong after a seek, and they decode quickly from the start.
 _NOT_SEEKABLE = ("mp3", "aac")
 
 Kind = Literal["video", "audio"]
@@ -72,10 +71,10 @@ Frame = NDArray[np.uint8]
 class MediaLimits(StageParams):
     """What a clip may cost; section `ingest.limits`.
 
-    A clip beyond a limit is not decoded and its modality is missing, with the reason.
+    A clip beyond a limit is not decoded; its modality is missing, with the reason.
     """
 
-    max_duration_s: float = Field(gt=0)  # of the utterance, not of the film it is cut from
+    max_duration_s: float = Field(gt=0)  # of the utterance, not of its whole video
     max_pixels: int = Field(gt=0)  # width * height of one frame
     max_bytes: int = Field(gt=0)  # of the file
     max_streams: int = Field(gt=0)  # in the file, of any kind
@@ -84,17 +83,16 @@ class MediaLimits(StageParams):
 
 @dataclass(frozen=True, slots=True)  # there may be a million
 class Probe:
-    """What is in a file, measured from its packets; its header may lie.
+    """The streams of a file, measured from its packets, as its header may lie.
 
     Attributes:
-        duration_s: from time 0 to the end of the longer of picture and sound; 0 if there is
-            neither.
-        fps: frames per second on average; None without a video stream.
-        frames: how many frames are shown.
-        width: pixels, after rotation; None without a video stream.
-        height: likewise.
-        video_codec: FFmpeg's name of it, e.g. `h264`; None without a video stream.
-        audio_codec: e.g. `aac`; None without an audio stream.
+        duration_s: from time 0 to the end of picture or sound, whichever is later; 0 without
+            either.
+        fps: average frames per second; None without a video stream.
+        frames: number of frames shown.
+        width, height: pixels, after rotation; None without a video stream.
+        video_codec: FFmpeg's name, e.g. `h264`; None without a video stream.
+        audio_codec: FFmpeg's name, e.g. `aac`; None without an audio stream.
         audio_duration_s: length of the sound alone.
         audio_sample_rate_hz: as stored; None without an audio stream.
         container: FFmpeg's name of the demuxer; None if the file could not be opened.
@@ -115,22 +113,26 @@ class Probe:
     video_reason: Reason | None
     audio_reason: Reason | None
 
+    @property
+    def usable(self) -> bool:
+        """Return whether picture or sound is usable."""
+        return self.video_reason is None or self.audio_reason is None
+
 
 def probe(
     path: Path, limits: MediaLimits, *, start_s: float | None = None, end_s: float | None = None
 ) -> Probe:
-    """Return what is in the file at `path`; bad media give reasons, never an error.
+    """Return the streams of the file at `path`; bad media give reasons, never an error.
 
-    All packets are read, but only the first frame of each stream is decoded, so that a stream
-    counts as usable if anything comes out of it. A file that breaks off is as long as what is
-    there.
+    All packets are read, but only the first frame of each stream is decoded: a stream is usable
+    if that succeeds. The length of a truncated file is that of the part that is there.
 
     Args:
         path: the media file.
         limits: what it may cost.
-        start_s: where the utterance starts in the file, in seconds; `too_long` and
-            `segment_outside` are about the utterance.
-        end_s: where it ends; None: at the end of the file.
+        start_s: start of the utterance in the file, in seconds; `too_long` and `segment_outside`
+            refer to the utterance.
+        end_s: end of the utterance in the file, in seconds; None: the file's end.
     """
     return probe_segments(path, limits, [(start_s, end_s)])[0]
 
@@ -138,7 +140,7 @@ def probe(
 def probe_segments(
     path: Path, limits: MediaLimits, segments: Sequence[tuple[float | None, float | None]]
 ) -> list[Probe]:
-    """Return what `probe` returns for each (start_s, end_s), reading the file only once."""
+    """Return `probe` for each (start_s, end_s), reading the file once."""
     try:
         with _open(path, limits) as container:
             return _measure(container, limits, segments)
@@ -147,12 +149,11 @@ def probe_segments(
 
 
 def limit_memory(limits: MediaLimits) -> None:
-    """Let this worker process have `limits.max_memory_mb` at most, for good; on Linux alone.
+    """Limit this worker process to `limits.max_memory_mb` for good; on Linux only.
 
-    Nothing is done in a process that no other one of ours started: it has other work as well.
-    Beyond it Python and FFmpeg raise a MemoryError, which costs the clip alone; other libraries
-    abort.
-    Mapped files, such as the libraries themselves, do not count.
+    A main process is not limited, as it has other work. Beyond the limit Python and FFmpeg raise
+    a MemoryError, which costs one clip; other libraries abort. Mapped files, such as libraries,
+    do not count.
     """
     if sys.platform == "linux" and parent_process() is not None:
         import resource
@@ -165,13 +166,13 @@ def limit_memory(limits: MediaLimits) -> None:
 
 
 def unusable(reason: Any) -> Probe:
-    """Return the probe of a file of which nothing is usable, for one reason."""
+    """Return the probe of a file that is unusable for one reason."""
     return Probe(0.0, None, 0, None, None, None, None, 0.0, None, None, reason, reason)
 
 
 def unprobed() -> Probe:
-    """Return the probe of an utterance whose features are there in place of its clip."""
-    return Probe(0.0, None, 0, None, None, None, None, 0.0, None, None, None, None)
+    """Return the probe of a clip that was not opened: nothing is known, nothing is missing."""
+    return unusable(None)
 
 
 def read_waveform(
@@ -182,7 +183,7 @@ def read_waveform(
     end_s: float | None = None,
     limits: MediaLimits,
 ) -> Waveform:
-    """Return the sound as float32 in [-1, 1], (samples,): what `iter_waveform` yields, joined.
+    """Return the sound as float32 in [-1, 1], (samples,): the joined pieces of `iter_waveform`.
 
     Raises:
         MediaError: no sound can be read there; the message is a `Reason`.
@@ -203,16 +204,15 @@ def iter_waveform(
 ) -> Iterator[Waveform]:
     """Yield the sound as float32 in [-1, 1], in consecutive pieces of (samples,).
 
-    Channels are averaged, as `librosa.to_mono` does. Sample 0 is the clip's time 0 or
-    `start_s`, to half a sample; where there is no sound yet, or none for a while, there are
-    zeros. The last piece ends where the sound ends. Samples that are not a number become 0.
-    Where damaged time stamps lay a sound over an earlier one, the earlier one stays.
+    Channels are averaged, as by `librosa.to_mono`. Sample 0 is at the clip's time 0 or at
+    `start_s`, within half a sample; gaps in the sound are zeros. The last piece ends with the
+    sound. NaN becomes 0. If damaged time stamps make sounds overlap, the earlier one stays.
 
     Args:
         path: the media file.
-        sample_rate_hz: what the sound is resampled to.
-        start_s: seconds into the file; only what is needed is decoded.
-        end_s: likewise.
+        sample_rate_hz: rate to which the sound is resampled.
+        start_s: seconds into the file; only the part from here is decoded.
+        end_s: seconds into the file.
         limits: what the clip may cost.
 
     Raises:
@@ -239,14 +239,14 @@ def iter_waveform(
 def _sound(
     path: Path, sample_rate_hz: int, start_s: float, end_s: float | None, limits: MediaLimits
 ) -> Iterator[tuple[int, Waveform]]:
-    """Yield (sample at which it starts, mono samples); negative before `start_s`."""
+    """Yield (first sample's position, mono samples); positions before `start_s` are negative."""
     end = math.inf if end_s is None else end_s - start_s
     longest = math.ceil(limits.max_duration_s * sample_rate_hz)
 
-    at = 0  # where the next samples belong
+    at = 0  # position of the next samples
     resampler: av.AudioResampler | None = None
-    kind: tuple[str, str, int] | None = None
-    expected = 0.0  # when the next frame should start
+    form: tuple[str, str, int] | None = None  # of the frames that the resampler takes
+    expected = 0.0  # start of the next frame, in seconds
     decoded = 0
 
     def placed(pieces: list[Waveform]) -> Iterator[tuple[int, Waveform]]:
@@ -259,22 +259,22 @@ def _sound(
         begin = expected if seconds is None else seconds
         if begin - start_s >= end:
             break
-        seconds_long = frame.samples / frame.sample_rate
-        if seconds_long > limits.max_duration_s:  # at 1 Hz, even one would fill the memory
+        duration_s = frame.samples / frame.sample_rate
+        if duration_s > limits.max_duration_s:  # one frame at 1 Hz could fill the memory
             raise _refusal("too_long")
-        if begin + seconds_long < start_s - _AUDIO_RUN_UP_S:  # of a file that cannot be sought in
-            expected = begin + seconds_long
+        if begin + duration_s < start_s - _AUDIO_RUN_UP_S:  # the file does not allow seeking
+            expected = begin + duration_s
             continue
         # The second condition is for time stamps that stand still or jump back.
         if begin - start_s > limits.max_duration_s or decoded > 2 * longest:
             raise _refusal("too_long")
-        this_kind = (frame.format.name, frame.layout.name, frame.sample_rate)
-        if resampler is None or this_kind != kind or abs(begin - expected) > _AUDIO_GAP_S:
+        frame_form = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if resampler is None or frame_form != form or abs(begin - expected) > _AUDIO_GAP_S:
             if resampler is not None:
                 yield from placed(_resampled(resampler, None))
-            resampler, kind = av.AudioResampler(format="fltp", rate=sample_rate_hz), this_kind
+            resampler, form = av.AudioResampler(format="fltp", rate=sample_rate_hz), frame_form
             at = round((begin - start_s) * sample_rate_hz)
-        expected = begin + seconds_long
+        expected = begin + duration_s
         pieces = _resampled(resampler, frame)
         decoded += sum(map(len, pieces))
         yield from placed(pieces)
@@ -293,21 +293,20 @@ def iter_frames(
 ) -> Iterator[tuple[float, Frame]]:
     """Yield the frame shown at each time k / `fps`, as (seconds, RGB of (height, width, 3)).
 
-    The frame shown at a time is the last one that starts no later. So a frame may serve
-    several times (the same array is yielded again), or none, whatever the clip's own rate is
-    and however it varies. The first frame also serves the one time before it, because many
-    clips start their picture some milliseconds late; earlier times are left out. The last
-    time lies before the end of the picture. Frames are streamed: one is in memory at a time.
+    The frame shown at a time is the last one that starts no later, whatever the clip's own rate
+    is and however it varies. So a frame may be yielded several times (as the same array) or
+    never. The first frame also counts for the one time before it, as many clips start their
+    picture some milliseconds late; earlier times are skipped. The last time lies before the end
+    of the picture. Frames are streamed: one is in memory at a time.
 
-    A packet that cannot be decoded is skipped, and the frame before it stays on show. Pixels
-    are taken as square.
+    A packet that cannot be decoded is skipped, and the frame before it stays on show. Pixels are
+    taken as square.
 
     Args:
         path: the media file.
-        fps: how many times per second.
-        max_side: frames are shrunk so that the longer side has at most so many pixels; None:
-            never.
-        start_s: seconds into the file; the times yielded count from here.
+        fps: times per second.
+        max_side: frames are shrunk until no side has more pixels; None: never.
+        start_s: seconds into the file; yielded times count from here.
         end_s: seconds into the file.
         limits: what the clip may cost.
 
@@ -317,7 +316,7 @@ def iter_frames(
     start = start_s or 0.0
     end = math.inf if end_s is None else end_s - start
     k: int | None = None  # the next time is k / fps
-    served = False
+    any_frame = False
     for shown_from, shown_until, frame in _shown(path, limits, start):
         if k is None:
             k = max(0, math.floor((shown_from - start) * fps - 1) + 1)
@@ -327,22 +326,26 @@ def iter_frames(
                 raise _refusal("too_long")
             image = _to_rgb(frame, max_side) if image is None else image
             yield k / fps, image
-            served = True
+            any_frame = True
             k += 1
         if shown_until - start >= end:
             break
-    if not served:
+    if not any_frame:
         raise _refusal("segment_outside")
 
 
 def _refusal(reason: Reason) -> MediaError:
-    """Return the error for `reason`; the type checker sees that it is in the vocabulary."""
+    """Return the error for `reason`, which the type checker knows to be a `Reason`."""
     return MediaError(reason)
 
 
 @contextmanager
 def _open(path: Path, limits: MediaLimits) -> Iterator[av.container.InputContainer]:
-    """Open a local media file, or raise MediaError."""
+    """Open a local media file.
+
+    Raises:
+        MediaError: it cannot be opened, or exceeds a limit.
+    """
     try:
         if not path.is_file():
             raise _refusal("no_file")
@@ -360,39 +363,38 @@ def _open(path: Path, limits: MediaLimits) -> Iterator[av.container.InputContain
         "max_pixels": str(max(limits.max_pixels, _MAX_PIXELS_WHILE_OPENING)),
     }
     try:
-        # An absolute path: FFmpeg would take `concat:x` or `http:x` for a protocol.
+        # FFmpeg would read a relative `concat:x` or `http:x` as a protocol.
         container = av.open(str(path.absolute()), options=options, metadata_errors="replace")
     except PermissionError as error:
         raise _refusal("unreadable_file") from error
-    except MemoryError as error:  # how some demuxers say that max_streams is reached, too
+    except MemoryError as error:  # some demuxers say so when max_streams is reached
         raise _refusal("too_many_streams") from error
-    except av.ArgumentError as error:  # how it says that the demuxer is not on the list
+    except av.ArgumentError as error:  # the demuxer is not on the list
         raise _refusal("unsupported_container") from error
     except (av.FFmpegError, ValueError) as error:
         raise _refusal("not_media") from error
     with container:
-        if len(container.streams) > limits.max_streams:  # others drop what is too many
+        if len(container.streams) > limits.max_streams:  # other demuxers drop further streams
             raise _refusal("too_many_streams")
         yield container
 
 
 def _stream_of(container: av.container.InputContainer, kind: Kind, limits: MediaLimits) -> Any:
     """Return the default (else the first) stream of `kind`, set up to decode in one thread."""
-    found = [stream for stream in container.streams if stream.type == kind]
+    streams = [stream for stream in container.streams if stream.type == kind]
     still = av.stream.Disposition.attached_pic
-    moving = [stream for stream in found if not stream.disposition & still]
+    moving = [stream for stream in streams if not stream.disposition & still]
     if not moving:
-        if found:
+        if streams:
             raise _refusal("cover_art_only")
         raise _refusal("no_audio_stream" if kind == "audio" else "no_video_stream")
     stream: Any = max(moving, key=lambda s: bool(s.disposition & av.stream.Disposition.default))
-    if stream.codec_context is None:  # a codec that this FFmpeg does not know
+    if stream.codec_context is None:  # this FFmpeg does not know the codec
         raise _undecodable(kind)
     if kind == "video" and stream.width * stream.height > limits.max_pixels:
         raise _refusal("frame_too_large")
-    # Worker processes fill the cores already.
-    stream.codec_context.thread_count = 1
-    # A stream may change its frame size halfway; the decoder then refuses.
+    stream.codec_context.thread_count = 1  # worker processes use all cores already
+    # The decoder checks this again if the frame size changes within a stream.
     stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
     return stream
 
@@ -403,28 +405,28 @@ def _undecodable(kind: Kind) -> MediaError:
 
 def _origin(container: av.container.InputContainer) -> float:
     """Return the clip's time 0 on the container's clock, in seconds."""
-    start: int | None = container.start_time  # None where FFmpeg does not know, whatever is typed
+    start: int | None = container.start_time  # None if unknown, whatever PyAV's types say
     return (start or 0) / av.time_base
 
 
 def _packets(container: av.container.InputContainer, *streams: Any) -> Iterator[Any]:
-    """Yield the packets of `streams`; a file that breaks off just ends."""
+    """Yield the packets of `streams`, up to the end of a truncated file."""
     try:
         yield from container.demux(*streams)
-    except MemoryError:  # one of FFmpeg's errors too, but no damage
+    except MemoryError:  # also an FFmpeg error, but not damage
         raise
     except av.FFmpegError:
         return
 
 
 def _decode(container: av.container.InputContainer, stream: Any) -> Iterator[Any]:
-    """Yield the frames of `stream`, passing over packets that do not decode."""
+    """Yield the frames of `stream`, skipping packets that do not decode."""
     for packet in _packets(container, stream):
         yield from _decoded(packet)
 
 
 def _decoded(packet: Any) -> list[Any]:
-    """Return the frames that a packet completes and that can be read; none if it is damaged."""
+    """Return the readable frames that a packet completes; none if it is damaged."""
     try:
         frames = packet.decode()
     except MemoryError:
@@ -441,19 +443,19 @@ def _is_readable(sound: av.AudioFrame) -> bool:
 def _frames_from(
     path: Path, limits: MediaLimits, kind: Kind, start_s: float
 ) -> Iterator[tuple[float | None, Any]]:
-    """Yield (seconds from time 0, frame), beginning no later than `start_s` if it can.
+    """Yield (seconds from time 0, frame), beginning no later than `start_s` if possible.
 
     Raises:
-        MediaError: the file has no such stream, or nothing of it decodes.
+        MediaError: the file has no such stream, or no frame of it can be decoded.
     """
-    # Some containers land behind the time sought: then seek further back, at last not at all.
+    # Some containers land after the target: then seek further back, and finally not at all.
     for back in (0.0, 2.0, 20.0, math.inf):
         with _open(path, limits) as container:
             stream = _stream_of(container, kind, limits)
             origin = _origin(container)
             target = start_s - back
-            sought = target > 0 and container.format.name not in _NOT_SEEKABLE
-            if sought:
+            seeks = target > 0 and container.format.name not in _NOT_SEEKABLE
+            if seeks:
                 try:
                     container.seek(int((target + origin) / stream.time_base), stream=stream)
                 except av.FFmpegError:
@@ -461,7 +463,7 @@ def _frames_from(
             reached = False
             for frame in _decode(container, stream):
                 time = None if frame.time is None else frame.time - origin
-                if sought and not reached and (time is None or time > start_s):
+                if seeks and not reached and (time is None or time > start_s):
                     break
                 reached = True
                 yield time, frame
@@ -473,7 +475,7 @@ def _frames_from(
 def _shown(
     path: Path, limits: MediaLimits, start_s: float
 ) -> Iterator[tuple[float, float, av.VideoFrame]]:
-    """Yield (shown from, shown until, frame), in seconds from time 0, from `start_s` on."""
+    """Yield (shown from, shown until, frame) from `start_s` on, in seconds from time 0."""
     frame: Any = None
     shown_from = shown_until = 0.0
     for seconds, following in _frames_from(path, limits, "video", start_s):
@@ -483,26 +485,26 @@ def _shown(
                 continue  # damaged time stamps
             yield shown_from, begin, frame
         frame, shown_from = following, begin
-        # Only the last frame needs its own length; without one, that of 25 frames a second.
+        # Only the last frame needs its own length; if it has none, 1/25 s.
         shown_until = begin + (float(frame.duration * frame.time_base) or 0.04)
     if frame is not None:
         yield shown_from, shown_until, frame
 
 
 def _resampled(resampler: av.AudioResampler, frame: av.AudioFrame | None) -> list[Waveform]:
-    """Return the mono samples that `frame` completes; `None` fetches the rest."""
+    """Return the mono samples that `frame` completes; `None` flushes the resampler."""
     try:
         pieces = resampler.resample(frame)
     except MemoryError:
         raise
     except (av.FFmpegError, ValueError) as error:
         raise _refusal("undecodable_audio") from error
-    # A resampler with nothing to do hands back the very frame, or None.
+    # A resampler with nothing to do returns the frame itself, or None.
     return [piece.to_ndarray().mean(axis=0) for piece in pieces if piece is not None]
 
 
 def _to_rgb(frame: av.VideoFrame, max_side: int | None) -> Frame:
-    """Return a frame as RGB, (height, width, 3), upright and not larger than `max_side`."""
+    """Return a frame as upright RGB, (height, width, 3), with no side above `max_side`."""
     scale = min(1.0, max_side / max(frame.width, frame.height)) if max_side else 1.0
     try:
         rgb = frame.reformat(
@@ -519,19 +521,19 @@ def _to_rgb(frame: av.VideoFrame, max_side: int | None) -> Frame:
 
 
 def _quarter_turns(frame: av.VideoFrame) -> int:
-    """Return by how many quarter turns counterclockwise a frame is shown upright."""
+    """Return how many counterclockwise quarter turns make a frame upright."""
     return round(frame.rotation / 90) % 4
 
 
 class _Span:
-    """When a stream begins and ends, by its packets."""
+    """Start and end of a stream, by its packets."""
 
     def __init__(self, stream: Any) -> None:
         self.stream = stream
         self.first = self.shown_first = math.inf
         self.last = self.shown_last = -math.inf
         self.packets = self.shown = 0
-        self.frame: Any = None  # the first that decodes
+        self.frame: Any = None  # the first that can be decoded
 
     def add(self, packet: Any) -> None:
         stamp = packet.dts if packet.pts is None else packet.pts
@@ -548,7 +550,7 @@ class _Span:
             self.frame = next(iter(_decoded(packet)), None)
 
     def rate(self) -> float | None:
-        """Return packets per second, (1/s); cut-off ones count, or edits would change it."""
+        """Return packets per second, including those that an edit list cuts off."""
         if self.last > self.first:
             return self.packets / (self.last - self.first)
         return float(self.stream.average_rate) if self.stream.average_rate else None
@@ -559,7 +561,7 @@ def _measure(
     limits: MediaLimits,
     segments: Sequence[tuple[float | None, float | None]],
 ) -> list[Probe]:
-    """Return what the packets and the first frames of an open file show, for each segment."""
+    """Return the probe of each segment of an open file."""
     spans: dict[Kind, _Span] = {}
     refused: dict[Kind, Reason | None] = {}
     for kind in get_args(Kind):
@@ -615,14 +617,14 @@ def _unusable_part(
     segment: tuple[float | None, float | None],
     limits: MediaLimits,
 ) -> Reason | None:
-    """Return why a stream is of no use for a segment; None: it is."""
+    """Return why a stream is unusable for a segment; None if it is usable."""
     start_s = segment[0] or 0.0
     end_s = math.inf if segment[1] is None else segment[1]
     end = span.shown_last - origin
     if span.frame is None:
         return "undecodable_audio" if kind == "audio" else "undecodable_video"
     if not span.shown:
-        return None  # no time stamps: only reading it will tell
+        return None  # no time stamps: only decoding can tell
     if start_s >= end or end_s <= span.shown_first - origin:
         return "segment_outside"
     return "too_long" if min(end, end_s) - start_s > limits.max_duration_s else None

@@ -1,8 +1,7 @@
-"""Clips in object storage: folders are listed, and a clip is fetched while it is decoded.
+"""Clips in object storage: folders are listed, and a clip is fetched only while it is decoded.
 
-The URL of a folder is from `params.yaml` alone. What a table names is only ever looked up below
-it. Which server answers, and who asks, is said as the client library has it (environment,
-profiles), never here.
+The URL of a folder comes from `params.yaml` alone; paths in tables are looked up below it. Server
+and credentials are set as the client library expects them (environment, profiles), never here.
 """
 
 import posixpath
@@ -21,21 +20,20 @@ from mitfrnet.errors import CorpusError, MediaError, MitfrnetError, StorageError
 from mitfrnet.files import sha256_of
 
 _BLOCK_BYTES = 8 * 2**20
-# Longer ones say nothing to a demuxer, and a name has its limits.
-_MAX_ENDING = 16
+_MAX_ENDING = 16  # a longer ending tells a demuxer nothing
 
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class ClipStore:
-    """Where the clips of a corpus lie, and how one of them becomes a file at hand.
+    """Where the clips of a corpus lie; gives each of them as a local file.
 
     Attributes:
-        folder: of the corpus.
-        media: URL of the folder in object storage in which its clips lie; None: in `folder`.
+        folder: the corpus.
+        media: URL of the folder in object storage that holds its clips; None: `folder` does.
         max_bytes: a larger clip is not fetched.
-        timeout_s: that a worker may take for a clip; to fetch it, half of that.
+        timeout_s: time that a worker may take for a clip; fetching may take half of it.
     """
 
     folder: Path
@@ -45,17 +43,17 @@ class ClipStore:
 
     @contextmanager
     def at_hand(self, path: Path, digest: str | None = None) -> Iterator[Path]:
-        """Give a clip as a local file: itself, or fetched, and then removed afterwards.
+        """Give a clip as a local file: its own, or a fetched copy that is removed afterwards.
 
         Args:
             path: where it lies, or would lie, in the corpus folder.
-            digest: of the bytes that a clip in object storage must have; None: any.
+            digest: required digest of a clip in object storage; None: any.
 
         Raises:
-            MediaError: it is absent from object storage, or too large, and no digest is asked for;
+            MediaError: it is absent from object storage, or too large, and no digest is required;
                 the message is a reason of `mitfrnet.media.decode`.
-            CorpusError: it is no longer what the digest says.
-            StorageError: it cannot be fetched, which is no fault of the clip.
+            CorpusError: it no longer matches the digest.
+            StorageError: it cannot be fetched, through no fault of the clip.
         """
         if self.media is None:
             yield path
@@ -64,20 +62,18 @@ class ClipStore:
         ending = path.suffix if len(path.suffix) <= _MAX_ENDING else ""
         with tempfile.TemporaryDirectory(prefix="mitfrnet-") as folder:
             file = Path(folder, f"clip{ending}")
-            self._fetch(inside, file, digest)
+            self._fetch(self.media, inside, file, digest)
             yield file
 
-    def _fetch(self, inside: str, file: Path, digest: str | None) -> None:
-        assert self.media is not None
-        url = f"{self.media}/{inside}"
-        remote = RemoteFolder(self.media)
+    def _fetch(self, media: str, inside: str, file: Path, digest: str | None) -> None:
+        url = f"{media}/{inside}"
         seconds = self.timeout_s / 2
         try:
             _within(
                 seconds,
-                partial(remote.fetch, inside, file, max_bytes=self.max_bytes),
-                f"{url}: not fetched within {seconds:g} s (expected a faster connection, "
-                "or a larger run.timeout_seconds, of which fetching may take half)",
+                partial(RemoteFolder(media).fetch, inside, file, max_bytes=self.max_bytes),
+                f"{url}: not fetched within {seconds:g} s, half of run.timeout_seconds (expected a "
+                "faster connection, or a larger value)",
             )
             changed = digest is not None and sha256_of(file) != digest
         except MediaError:
@@ -95,33 +91,33 @@ class RemoteFolder:
     """A folder of clips in object storage.
 
     Args:
-        url: any that fsspec knows, e.g. `s3://bucket/folder`.
+        url: any URL that fsspec knows, e.g. `s3://bucket/folder`.
 
     Raises:
-        StorageError: nothing is installed that reads such URLs, or there is a password in it.
+        StorageError: no installed package reads such URLs, or it contains a password.
     """
 
     def __init__(self, url: str) -> None:
-        import fsspec  # not needed by corpora whose clips are here
+        import fsspec  # not needed by corpora with local clips
 
         self.url = url.rstrip("/")
         if ":" in url.partition("://")[2].partition("/")[0].rpartition("@")[0]:
             raise StorageError(
-                "params.yaml: media of a corpus has a password in it (expected none: client "
-                "libraries take one from the environment or a file of their own)"
+                "params.yaml: media of a corpus contains a password (expected none: client "
+                "libraries read it from the environment or from their own files)"
             )
         try:
             self._fs, root = fsspec.url_to_fs(self.url)
-        except (ImportError, ValueError) as error:  # no package for it, or no such kind of URL
+        except (ImportError, ValueError) as error:  # no package for it, or an unknown kind of URL
             extra = " (expected: pip install 'mitfrnet[s3]')" if url.startswith("s3:") else ""
             raise StorageError(f"{self.url}: {_brief(error)}{extra}") from error
         self._root = root.rstrip("/")
 
     def check(self) -> None:
-        """Raise unless there is something in the folder.
+        """Raise an error unless the folder contains something.
 
         Raises:
-            StorageError: there is not, or the server cannot be reached, or refuses.
+            StorageError: it is absent or empty, or the server cannot be reached, or refuses access.
         """
         try:
             with _reaching(self.url):
@@ -133,13 +129,13 @@ class RemoteFolder:
             ) from error
 
     def sizes(self, folder: str) -> dict[str, int]:
-        """Return the bytes of each file in a folder, by its name; none where there is no folder.
+        """Return the size in bytes of each file in a folder, by name; none without the folder.
 
         Args:
             folder: relative to this one.
 
         Raises:
-            StorageError: the server cannot be reached, or refuses.
+            StorageError: the server cannot be reached, or refuses access.
         """
         inner = posixpath.normpath(folder)
         base = self._root if inner == "." else f"{self._root}/{inner}"
@@ -149,14 +145,14 @@ class RemoteFolder:
                 entries = self._fs.ls(base, detail=True)
         except FileNotFoundError:
             return {}
-        found = self._files(entries, f"{base}/")
-        return {path: size for path, size in found.items() if "/" not in path}
+        sizes = self._files(entries, f"{base}/")
+        return {path: size for path, size in sizes.items() if "/" not in path}
 
     def walk(self) -> dict[str, int]:
-        """Return the bytes of each file below the folder, by its path relative to it, in order.
+        """Return the size in bytes of each file below the folder, by relative path, sorted.
 
         Raises:
-            StorageError: the server cannot be reached, or refuses.
+            StorageError: the server cannot be reached, or refuses access.
         """
         with _reaching(self.url):
             self._fs.invalidate_cache()
@@ -167,18 +163,18 @@ class RemoteFolder:
         """Write the file at `path`, relative to this folder, to the local `file`.
 
         Raises:
-            MediaError: it is absent (`no_file`), or has more than `max_bytes` (`too_large`), of
-                which no more is fetched.
-            StorageError: the server cannot be reached, or refuses; or there is no room here.
+            MediaError: it is absent (`no_file`), or has more than `max_bytes` (`too_large`) and is
+                not fetched further.
+            StorageError: the server cannot be reached, or refuses access; or the disk is full.
         """
         try:
             with file.open("wb") as target:
                 for block in self._blocks(path, max_bytes):
                     target.write(block)
-        except OSError as error:  # of this machine: others have become errors of ours
+        except OSError as error:  # a local error: `_reaching` has converted remote ones
             raise StorageError(
-                f"{file.parent}: cannot be written: {error.strerror} (expected room for a clip "
-                "that is fetched; set TMPDIR to a folder that has it)"
+                f"{file.parent}: cannot be written: {error.strerror} (expected room for one "
+                "clip; set TMPDIR to a folder that has it)"
             ) from error
 
     def _blocks(self, path: str, max_bytes: int) -> Iterator[bytes]:
@@ -196,7 +192,7 @@ class RemoteFolder:
                     read += len(block)
                     yield block
         except FileNotFoundError as error:
-            self.check()  # if the folder is gone, it is not about this clip
+            self.check()  # raises if the whole folder is gone
             raise MediaError("no_file") from error
         raise MediaError("too_large")
 
@@ -210,17 +206,17 @@ class RemoteFolder:
 
 @contextmanager
 def _reaching(url: str) -> Iterator[None]:
-    """Make one line of whatever a client library raises, but for an absent file."""
+    """Turn errors of client libraries into a `StorageError` of one line, except an absent file."""
     try:
         yield
     except (FileNotFoundError, MitfrnetError, MemoryError):
         raise
     except PermissionError as error:
         raise StorageError(
-            f"{url}: access is refused: {_brief(error)} (expected credentials that may list and "
-            "read it, where the client library looks for them)"
+            f"{url}: access refused: {_brief(error)} (expected credentials that may list and read "
+            "it, where the client library looks for them)"
         ) from error
-    except Exception as error:  # of many kinds: each library has its own
+    except Exception as error:  # each library has its own kinds
         raise StorageError(
             f"{url}: cannot be read: {_brief(error)} (expected a server that answers, and "
             "credentials where the client library looks for them)"
@@ -228,20 +224,20 @@ def _reaching(url: str) -> Iterator[None]:
 
 
 def _brief(error: Exception) -> str:
-    """Return an error as part of a line, without what might be a secret in a URL."""
+    """Return the text of an error in one line, without secrets that a URL may contain."""
     text = " ".join(str(error).split()) or type(error).__name__
     text = re.sub(r"//[^/\s@]*@", "//", text)
     return re.sub(r"\?[^\s'\"]*", "", text)[:300]
 
 
 def _within(seconds: float, work: Callable[[], Result], late: str) -> Result:
-    """Return what `work` returns; when it takes longer, leave it behind and say `late`.
+    """Return the result of `work`; if it takes too long, abandon it and raise `late`.
 
-    Client libraries try again for minutes, each in its own way, and a worker that is silent too
-    long would be killed as if the clip had hung its decoder.
+    Client libraries retry for minutes, each in its own way. A worker that waited for them would
+    be killed as if the clip had hung its decoder.
 
     Raises:
-        StorageError: it takes longer.
+        StorageError: it takes longer than `seconds`.
     """
     answer: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
 

@@ -1,4 +1,4 @@
-"""The block of params.yaml for a corpus, or a guess at it from the files that are there."""
+"""Reads the block of params.yaml for a corpus, or guesses one from its files."""
 
 import json
 import os
@@ -6,11 +6,10 @@ from pathlib import Path
 
 from mitfrnet.corpus.clips import Problems
 from mitfrnet.corpus.params import CorpusParams
-from mitfrnet.corpus.tables import read_table
+from mitfrnet.corpus.tables import TABLE_ENDINGS, read_table
 from mitfrnet.errors import CorpusError, ParamsError
 from mitfrnet.params import PARAMS_FILE, check_name, parse_params, read_section
 
-_TABLES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson")
 _COLUMNS = ("path", "text", "split", "group", "start", "end")
 _LABELLED = "language: en, scale: mosi"
 
@@ -19,12 +18,12 @@ def load_block(folder: Path, name: str | None = None) -> CorpusParams:
     """Return the block of params.yaml for the corpus in `folder`.
 
     Args:
-        folder: of the corpus.
-        name: of the block; None: that of the folder.
+        folder: the corpus.
+        name: name of the block; None: the folder's name.
 
     Raises:
         CorpusError: there is no such folder, or it cannot be listed.
-        ParamsError: there is no such block, or it is wrong.
+        ParamsError: there is no such block, or it is invalid.
     """
     try:
         if not folder.is_dir():
@@ -39,20 +38,20 @@ def load_block(folder: Path, name: str | None = None) -> CorpusParams:
     if name not in blocks:
         raise ParamsError(
             f"{where}: no such block (found: {', '.join(map(str, blocks)) or 'none'}; paste this "
-            f"below `corpora:` and mend what it guessed wrong:  {name}: {guess})"
+            f"below `corpora:` and correct what was guessed wrong:  {name}: {guess})"
         )
     return parse_params(CorpusParams, blocks[name], where=where)
 
 
 def guess_block(folder: Path) -> str:
-    """Return a block for the corpus in `folder` as one line of YAML.
+    """Return a guess at the block of the corpus in `folder`, as one line of YAML.
 
     Raises:
         OSError: the folder cannot be listed.
     """
     files = sorted(path for path in folder.iterdir() if path.is_file())
     names = {path.name for path in files}
-    tables = [path for path in files if path.suffix.lower() in _TABLES]
+    tables = [path for path in files if path.suffix.lower() in TABLE_ENDINGS]
     if "label.csv" in names:
         return f"{{layout: mmsa, {_LABELLED}}}"
     if "utterances.parquet" in names:
@@ -68,12 +67,12 @@ def guess_block(folder: Path) -> str:
 
 
 def _guess_table(path: Path) -> str:
-    """Return file, path and columns of a table, as if its columns were called like ours."""
+    """Return file, path and columns of a table, assuming that it uses our names of columns."""
     try:
-        _, found = next(read_table(path, Problems(), required=[], optional=_COLUMNS))
-    except (CorpusError, StopIteration):  # it is said what is wrong when the block is there
-        found = {}
-    columns = ["video_id", "clip_id", "label", *(name for name in _COLUMNS if name in found)]
-    pattern = "" if "path" in found else 'path: "{video_id}/{clip_id}.*", '
+        _, row = next(read_table(path, Problems(), required=[], optional=_COLUMNS))
+    except (CorpusError, StopIteration):  # reported once there is a block
+        row = {}
+    columns = ["video_id", "clip_id", "label", *(name for name in _COLUMNS if name in row)]
+    pattern = "" if "path" in row else 'path: "{video_id}/{clip_id}.*", '
     named = ", ".join(f"{name}: {name}" for name in columns)
     return f"file: {json.dumps(path.name)}, {pattern}columns: {{{named}}}"

@@ -1,4 +1,4 @@
-"""What a corpus holds and what is wrong with it, before anything is extracted from it."""
+"""Reports what a corpus holds and what is wrong with it, before extraction."""
 
 import json
 from collections.abc import Sequence
@@ -28,12 +28,12 @@ from mitfrnet.workers.params import RunParams
 
 @dataclass(frozen=True)
 class Split:
-    """One side of the split.
+    """One split of the corpus.
 
     Attributes:
         clips, videos: how many.
-        mean_label: None for classes, without labels and without clips.
-        kinds: clips by class, or by side of the neutral point.
+        mean_label: None for classes, or without labels or clips.
+        kinds: number of clips per class, or per side of the neutral point.
     """
 
     clips: int
@@ -44,28 +44,28 @@ class Split:
 
 @dataclass(frozen=True)
 class Report:
-    """What `mitfrnet validate` found; `to_json` gives these names as keys.
+    """What `mitfrnet validate` reports; `to_json` uses these names as keys.
 
     Attributes:
-        folder: of the corpus.
-        layout, language, task: as its block says.
-        probed: whether media were opened; if not, nothing is known of picture and sound.
+        folder: the corpus.
+        layout, language, task: from its block.
+        probed: whether media were opened; if not, picture and sound are unknown.
         clips, videos: how many.
-        hours: of all utterances together; None: not known.
-        bytes: size of all media, or of the tables that stand in place of them.
-        pictures: clips by size and frame rate, e.g. `640x480, 25 fps`, the most frequent first.
-        sounds: clips by sample rate, e.g. `44100 Hz`.
-        transcripts: clips by where their transcript is from; `none`: they have none.
+        hours: length of all utterances together; None if unknown.
+        bytes: size of all media; in layout `features`, of its tables.
+        pictures: clips per size and frame rate, e.g. `640x480, 25 fps`, the most frequent first.
+        sounds: clips per sample rate, e.g. `44100 Hz`.
+        transcripts: clips per source of their transcript; `none`: without one.
         transcript_lengths: `min, median, max` in characters; empty without transcripts.
-        scripts: transcripts by the script of most of their letters, e.g. `Latin`.
-        word_times: clips of which it is known when each word is spoken.
-        labels: clips by class, or by the nearest of some round scores, in order.
-        splits: by name.
-        videos_on_two_sides: videos with clips in more than one split.
-        missing: by modality, clips by the reason why it is missing.
+        scripts: transcripts per script of most of their letters, e.g. `Latin`.
+        word_times: number of clips with word times.
+        labels: clips per class, or per nearest of some round scores, in order.
+        splits: each split by name.
+        videos_on_two_sides: number of videos with clips in more than one split.
+        missing: for each modality, clips per reason why it is missing.
         errors, warnings: how many.
-        problems: `level, kind, line` of each, the worst first, and of each kind one before the
-            second of any.
+        problems: `level, kind, line` of each, the worst first, one of each kind before a second
+            of any.
     """
 
     folder: str
@@ -103,26 +103,26 @@ def check_corpus(
     """Return what `folder` holds and what is wrong with it.
 
     Args:
-        folder: of the corpus.
+        folder: the corpus.
         corpus: its block.
-        ingest: limits, the share of unreadable clips, and the split where none is given.
-        run: how clips are probed; None: no medium is opened.
+        ingest: limits, the share of unreadable clips, and how to split a corpus without splits.
+        run: workers that probe clips; None: no media are opened.
     """
-    found = Problems()
+    reading = Problems()
     clips: list[LabelledClip] = []
-    with found.collecting():
-        clips = read_corpus(folder, corpus, ingest, found)
+    with reading.collecting():
+        clips = read_corpus(folder, corpus, ingest, reading)
     clips.sort(key=_line)
     probed = _probe(folder, clips, corpus, ingest, run)
     problems = [
         *check_readable(folder, probed, ingest.max_bad_fraction),
-        *(Problem("error", "reading", line) for line in found.errors),
-        *(Problem("warning", "reading", line) for line in found.warnings),
+        *(Problem("error", "reading", line) for line in reading.errors),
+        *(Problem("warning", "reading", line) for line in reading.warnings),
         *check_clips(folder, probed, corpus, ingest),
         *check_whole(folder, clips, corpus),
     ]
-    probes = [of.probe for _, of in probed]
-    seconds = sum(figures.duration_s(clip, of) for clip, of in probed)
+    probes = [file.probe for _, file in probed]
+    seconds = sum(figures.duration_s(clip, file) for clip, file in probed)
     lengths = [len(clip.transcript) for clip in clips if clip.transcript]
     scale = corpus.resolved_scale
     return Report(
@@ -154,7 +154,7 @@ def check_corpus(
 
 
 def to_json(report: Report) -> str:
-    """Return the report for other programs: an object with the attributes of `Report` as keys."""
+    """Return the report as a JSON object with the attributes of `Report` as keys."""
     return json.dumps(asdict(report), indent=2, allow_nan=False)
 
 
@@ -165,19 +165,20 @@ def _probe(
     ingest: IngestParams,
     run: RunParams | None,
 ) -> list[tuple[LabelledClip, ProbedClip]]:
-    """Return what is on disk for each of the clips, in their order."""
+    """Return each clip with what its file holds, in order."""
     if run is None:
-        lost, unknown = decode.unusable("no_file"), decode.unprobed()
-        absent = [clip.path is None and clip.digest is None for clip in clips]
-        found = [ProbedClip(None, lost if gone else unknown) for gone in absent]
-        return list(zip(clips, found, strict=True))
+        absent, unknown = decode.unusable("no_file"), decode.unprobed()
+        return [
+            (clip, ProbedClip(None, unknown if clip.path or clip.digest else absent))
+            for clip in clips
+        ]
     probing = probe_clips(folder, clips, ingest.limits, run, media_url=corpus.media)
     results = track(probing, total=len(clips), size=lambda _: 1, description="probe")
     return sorted(results, key=lambda pair: _line(pair[0]))
 
 
 def _line(clip: LabelledClip) -> tuple[str, int, str]:
-    """Return a key that sorts clips as their tables do."""
+    """Return a key that sorts clips in the order of their tables."""
     file, _, line = clip.where.rpartition(":")
     return (file, int(line), "") if line.isdecimal() else (clip.where, 0, clip.utterance_id)
 

@@ -1,4 +1,4 @@
-"""The report of `mitfrnet validate` as a terminal shows it."""
+"""Shows the report of `mitfrnet validate` in a terminal."""
 
 from collections.abc import Iterator, Mapping
 
@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mitfrnet import errors
-from mitfrnet.validate.figures import counts
+from mitfrnet.validate import figures
 from mitfrnet.validate.report import Report
 
 _LINE_LENGTH = 400
@@ -17,9 +17,9 @@ _STYLES = {"error": "bold red", "warning": "yellow"}
 
 
 def printable(text: str, length: int = _LINE_LENGTH) -> str:
-    """Return text from data as a terminal may show it: no control characters, not too long.
+    """Return text from data without control characters, shortened to about `length`.
 
-    The middle is left out, as the start says where and the end what would be right.
+    The middle is cut: the start says where, and the end what would be right.
     """
     if len(text) > length:
         text = f"{text[: 2 * length // 3]} … {text[-length // 3 :]}"
@@ -27,11 +27,11 @@ def printable(text: str, length: int = _LINE_LENGTH) -> str:
 
 
 def render(report: Report, shown: int = 10) -> Iterator[RenderableType]:
-    """Yield what the terminal shows.
+    """Yield the parts of the report, from top to bottom.
 
     Args:
         report: of the corpus.
-        shown: how many problems are listed.
+        shown: number of problems to list.
     """
     yield _heading(printable(report.folder))
     yield f"layout {report.layout}, task {report.task}, language {report.language}"
@@ -45,7 +45,7 @@ def render(report: Report, shown: int = 10) -> Iterator[RenderableType]:
             yield ""
         yield _heading("Splits")
         yield _splits(report)
-        yield f"with clips on two sides: {_number(report.videos_on_two_sides, 'video')}"
+        yield f"videos in more than one split: {report.videos_on_two_sides:,}"
         yield ""
         yield _heading("Missing")
         yield _missing(report)
@@ -71,7 +71,7 @@ def _facts(report: Report) -> Table:
     table.add_row("transcripts", _listed(report.transcripts))
     if lengths:
         shortest, middle, longest = (f"{lengths[name]:,g}" for name in ("min", "median", "max"))
-        table.add_row("", f"{shortest} to {longest} characters, half of them up to {middle}")
+        table.add_row("", f"{shortest} to {longest} characters, median {middle}")
         table.add_row("letters", _listed(report.scripts))
     table.add_row("word times", _number(report.word_times, "clip"))
     return table
@@ -79,27 +79,27 @@ def _facts(report: Report) -> Table:
 
 def _time(hours: float | None) -> str:
     if hours is None:
-        return "length not known"
+        return "length unknown"
     return f"{hours:,.1f} hours" if hours >= 1 else f"{60 * hours:.1f} minutes"
 
 
-def _listed(found: Mapping[str, int], most: int = 6) -> Text:
-    """Return what occurs how often; what is less frequent is summed up."""
-    items = [f"{printable(name)}: {n:,}" for name, n in found.items()]
+def _listed(counts: Mapping[str, int], most: int = 6) -> Text:
+    """Return names with their counts; beyond `most`, the rest is summed up."""
+    items = [f"{printable(name)}: {n:,}" for name, n in counts.items()]
     if len(items) > most:
-        others = list(found.values())[most - 1 :]
+        others = list(counts.values())[most - 1 :]
         items[most - 1 :] = [f"{len(others)} others: {sum(others):,}"]
     return Text("; ".join(items))
 
 
-def _bars(found: Mapping[str, int]) -> Table:
-    total, largest = max(1, sum(found.values())), max(1, *found.values())
+def _bars(counts: Mapping[str, int]) -> Table:
+    total, largest = max(1, sum(counts.values())), max(1, *counts.values())
     table = Table.grid(padding=(0, 2))
     table.add_column(justify="right")
     table.add_column()
     table.add_column(justify="right")
     table.add_column(justify="right")
-    for label, n in found.items():
+    for label, n in counts.items():
         bar = ProgressBar(
             total=largest, completed=n, width=30, complete_style="cyan", finished_style="cyan"
         )
@@ -134,7 +134,7 @@ def _missing(report: Report) -> Table:
     for modality, reasons in report.missing.items():
         known = report.probed or modality == "text"
         why = {reason.replace("_", " "): n for reason, n in reasons.items()}
-        unknown = "" if known else "; else not known, as clips were not probed"
+        unknown = "" if known else "; others unknown, as clips were not probed"
         table.add_row(modality, f"{sum(reasons.values()):,}", _listed(why).append(unknown))
     return table
 
@@ -150,7 +150,7 @@ def _problems(report: Report, shown: int) -> Iterator[RenderableType]:
         table.add_row(level, Text(printable(problem.line), overflow="fold"))
     yield table
     if rest := report.problems[shown:]:
-        kinds = counts(p.kind.replace("_", " ") for p in rest)
+        kinds = figures.counts(p.kind.replace("_", " ") for p in rest)
         text = Text(f"and {len(rest):,} more: ").append(_listed(kinds, most=20))
         yield text.append(f" (--problems {len(report.problems)} lists all)")
 

@@ -63,7 +63,7 @@ def test_what_is_no_score_is_named(text, message):
 def test_a_class_is_stored_as_its_index():
     assert label_of(" joy ", "label", EMOTIONS, "x") == 1.0
     assert refusal(label_of, "Joy", "label", EMOTIONS, "x.csv:2") == (
-        "x.csv:2: label is 'Joy', no class of this corpus (expected anger, joy)"
+        "x.csv:2: label is 'Joy', not a class of this corpus (expected anger, joy)"
     )
 
 
@@ -110,7 +110,7 @@ def test_a_pattern_is_filled_from_the_row():
     row = {"video_id": "v", "take": " 7 "}
     assert fill_pattern("{take}/{video_id}.mp4", row, "table.path", "x") == "7/v.mp4"
     assert refusal(fill_pattern, "{none}", row, "table.path", "x.csv:2") == (
-        "x.csv:2: table.path is '{none}', and there is no 'none' (expected of video_id, take)"
+        "x.csv:2: table.path is '{none}', but there is no 'none' (expected one of video_id, take)"
     )
 
 

@@ -34,7 +34,7 @@ def corpus(videos, seed, clips=17):
 
 
 def random_corpus(seed):
-    """Return a corpus of few or many groups, alike or very unequal, and shares to ask for.
+    """Return a corpus of few or many groups, equal or very unequal, and the shares of the splits.
 
     In a third of them all clips of a group are of one class that few others have: strata alone
     would put all of them on the largest side.
@@ -55,10 +55,10 @@ def random_corpus(seed):
 
 @pytest.mark.parametrize("block", range(10))
 def test_groups_stay_whole_no_split_is_empty_and_sizes_are_within_one_group(block):
-    """Only where less than about a group is asked for must another split give up one more.
+    """A split that should get less than a group may take one more group from another split.
 
-    The group that keeps a split from being empty is of the last two in order of size, where
-    sizes up to twice as large count as equal: at most twice the second smallest.
+    That group is one of the last two in order of size. As sizes within a factor of two count as
+    equal, it has at most twice the clips of the second smallest.
     """
     for seed in range(100 * block, 100 * (block + 1)):
         groups, labels, params, sizes = random_corpus(seed)
@@ -98,7 +98,7 @@ def test_the_seed_has_a_say_where_all_sizes_differ():
 
 
 def test_each_class_has_its_share_in_each_split():
-    """One clip a video, 100 of one class and 900 of another: 70, 10 and 20 are asked of 100."""
+    """A clip a video, 100 of one class and 900 of another: the shares of 100 are 70, 10, 20."""
     groups = [f"v{i}" for i in range(1000)]
     labels = [float(i % 10 == 0) for i in range(1000)]
     splits = assign_splits(groups, labels, PARAMS)
@@ -108,7 +108,7 @@ def test_each_class_has_its_share_in_each_split():
 
 
 def distance(labels, splits):
-    """Return how far unit bins of labels are from the corpus, mean over splits, in [0, 1]."""
+    """Return the mean distance of the splits' label bins from the corpus's, in [0, 1]."""
     bins = np.digitize(labels, np.arange(-2.5, 3))
     whole = np.bincount(bins, minlength=7) / len(bins)
     apart = [bins[np.array(splits) == split] for split in SPLITS]

@@ -98,17 +98,21 @@ def test_only_the_columns_asked_for_are_read(tmp_path):
     [
         ("t.csv", "id,text\n1,so, good\n2,x\n", "t.csv:2: 3 values (expected 2, as in the header"),
         ("t.csv", 'id,text\n"1\n1"\n2,x\n', "t.csv:2: 1 values (expected 2"),
-        ("t.jsonl", '[1, 2]\n{"id": 2, "text": "x"}', "t.jsonl:1: no object (expected one per li"),
-        ("t.jsonl", '{"id": \n{"id": 2, "text": "x"}', "t.jsonl:1: not JSON that can be read"),
-        ("t.jsonl", "[" * 10**5 + '\n{"id": 2, "text": "x"}', "t.jsonl:1: not JSON that can be"),
+        (
+            "t.jsonl",
+            '[1, 2]\n{"id": 2, "text": "x"}',
+            "t.jsonl:1: not an object (expected one p",
+        ),
+        ("t.jsonl", '{"id": \n{"id": 2, "text": "x"}', "t.jsonl:1: cannot be read as JSON"),
+        ("t.jsonl", "[" * 10**5 + '\n{"id": 2, "text": "x"}', "t.jsonl:1: cannot be read as JSON"),
         ("t.jsonl", '{"id": 1}\n{"id": 2, "text": "x"}', "t.jsonl:1: missing column text"),
-        ("t.jsonl", '{"id": 1, "text": [1]}\n{"id": 2, "text": "x"}', "text is no single value"),
-        ("t.jsonl", '{"id": 1, "text": {}}\n{"id": 2, "text": "x"}', "text is no single value"),
+        ("t.jsonl", '{"id": 1, "text": [1]}\n{"id": 2, "text": "x"}', "text is not a single value"),
+        ("t.jsonl", '{"id": 1, "text": {}}\n{"id": 2, "text": "x"}', "text is not a single value"),
         ("t.jsonl", '{"id": 1, "text": "\\ud83d"}\n{"id": 2, "text": "x"}', "half a character"),
         (
             "t.jsonl",
             '{"id": 1, "id": 1, "text": ""}\n{"id": 2, "text": "x"}',
-            "t.jsonl:1: column 'id' is there twice (expected once)",
+            "t.jsonl:1: column 'id' appears twice (expected once)",
         ),
         (
             "t.jsonl",
@@ -131,7 +135,7 @@ def test_a_row_that_cannot_be_read_is_noted_and_the_next_is_read(tmp_path, name,
         ("t.csv", "", "corpus/t.csv: missing column id, text (found: none; required: id, text)"),
         ("t.csv", "id;text\n1;x\n", "missing column id, text (found: id;text; required: id, text)"),
         ("t.csv", "id,text\n", "corpus/t.csv: no rows (expected one per clip)"),
-        ("t.csv", "id,text,id\n1,x,2\n", "corpus/t.csv: column 'id' is there twice (expected on"),
+        ("t.csv", "id,text,id\n1,x,2\n", "corpus/t.csv: column 'id' appears twice (expected on"),
         ("t.csv", 'id,text\n1,x\n2,"open\n3,x\n', "corpus/t.csv:3: not a CSV row (unexpected end"),
         ("t.csv", 'id,text\n1,"a"b\n', "corpus/t.csv:2: not a CSV row"),
         (
@@ -140,7 +144,7 @@ def test_a_row_that_cannot_be_read_is_noted_and_the_next_is_read(tmp_path, name,
             "corpus/t.csv:3: not a CSV row (field larger than field limit (131072)",
         ),
         ("t.xlsx", "x", "corpus/t.xlsx: unknown kind of table (expected .csv, .tsv, .parquet, "),
-        ("t.parquet", "no", "corpus/t.parquet: not a whole Parquet file"),
+        ("t.parquet", "no", "corpus/t.parquet: not a valid Parquet file"),
         ("t.jsonl", "\n", "corpus/t.jsonl: no rows"),
     ],
 )
@@ -170,7 +174,7 @@ def test_a_truncated_parquet_file_is_an_error(tmp_path):
     write_parquet(tmp_path, id=[str(i) for i in range(5000)], text=["x"] * 5000)
     path = tmp_path / "t.parquet"
     path.write_bytes(path.read_bytes()[:-10])
-    assert "not a whole Parquet file" in refusal(tmp_path, "t.parquet")
+    assert "not a valid Parquet file" in refusal(tmp_path, "t.parquet")
 
 
 def test_a_parquet_file_with_damaged_pages_is_an_error(tmp_path):
@@ -179,7 +183,7 @@ def test_a_parquet_file_with_damaged_pages_is_an_error(tmp_path):
     content = bytearray(path.read_bytes())
     content[4:2000] = bytes(1996)
     path.write_bytes(content)
-    assert "not a whole Parquet file" in refusal(tmp_path, "t.parquet")
+    assert "not a valid Parquet file" in refusal(tmp_path, "t.parquet")
 
 
 def test_a_parquet_file_that_claims_more_rows_than_any_corpus_is_not_read(tmp_path):
@@ -197,7 +201,7 @@ def test_what_is_no_regular_file_is_not_opened(tmp_path, name):
     assert refusal(tmp_path, name) == f"corpus/{name}: a folder (expected the table of labels)"
     (tmp_path / name).rmdir()
     os.mkfifo(tmp_path / name)
-    assert "no regular file (expected the table of labels)" in refusal(tmp_path, name)
+    assert "not a regular file (expected the table of labels)" in refusal(tmp_path, name)
 
 
 def test_a_sparse_file_of_1_gib_is_not_read(tmp_path):

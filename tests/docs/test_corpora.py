@@ -1,4 +1,4 @@
-"""What docs/corpora.md tells users to write is what the pipeline takes."""
+"""The pipeline accepts what docs/corpora.md tells users to write."""
 
 import re
 import subprocess
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
+from mitfrnet.corpus.clips import Problems
 from mitfrnet.corpus.ingest import IngestParams, build_manifest, probe_clips, read_corpus
 from mitfrnet.corpus.params import CorpusParams
 from mitfrnet.params import load_params, parse_params
@@ -20,9 +21,9 @@ INGEST = load_params(IngestParams, section="ingest", path=ROOT / "params.yaml")
 
 
 def blocks(language):
-    """Return the code blocks of the page, their indentation in lists taken off."""
-    found = re.findall(rf"^( *)```{language}\n(.*?)^\1```$", PAGE, re.MULTILINE | re.DOTALL)
-    return [re.sub(f"^{indent}", "", text, flags=re.MULTILINE) for indent, text in found]
+    """Return the code blocks of the page in a language, without indentation."""
+    matches = re.findall(rf"^( *)```{language}\n(.*?)^\1```$", PAGE, re.MULTILINE | re.DOTALL)
+    return [re.sub(f"^{indent}", "", text, flags=re.MULTILINE) for indent, text in matches]
 
 
 CORPORA = [
@@ -33,7 +34,7 @@ CORPORA = [
 
 
 def corpus_named(name):
-    (block,) = (block for found, block in (p.values for p in CORPORA) if found == name)
+    (block,) = (p.values[1] for p in CORPORA if p.values[0] == name)
     return parse_params(CorpusParams, block, where=f"corpora.{name}")
 
 
@@ -86,7 +87,7 @@ def test_the_interviews_are_read_as_the_page_says(tmp_path):
 
 
 def test_the_script_for_iemocap_makes_a_table_of_the_release(tmp_path):
-    """Two utterances of a made dialogue, in the release's files; one has no class of the four."""
+    """Three utterances of an invented dialogue in the files of the release; one is of no class."""
     dialog = tmp_path / "raw/iemocap/Session1/dialog"
     for name in ("EmoEvaluation", "transcriptions", "avi/DivX"):
         (dialog / name).mkdir(parents=True)
@@ -107,8 +108,6 @@ def test_the_script_for_iemocap_makes_a_table_of_the_release(tmp_path):
     folder = tmp_path / "raw" / "iemocap"
     write_clip(folder / "x.avi", np.arange(30) / 10, tone(3.0))
     (folder / "x.avi").rename(dialog / "avi/DivX/Ses01F_impro01.avi")
-    from mitfrnet.corpus.clips import Problems
-
     problems = Problems()
     clips = read_corpus(folder, corpus_named("iemocap"), INGEST, problems)
     assert [(c.utterance_id, c.transcript, c.label, c.start_s, c.end_s) for c in clips] == [

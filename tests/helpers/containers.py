@@ -1,7 +1,7 @@
-"""Media files as an attacker or an accident would make them, written byte by byte.
+"""Media files as an attacker or an accident would produce them, written byte by byte.
 
-Containers that no writer would fill so are put together here from their boxes, elements and
-headers; what can be had by patching a good clip is patched.
+Containers that no writer would produce are built from boxes, elements and headers; the others are
+patched copies of a good clip.
 """
 
 import binascii
@@ -45,7 +45,7 @@ def matroska(tracks, blocks, duration_ms=None, extra=b""):
     Args:
         tracks: their elements.
         blocks: (track, milliseconds, bytes) of each, in clusters of their own.
-        duration_ms: what the header tells.
+        duration_ms: duration in the header.
         extra: elements after the tracks.
     """
     info = element("2AD7B1", 1_000_000)
@@ -87,25 +87,31 @@ def pcm(seconds, rate=RATE):
     return (tone(seconds, rate=rate) * 32767).astype("<i2").tobytes()
 
 
-def wav(samples, *, rate=RATE, channels=1, told=None):
-    """Return a WAV file of 16-bit samples; `told` is how many bytes its header tells of."""
-    told = len(samples) if told is None else told
+def wav(samples, *, rate=RATE, channels=1, claimed=None):
+    """Return a WAV file of 16-bit samples; its header claims `claimed` bytes."""
+    claimed = len(samples) if claimed is None else claimed
     step = 2 * channels
     form = struct.pack("<HHIIHH", 1, channels, rate, step * rate & 0xFFFFFFFF, step, 16)
-    riff = struct.pack("<4sI4s", b"RIFF", min(told + 36, 0xFFFFFFFF), b"WAVE")
+    riff = struct.pack("<4sI4s", b"RIFF", min(claimed + 36, 0xFFFFFFFF), b"WAVE")
     return b"".join(
-        [riff, struct.pack("<4sI", b"fmt ", 16), form, struct.pack("<4sI", b"data", told), samples]
+        [
+            riff,
+            struct.pack("<4sI", b"fmt ", 16),
+            form,
+            struct.pack("<4sI", b"data", claimed),
+            samples,
+        ]
     )
 
 
-def png(told, text=b""):
-    """Return a picture of 16 x 16 pixels that tells of `told` pixels a side, with a packed text."""
+def png(claimed, text=b""):
+    """Return a picture of 16 x 16 pixels that claims `claimed` a side, with a compressed text."""
 
     def chunk(kind, content):
         check = binascii.crc32(kind + content)
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", check)
 
-    parts = [chunk(b"IHDR", struct.pack(">IIBBBBB", told, told, 8, 0, 0, 0, 0))]
+    parts = [chunk(b"IHDR", struct.pack(">IIBBBBB", claimed, claimed, 8, 0, 0, 0, 0))]
     if text:
         parts.append(chunk(b"zTXt", b"a\0\0" + zlib.compress(text)))
     parts += [chunk(b"IDAT", zlib.compress(bytes(17 * 16))), chunk(b"IEND", b"")]
@@ -154,7 +160,7 @@ def mov(tracks, media, movie_duration_ms=1000, brand=True):
     Args:
         tracks: gives the `trak` boxes for where the media data lie.
         media: the media data.
-        movie_duration_ms: what the header tells.
+        movie_duration_ms: duration in the header.
         brand: whether it opens with `ftyp`.
     """
     start = box(b"ftyp", b"isom", bytes(4), b"isom") if brand else b""
@@ -167,7 +173,7 @@ def mov(tracks, media, movie_duration_ms=1000, brand=True):
     return start + box(b"mdat", media) + box(b"moov", header, *tracks(at))
 
 
-def trak(number, description, samples, *, ms=40, told_ms=1000, reference=None, count=None):
+def trak(number, description, samples, *, ms=40, claimed_ms=1000, reference=None, count=None):
     """Return a video track of QuickTime.
 
     Args:
@@ -175,16 +181,16 @@ def trak(number, description, samples, *, ms=40, told_ms=1000, reference=None, c
         description: its sample entry.
         samples: (place in the file, bytes) of each.
         ms: how long each sample lasts.
-        told_ms: how long its header tells that the whole lasts.
+        claimed_ms: duration in its header.
         reference: the data reference; None: the file itself.
-        count: how many samples of one byte each its tables tell of; None: the true ones.
+        count: number of samples of one byte that its tables claim; None: the true ones.
     """
     matrix = struct.pack(">9i", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
     header = full_box(
-        b"tkhd", struct.pack(">IIIII", 0, 0, number, 0, told_ms), bytes(16), matrix,
+        b"tkhd", struct.pack(">IIIII", 0, 0, number, 0, claimed_ms), bytes(16), matrix,
         struct.pack(">II", 64 << 16, 64 << 16), flags=3,
     )  # fmt: skip
-    media_header = full_box(b"mdhd", struct.pack(">IIIIHH", 0, 0, 1000, told_ms, 0x55C4, 0))
+    media_header = full_box(b"mdhd", struct.pack(">IIIIHH", 0, 0, 1000, claimed_ms, 0x55C4, 0))
     handler = full_box(b"hdlr", b"mhlrvide", bytes(12), b"\0")
     reference = reference or full_box(b"url ", flags=1)
     information = box(b"dinf", full_box(b"dref", struct.pack(">I", 1), reference))
@@ -222,16 +228,18 @@ def picture_entry(codec, side, extra=b""):
     )  # fmt: skip
 
 
-def avi(width, height, codec, frames, *, told_frames=None, fps=25):
+def avi(width, height, codec, frames, *, claimed_frames=None, fps=25):
     """Return an AVI file of one video stream."""
 
     def chunk(kind, content):
         return struct.pack("<4sI", kind, len(content)) + content + b"\0" * (len(content) % 2)
 
-    told = len(frames) if told_frames is None else told_frames
-    main = struct.pack("<14I", 10**6 // fps, 0, 0, 0x10, told, 0, 1, 0, width, height, 0, 0, 0, 0)
+    claimed = len(frames) if claimed_frames is None else claimed_frames
+    main = struct.pack(
+        "<14I", 10**6 // fps, 0, 0, 0x10, claimed, 0, 1, 0, width, height, 0, 0, 0, 0
+    )
     head = struct.pack(
-        "<4s4sIHHIIIIIIIIhhhh", b"vids", codec, 0, 0, 0, 0, 1, fps, 0, told, 0, 0, 0, 0, 0, 0, 0
+        "<4s4sIHHIIIIIIIIhhhh", b"vids", codec, 0, 0, 0, 0, 1, fps, 0, claimed, 0, 0, 0, 0, 0, 0, 0
     )
     form = struct.pack("<IiiHH4sIiiII", 40, width, height, 1, 24, codec, 0, 0, 0, 0, 0)
     stream = chunk(b"LIST", b"strl" + chunk(b"strh", head) + chunk(b"strf", form))
@@ -241,7 +249,7 @@ def avi(width, height, codec, frames, *, told_frames=None, fps=25):
 
 
 def encoded(codec, side=64, count=25, pix_fmt="yuv420p", **options):
-    """Return the packets of a grey film, 25 frames a second, and what the decoder needs first."""
+    """Return the packets of a grey video, 25 frames a second, and the decoder's extra data."""
     context = av.CodecContext.create(codec, "w")
     context.width = context.height = side
     context.pix_fmt, context.time_base, context.options = pix_fmt, Fraction(1, 25), options

@@ -1,4 +1,4 @@
-"""A corpus with one of each defect that `mitfrnet validate` tells of.
+"""A corpus with one of each defect that `mitfrnet validate` reports.
 
 `python -m tests.helpers.defects raw/defects` writes it and prints its block for
 params.yaml.
@@ -91,7 +91,7 @@ def write_defects(folder):
         clip = f"{video_id}/{clip_id}"
         if clip in special:
             special[clip](path)
-        else:  # each of its own pitch, so that no two are the same
+        else:  # each with its own pitch, so that no two are equal
             write_clip(path, frames, tone(seconds, hz=400 + 10 * nth))
     times = [
         {"word": "words", "start": 0.1, "end": 0.4},

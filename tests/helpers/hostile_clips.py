@@ -1,6 +1,6 @@
-"""Media made to do harm, by name, with what may come of them: reasons of picture and of sound.
+"""Hostile media by name, each with the reasons that its picture and its sound may get.
 
-`None` stands for features. Where there are several, it depends on FFmpeg who notices first.
+`None` stands for features. If there are several, the version of FFmpeg decides.
 """
 
 import struct
@@ -53,7 +53,7 @@ def hls(*targets):
 
 
 def redirections(file, url):
-    """Return files, by name, that name another file or an address as where the media are."""
+    """Return files, by name, that claim their media lie in another file or at an address."""
     key = f'#EXTM3U\n#EXT-X-KEY:METHOD=AES-128,URI="{url}"\n#EXTINF:2,\n{file}\n'
     dash = (
         '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"><Period>'
@@ -83,25 +83,25 @@ def redirections(file, url):
         "filter.mp4": f"movie={file}[out0]",
         "avisynth.avs": f'DirectShowSource("{file}")\n',
     }
-    made = {name: text.encode() for name, text in texts.items()}
+    files = {name: text.encode() for name, text in texts.items()}
     entry = picture_entry(b"avc1", 64)
     for kind, reference in {
         "alias": alias(file),
         "url_file": full_box(b"url ", str(file).encode() + b"\0"),
         "url_url": full_box(b"url ", url.encode() + b"\0"),
     }.items():
-        made[f"{kind}.mov"] = mov(
+        files[f"{kind}.mov"] = mov(
             lambda at, r=reference: [trak(1, entry, [(at, 4)], reference=r)], bytes(4)
         )
     target = box(b"rdrf", bytes(4), b"url ", struct.pack(">I", len(url)), url.encode())
-    made["movie.mov"] = box(b"moov", box(b"rmra", box(b"rmda", target)))
+    files["movie.mov"] = box(b"moov", box(b"rmra", box(b"rmda", target)))
     link = element("3EB923", bytes(16)) + element("3E83BB", str(file)) + element("3C83AB", url)
-    made["linked.mkv"] = matroska([track(1, "V_MPEG4/ISO/AVC", video(64, 64))], [], extra=link)
-    return made
+    files["linked.mkv"] = matroska([track(1, "V_MPEG4/ISO/AVC", video(64, 64))], [], extra=link)
+    return files
 
 
 def huge_headers():
-    """Return files whose headers tell of HUGE x HUGE pixels, or of as many as fit in there."""
+    """Return files whose headers claim HUGE x HUGE pixels, or as many as they can."""
     sequence, picture = h264_headers(HUGE)
     config = b"\x01" + sequence[1:4] + b"\xff\xe1" + struct.pack(">H", len(sequence)) + sequence
     config += b"\x01" + struct.pack(">H", len(picture)) + picture
@@ -116,7 +116,7 @@ def huge_headers():
     wide = bytes.fromhex(digits[:9] + "ffffffff" + digits[17:])  # 65,536 x 65,536
     fourcc = struct.pack("<IiiHH4sIiiII", 40, HUGE, HUGE, 1, 24, b"MPNG", 0, 0, 0, 0, 0)
     raw = element("B0", HUGE) + element("BA", HUGE) + element("2EB524", b"I420")
-    made = {
+    files = {
         "h264.mp4": mov(lambda at: [trak(1, picture_entry(b"avc1", 64, avc), [(at, len(sample))])],
                         sample),
         "h264_entry.mp4": mov(
@@ -136,11 +136,11 @@ def huge_headers():
         "raw.avi": avi(HUGE, HUGE, bytes(4), [bytes(64)] * 25),
         "raw.mkv": matroska([track(1, "V_UNCOMPRESSED", element("E0", raw))], [(1, 0, bytes(64))]),
     }  # fmt: skip
-    return {f"huge_{name}": (content, TOO_BIG, SILENT) for name, content in made.items()}
+    return {f"huge_{name}": (content, TOO_BIG, SILENT) for name, content in files.items()}
 
 
 def long_headers():
-    """Return files of a second, or of the sample's length, that tell of ten hours."""
+    """Return files of a second, or of the sample's length, that claim ten hours."""
     pictures = encoded("png", pix_fmt="rgb24")[0]
     ffv1, private = encoded("ffv1")
     media = b"".join(pictures)
@@ -156,21 +156,21 @@ def long_headers():
             mov(
                 lambda at: [
                     trak(1, picture_entry(b"png ", 64), [(at + sum(sizes[:i]), n)
-                         for i, n in enumerate(sizes)], told_ms=ms)
+                         for i, n in enumerate(sizes)], claimed_ms=ms)
                 ], media, movie_duration_ms=ms),
             READ, SILENT),
         "long_real.mp4": (real, READ, READ),
         "long.mkv": (matroska(tracks, blocks, duration_ms=ms), READ, READ),
-        "long.avi": (avi(64, 64, b"MPNG", pictures, told_frames=25 * TEN_HOURS), READ, SILENT),
-        "long.wav": (wav(pcm(1), told=2 * RATE * TEN_HOURS), DARK, READ),
-        "long_most.wav": (wav(pcm(1), told=0xFFFFFFFF), DARK, READ),
+        "long.avi": (avi(64, 64, b"MPNG", pictures, claimed_frames=25 * TEN_HOURS), READ, SILENT),
+        "long.wav": (wav(pcm(1), claimed=2 * RATE * TEN_HOURS), DARK, READ),
+        "long_most.wav": (wav(pcm(1), claimed=0xFFFFFFFF), DARK, READ),
         "long.mp3": (patched(encoded_sound("x.mp3"), b"Info", 8, 39 * TEN_HOURS), DARK, READ),
         "long.flac": (patched(encoded_sound("x.flac"), b"fLaC", 22, RATE * TEN_HOURS), DARK, READ),
     }  # fmt: skip
 
 
 def encoded_sound(name, seconds=1.0):
-    """Return a file of a tone, as a writer makes it."""
+    """Return a valid file of a tone."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / name
         codec = {"x.mp3": "libmp3lame", "x.flac": "flac"}[name]
@@ -185,7 +185,7 @@ def encoded_sound(name, seconds=1.0):
 
 
 def odd_streams():
-    """Return files of thousands of streams, odd clocks, rates, channels, tables and sizes."""
+    """Return files with thousands of streams, or odd clocks, rates, channels, tables and sizes."""
     still = png(16)
     ffv1, private = encoded("ffv1")
     entry = picture_entry(b"png ", 16)

@@ -18,9 +18,30 @@ INGEST = IngestParams.model_validate(
     }
 )  # fmt: skip
 
+# A block for each layout, without its language.
+BLOCKS = {
+    "mmsa": {"layout": "mmsa", "scale": "mosi"},
+    "table": {
+        "layout": "table",
+        "scale": "mosi",
+        "table": {"file": "a.csv", "columns": {"label": "y", "path": "file"}},
+    },
+    "cmu": {"layout": "cmu", "scale": "mosi"},
+    "meld": {
+        "layout": "meld",
+        "label": "sentiment",
+        "classes": ["negative", "neutral", "positive"],
+    },
+    "media_only": {"layout": "media_only"},
+    "features": {"layout": "features", "scale": "mosi"},
+}
+
 
 def parse(block):
     return parse_params(CorpusParams, {"language": "en"} | block, where="corpora.x")
+
+
+MOSI = parse(BLOCKS["mmsa"])
 
 
 def read(folder, block):

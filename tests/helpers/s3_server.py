@@ -1,4 +1,4 @@
-"""A real S3 server on the loopback interface: moto's, with what it served, and faults."""
+"""A real S3 server (moto) on the loopback interface that records requests and can fail."""
 
 import os
 import threading
@@ -15,16 +15,16 @@ from werkzeug.serving import make_server
 
 
 class S3:
-    """The server, and how it misbehaves.
+    """The server, with a record of requests and switches for faults.
 
     Attributes:
         url: its endpoint.
-        key: credentials, which it only checks when told to.
+        key: credentials; see `check_credentials`.
         asked: "<method> <path>" of every request, in order.
         served: bytes of objects sent.
         stop: takes it down.
-        broken: so many of the next requests are answered with status 503.
-        silent_s: how long each answer waits.
+        broken: number of next requests to answer with status 503.
+        silent_s: delay of each answer, in seconds.
     """
 
     def __init__(self):
@@ -39,7 +39,7 @@ class S3:
 
     @property
     def environment(self):
-        """Return the variables by which client libraries find the server, and nothing else."""
+        """Return the environment variables that lead client libraries to this server alone."""
         return {
             **self.key,
             "AWS_ENDPOINT_URL": self.url,
@@ -53,7 +53,7 @@ class S3:
 
     @cached_property
     def client(self):
-        """Return a client of another library than the one that is tested."""
+        """Return a client of another library than the one under test."""
         return boto3.client(
             "s3",
             endpoint_url=self.url,
@@ -70,12 +70,12 @@ class S3:
             self.client.upload_file(str(path), bucket, key)
 
     def forget_connections(self) -> None:
-        """Let this process make its connections anew, with the environment as it is."""
+        """Make this process reconnect with its current environment."""
         s3fs.S3FileSystem.clear_instance_cache()
 
     def check_credentials(self, wanted: bool) -> None:
-        """Let the server ask who calls, and know nobody; or let everybody in, as at first."""
-        left = b"0" if wanted else b"inf"  # requests that are not checked
+        """Make the server refuse everybody; or, as at first, accept everybody."""
+        left = b"0" if wanted else b"inf"  # number of requests before checks begin
         headers = {"Content-Type": "text/plain"}
         url = f"{self.url}/moto-api/reset-auth"
         urllib.request.urlopen(urllib.request.Request(url, left, headers)).close()
@@ -96,7 +96,7 @@ class S3:
 
 @contextmanager
 def serving():
-    """Give a server on a free port, empty at first."""
+    """Give an empty server on a free port."""
     s3 = S3()
     server = make_server("127.0.0.1", 0, s3, threaded=True)
     s3.url = f"http://127.0.0.1:{server.server_port}"
@@ -117,7 +117,7 @@ def serving():
 
 @contextmanager
 def clean_environment(monkeypatch, s3):
-    """Set the variables of a server in this process, of which client libraries remember none."""
+    """Set the variables of a server in this process, and drop cached connections."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     for name, value in s3.environment.items():

@@ -1,4 +1,4 @@
-"""A speech recogniser small enough to be made in a test."""
+"""A speech recogniser small enough to create in a test."""
 
 import json
 
@@ -15,7 +15,7 @@ def write_whisper(folder):
     folder.mkdir(exist_ok=True)
     special = ["<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|de|>", "<|translate|>",
                "<|transcribe|>", "<|startofprev|>", "<|nospeech|>", "<|notimestamps|>"]  # fmt: skip
-    # As in real ones: bytes first, then what is special, then the 1501 times of 30 s.
+    # As in real tokenizers: bytes, then special tokens, then the 1501 times of 30 s.
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     times = [f"<|{i * 0.02:.2f}|>" for i in range(1501)]
     ids = {token: i for i, token in enumerate([*letters, *special, *times])}

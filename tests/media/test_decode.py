@@ -35,15 +35,15 @@ def greys(path, **options):
 
 @pytest.mark.parametrize("suffix", ["mkv", "mov", "avi"])
 def test_probe_measures(tmp_path, suffix):
-    found = probe(write_clip(tmp_path / f"x.{suffix}", np.arange(20) / 10, tone(1.5)), LIMITS)
-    assert found.duration_s == pytest.approx(2.0, abs=0.11)  # AVI has no length for the last frame
-    assert found.fps == pytest.approx(10, rel=0.06)
-    assert (found.frames, found.width, found.height) == (20, 64, 48)
-    assert (found.video_codec, found.audio_codec) == ("mpeg4", "pcm_s16le")
-    assert found.audio_duration_s == pytest.approx(1.5, abs=0.02)
-    assert found.audio_sample_rate_hz == RATE
-    assert found.video_reason is None
-    assert found.audio_reason is None
+    probed = probe(write_clip(tmp_path / f"x.{suffix}", np.arange(20) / 10, tone(1.5)), LIMITS)
+    assert probed.duration_s == pytest.approx(2.0, abs=0.11)  # AVI has no length for the last frame
+    assert probed.fps == pytest.approx(10, rel=0.06)
+    assert (probed.frames, probed.width, probed.height) == (20, 64, 48)
+    assert (probed.video_codec, probed.audio_codec) == ("mpeg4", "pcm_s16le")
+    assert probed.audio_duration_s == pytest.approx(1.5, abs=0.02)
+    assert probed.audio_sample_rate_hz == RATE
+    assert probed.video_reason is None
+    assert probed.audio_reason is None
 
 
 def test_file_that_breaks_off_is_as_long_as_what_is_there(tmp_path, clip):
@@ -52,29 +52,20 @@ def test_file_that_breaks_off_is_as_long_as_what_is_there(tmp_path, clip):
     half.write_bytes(data[: len(data) // 2])
     with av.open(str(half)) as container:
         assert container.duration / av.time_base == pytest.approx(2.0, abs=0.1)  # the header lies
-    found = probe(half, LIMITS)
-    assert 0.5 < found.duration_s < 1.7
-    assert found.video_reason is None
+    probed = probe(half, LIMITS)
+    assert 0.5 < probed.duration_s < 1.7
+    assert probed.video_reason is None
     assert 0.5 < len(read_waveform(half, sample_rate_hz=RATE, limits=LIMITS)) / RATE < 1.7
     assert 4 < len(greys(half, fps=10)) < 18
 
 
-def make_bad_files(folder, clip):
-    playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{clip}\n#EXT-X-ENDLIST\n"
-    text = {
-        "text.mp4": "hello, this is no film\n" * 100,
-        "hls.mp4": playlist,
-        "hls.m3u8": playlist,
-        "concat.mp4": f"ffconcat version 1.0\nfile '{clip}'\n",
-        "dash.mp4": '<?xml version="1.0"?>\n<MPD xmlns="urn:mpeg:dash:schema:mpd:2011"></MPD>',
-        "stream.mp4": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nt=0 0\nm=audio 5004 RTP/AVP 0\n",
-    }
-    for name, content in text.items():
-        (folder / name).write_text(content)
+def make_bad_files(folder):
+    (folder / "text.mp4").write_text("hello, this is no film\n" * 100)
     (folder / "empty.mp4").write_bytes(b"")
     (folder / "noise.mp4").write_bytes(np.random.default_rng(0).bytes(10_000))
     (folder / "folder.mp4").mkdir()
     (folder / "picture.mp4").write_text("P2 2 2 255\n0 255 255 0\n")
+    (folder / "list.mp4").write_text("ffconcat version 1.0\nfile 'text.mp4'\n")
 
 
 @pytest.mark.parametrize(
@@ -86,24 +77,19 @@ def make_bad_files(folder, clip):
         ("empty.mp4", {"empty_file"}),
         ("text.mp4", {"not_media"}),
         ("noise.mp4", {"not_media"}),
-        # FFmpeg sees some of these for what they are, and others only by their suffix.
-        ("hls.mp4", {"not_media", "unsupported_container"}),
-        ("hls.m3u8", {"not_media", "unsupported_container"}),
-        ("concat.mp4", {"unsupported_container"}),
-        ("dash.mp4", {"not_media", "unsupported_container"}),
-        ("stream.mp4", {"not_media", "unsupported_container"}),
-        ("picture.mp4", {"not_media", "unsupported_container"}),
+        ("list.mp4", {"unsupported_container"}),
+        ("picture.mp4", {"not_media", "unsupported_container"}),  # as FFmpeg's version has it
     ],
 )
-def test_bad_files_have_reasons(tmp_path, clip, capfd, name, reasons):
-    make_bad_files(tmp_path, clip)
-    found = probe(tmp_path / name, LIMITS)
-    assert found.video_reason == found.audio_reason
-    assert found.video_reason in reasons & set(REASONS)
-    assert found.duration_s == 0
-    with pytest.raises(MediaError, match=f"^{found.audio_reason}$"):
+def test_bad_files_have_reasons(tmp_path, capfd, name, reasons):
+    make_bad_files(tmp_path)
+    probed = probe(tmp_path / name, LIMITS)
+    assert probed.video_reason == probed.audio_reason
+    assert probed.video_reason in reasons & set(REASONS)
+    assert probed.duration_s == 0
+    with pytest.raises(MediaError, match=f"^{probed.audio_reason}$"):
         read_waveform(tmp_path / name, sample_rate_hz=RATE, limits=LIMITS)
-    with pytest.raises(MediaError, match=f"^{found.video_reason}$"):
+    with pytest.raises(MediaError, match=f"^{probed.video_reason}$"):
         next(iter_frames(tmp_path / name, fps=10, limits=LIMITS))
     assert capfd.readouterr() == ("", "")
 
@@ -126,8 +112,8 @@ def test_name_like_a_protocol_is_a_file_name(tmp_path, clip, monkeypatch):
 )
 def test_limits(clip, limit, video_reason, audio_reason):
     limits = LIMITS.model_copy(update=limit)
-    found = probe(clip, limits)
-    assert (found.video_reason, found.audio_reason) == (video_reason, audio_reason)
+    probed = probe(clip, limits)
+    assert (probed.video_reason, probed.audio_reason) == (video_reason, audio_reason)
     with pytest.raises(MediaError, match=f"^{video_reason}$"):
         list(iter_frames(clip, fps=10, limits=limits))
     if audio_reason:
@@ -146,8 +132,8 @@ def test_size_is_checked_whatever_the_container(tmp_path, codec, suffix):
 def test_duration_limit_is_about_the_utterance(clip):
     limits = LIMITS.model_copy(update={"max_duration_s": 1.0})
     part = {"start_s": 0.5, "end_s": 1.4}
-    found = probe(clip, limits, **part)
-    assert (found.video_reason, found.audio_reason) == (None, None)
+    probed = probe(clip, limits, **part)
+    assert (probed.video_reason, probed.audio_reason) == (None, None)
     assert len(read_waveform(clip, sample_rate_hz=RATE, limits=limits, **part)) == 0.9 * RATE
     assert len(list(iter_frames(clip, fps=10, limits=limits, **part))) == 9
 
@@ -184,7 +170,7 @@ def test_cover_art_is_no_video(tmp_path):
     assert probe(path, LIMITS).audio_reason is None
 
 
-def test_streams_of_garbage_are_undecodable(tmp_path, clip):
+def test_streams_of_garbage_are_undecodable(tmp_path):
     """The packets of an intact container are overwritten: only its tables remain."""
     path = write_clip(tmp_path / "x.mov", np.arange(20) / 10, codec="h264")
     data = bytearray(path.read_bytes())
@@ -282,7 +268,7 @@ def test_segment_is_a_slice(clip):
 
 
 def test_clock_of_the_container_need_not_start_at_zero(tmp_path):
-    """FFmpeg lets that of MPEG-TS start later."""
+    """FFmpeg starts the clock of MPEG-TS later."""
     path = write_clip(tmp_path / "x.ts", np.arange(20) / 10, codec="h264")
     with av.open(str(path)) as container:
         assert container.start_time > 0
@@ -294,7 +280,7 @@ def test_clock_of_the_container_need_not_start_at_zero(tmp_path):
 
 
 def test_grid_of_the_clips_own_rate_takes_every_frame(tmp_path):
-    """Matroska stores 1/30 s as 0.033 and 2/30 s as 0.067, which is later than it was."""
+    """Matroska stores 1/30 s as 0.033 and 2/30 s as 0.067, later than it was."""
     path = write_clip(tmp_path / "x.mkv", np.arange(20) / 30)
     assert list(greys(path, fps=30).values())[:20] == list(range(20))
 
@@ -341,7 +327,7 @@ def test_grid_over_uneven_frames(tmp_path):
 
 
 def test_picture_that_starts_late(tmp_path):
-    """Sound from 0, picture from 0.53 s: the first frame serves 0.5 s, nothing serves 0.4."""
+    """Sound from 0, picture from 0.53 s: the first frame is shown at 0.5 s, nothing at 0.4."""
     path = write_clip(tmp_path / "x.mkv", 0.53 + np.arange(10) / 10, tone(2))
     shown = greys(path, fps=10)
     assert min(shown) == 0.5
@@ -358,7 +344,7 @@ def test_frames_are_shrunk_not_enlarged(clip):
 
 
 def test_rotation_is_applied(tmp_path):
-    """A phone's film, to be shown a quarter turn clockwise: what was left comes on top."""
+    """A phone's video, shown a quarter turn clockwise: its left side becomes the top."""
     path = tmp_path / "x.mov"
     with av.open(str(path), "w") as out:
         video = out.add_stream("mpeg4", rate=10)
@@ -376,21 +362,12 @@ def test_rotation_is_applied(tmp_path):
     data[at : at + 36] = struct.pack(">9i", 0, one, 0, -one, 0, 0, 48 * one, 0, 1 << 30)
     path.write_bytes(data)
 
-    found = probe(path, LIMITS)
-    assert (found.width, found.height) == (48, 64)
+    probed = probe(path, LIMITS)
+    assert (probed.width, probed.height) == (48, 64)
     _, shown = next(iter_frames(path, fps=10, limits=LIMITS))
     assert shown.shape == (64, 48, 3)
     assert shown[:20, :, 0].min() > 200
     assert shown[-20:, :, 0].max() < 50
-
-
-def test_reading_twice_gives_the_same_bytes(clip):
-    def read():
-        waveform = read_waveform(clip, sample_rate_hz=11025, start_s=0.3, limits=LIMITS)
-        frames = iter_frames(clip, fps=7, max_side=40, limits=LIMITS)
-        return waveform.tobytes(), b"".join(image.tobytes() for _, image in frames)
-
-    assert read() == read()
 
 
 def real_clips():
@@ -405,22 +382,22 @@ def real_clips():
 @pytest.mark.parametrize("row", real_clips())
 def test_real_clip(row):
     (path,) = (CLIPS / "Raw" / row["video_id"]).glob(f"{row['clip_id']}.*")
-    found = probe(path, LIMITS)
-    assert found.duration_s == pytest.approx(float(row["duration_s"]), abs=0.1)
-    assert found.fps == pytest.approx(float(row["fps"]), abs=0.01)
-    assert found.frames == int(row["n_frames"])
-    assert (found.width, found.height) == (int(row["width"]), int(row["height"]))
-    assert found.video_codec == row["video_codec"]
-    assert found.audio_codec == (row["audio_codec"] or None)
-    assert found.video_reason is None
+    probed = probe(path, LIMITS)
+    assert probed.duration_s == pytest.approx(float(row["duration_s"]), abs=0.1)
+    assert probed.fps == pytest.approx(float(row["fps"]), abs=0.01)
+    assert probed.frames == int(row["n_frames"])
+    assert (probed.width, probed.height) == (int(row["width"]), int(row["height"]))
+    assert probed.video_codec == row["video_codec"]
+    assert probed.audio_codec == (row["audio_codec"] or None)
+    assert probed.video_reason is None
     assert len(greys(path, fps=10)) == pytest.approx(10 * float(row["duration_s"]), abs=2)
     if not row["audio_codec"]:
-        assert found.audio_reason == "no_audio_stream"
+        assert probed.audio_reason == "no_audio_stream"
         return
-    assert found.audio_reason is None
-    assert found.audio_duration_s == pytest.approx(float(row["audio_s"]), abs=0.1)
+    assert probed.audio_reason is None
+    assert probed.audio_duration_s == pytest.approx(float(row["audio_s"]), abs=0.1)
     waveform = read_waveform(path, sample_rate_hz=RATE, limits=LIMITS)
-    sound = waveform[-round(found.audio_duration_s * RATE) :]
+    sound = waveform[-round(probed.audio_duration_s * RATE) :]
     assert np.sqrt(np.mean(sound**2)) == pytest.approx(float(row["audio_rms"]), abs=1e-3)
 
 
@@ -462,7 +439,7 @@ def test_sound_of_more_channels_than_pyav_can_lay_out_is_left_out(tmp_path):
 
 
 def test_a_late_part_of_sound_that_cannot_be_sought_in_is_no_longer_than_itself(tmp_path):
-    """An MP3 of 10 s, of which clips may last 2 s: its last second is read."""
+    """The last second of an MP3 of 10 s is read, though clips may last 2 s."""
     limits = LIMITS.model_copy(update={"max_duration_s": 2.0})
     path = tmp_path / "x.mp3"
     with av.open(str(path), "w") as out:

@@ -1,4 +1,4 @@
-"""The sample corpus is what its README says, and its script makes it again."""
+"""The sample corpus matches its README, and its script reproduces it."""
 
 import csv
 import importlib
@@ -110,8 +110,8 @@ def test_in_one_of_seven_clips_a_part_contradicts_the_label(rows: dict[str, Row]
 
 
 def test_exactly_the_labelled_clips_are_there(rows: dict[str, Row]) -> None:
-    found = {p.relative_to(SAMPLE / "Raw").as_posix() for p in SAMPLE.glob("Raw/*/*")}
-    assert found == {f"{utterance_id}.mp4" for utterance_id in rows}
+    files = {p.relative_to(SAMPLE / "Raw").as_posix() for p in SAMPLE.glob("Raw/*/*")}
+    assert files == {f"{utterance_id}.mp4" for utterance_id in rows}
 
 
 def test_corpus_is_small(rows: dict[str, Row]) -> None:
@@ -192,7 +192,7 @@ def skip_unless_made_with_the_same_versions(script: ModuleType) -> None:
 def test_script_makes_the_committed_clip_again(
     script: ModuleType, tmp_path: Path, index: int
 ) -> None:
-    """Equal bytes, or on a processor that rounds otherwise, the same clip to eye and ear."""
+    """Equal bytes, or on a processor that rounds differently, the same picture and sound."""
     skip_unless_made_with_the_same_versions(script)
     made = script.make_clip(script.plan_corpus()[index], tmp_path)
     committed = SAMPLE / made.relative_to(tmp_path)
@@ -206,7 +206,7 @@ def test_script_makes_the_committed_clip_again(
 
 
 def test_bytes_do_not_depend_on_what_memory_held_before(script: ModuleType, tmp_path: Path) -> None:
-    """Where the C library is glibc, the variable fills fresh memory with the given byte."""
+    """With glibc, MALLOC_PERTURB_ fills new memory with a byte."""
     skip_unless_made_with_the_same_versions(script)
     program = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]); "

@@ -1,25 +1,29 @@
 import pytest
 import yaml
 
+from mitfrnet.corpus.layouts import LAYOUTS
 from mitfrnet.corpus.params import CorpusParams
 from mitfrnet.errors import CorpusError, ParamsError
 from mitfrnet.validate.block import guess_block, load_block
 
+GUESSES = [
+    (["label.csv", "other.csv", "Raw/v/1.mp4"], "mmsa"),
+    (["utterances.parquet", "text.parquet"], "features"),
+    (["train_sent_emo.csv", "dev_sent_emo.csv"], "meld"),
+    (["train/train_sent_emo.csv", "notes.csv"], "meld"),
+    (["labels/CMU_MOSI_Opinion_Labels.csd"], "cmu"),
+    (["clips.tsv", "v/1.mp4"], "table"),
+    (["clips.csv", "more.csv"], "media_only"),  # it could be either
+    (["a/1.mp4"], "media_only"),
+    ([], "media_only"),
+]
 
-@pytest.mark.parametrize(
-    ("files", "layout"),
-    [
-        (["label.csv", "other.csv", "Raw/v/1.mp4"], "mmsa"),
-        (["utterances.parquet", "text.parquet"], "features"),
-        (["train_sent_emo.csv", "dev_sent_emo.csv"], "meld"),
-        (["train/train_sent_emo.csv", "notes.csv"], "meld"),
-        (["labels/CMU_MOSI_Opinion_Labels.csd"], "cmu"),
-        (["clips.tsv", "v/1.mp4"], "table"),
-        (["clips.csv", "more.csv"], "media_only"),  # nobody knows which
-        (["a/1.mp4"], "media_only"),
-        ([], "media_only"),
-    ],
-)
+
+def test_every_layout_can_be_guessed():
+    assert {layout for _, layout in GUESSES} == LAYOUTS.keys()
+
+
+@pytest.mark.parametrize(("files", "layout"), GUESSES)
 def test_the_layout_is_guessed_from_the_files_and_the_block_is_one_that_is_read(
     tmp_path, files, layout
 ):

@@ -15,8 +15,8 @@ from mitfrnet.workers.params import RunParams
 from tests.helpers.clips import write_clip, write_corpus, write_small_corpus
 from tests.helpers.defects import BLOCK, INGEST, write_defects
 from tests.helpers.paths import SHARED
+from tests.helpers.reading import MOSI
 
-MOSI = CorpusParams(layout="mmsa", language="en", scale="mosi")
 EMOTIONS = CorpusParams(
     layout="mmsa", language="en", task="classification", classes=["anger", "joy", "fear"]
 )
@@ -42,7 +42,7 @@ def labelled(tmp_path, rows, corpus=MOSI):
     return check_corpus(tmp_path / "mine", corpus, INGEST, None)
 
 
-def test_each_defect_is_told_with_its_place_and_what_would_be_right(tmp_path):
+def test_each_defect_is_reported_with_its_place_and_what_would_be_right(tmp_path):
     folder = write_defects(tmp_path / "defects")
     report = check_corpus(folder, CorpusParams.model_validate(BLOCK), INGEST, RUN)
     table = f"{folder}/clips.csv"
@@ -58,9 +58,9 @@ def test_each_defect_is_told_with_its_place_and_what_would_be_right(tmp_path):
         "leaving the corpus folder)",
     }
     assert set(lines(report, "warning")) == {
-        f"{table}:5: gone/1.*: no file (expected a film or sound there)",
-        f"{table}:6: zero/1.mkv: empty (expected a film or sound; copy it again)",
-        f"{table}:7: page/1.mkv: no media file, or a broken one (expected one that plays)",
+        f"{table}:5: gone/1.*: no file (expected video or sound)",
+        f"{table}:6: zero/1.mkv: empty (expected video or sound; copy it again)",
+        f"{table}:7: page/1.mkv: not a media file, or a broken one (expected one that plays)",
         f"{table}:8: mute/1.mkv: no sound (its acoustic features will be missing)",
         f"{table}:9: dark/1.mkv: no picture (its visual features will be missing)",
         f"{table}:10: long/1.mkv: lasts 6 s (expected at most 5, ingest.limits.max_duration_s)",
@@ -69,15 +69,15 @@ def test_each_defect_is_told_with_its_place_and_what_would_be_right(tmp_path):
         "within it)",
         f"{table}:13: film/2.mkv: starts at 3 s, 2 s beyond the video's 1 s (expected a start "
         "within it)",
-        f"{table}:14: copy/1 is the same film as good/1 of {table}:2, in train and test (expected "
-        "one of them)",
+        f"{table}:14: copy/1 has the same media as good/1 of {table}:2, in train and test "
+        "(expected one of them)",
         f"{table}:15: video 'here' has 1 in train and 1 in test (expected all of a video in one "
         "split, or models are tested on what they have seen)",
         f"{table}:17: transcript '?! … \\x1b[7;1~' has no letters (expected what is said)",
         f"{table}:18: no transcript (its text features will be missing)",
         f"{table}:19: word/1.mkv: the last word ends at 1.75 s, 0.75 s beyond the clip's 1 s "
         "(expected an end within it)",
-        f"{table}:20: mostly Cyrillic letters, as 1 of 19 transcripts (expected Latin for "
+        f"{table}:20: mostly Cyrillic letters, like 1 of 19 transcripts (expected Latin for "
         "`language: en` of the corpus)",
         f"{folder}: all of valid is positive (expected several classes)",
         f"{folder}: all of test is negative (expected several classes)",
@@ -106,16 +106,16 @@ def test_what_the_corpus_holds_is_counted(tmp_path):
 
 def test_json_has_a_key_per_attribute_and_nothing_is_lost(tmp_path):
     report = check_corpus(write_small_corpus(tmp_path / "mine"), EMOTIONS, INGEST, None)
-    found = json.loads(to_json(report))
-    assert set(found) == set(report.__dataclass_fields__)
-    assert found["splits"]["train"] == {"clips": 0, "videos": 0, "mean_label": None} | {
+    values = json.loads(to_json(report))
+    assert set(values) == set(report.__dataclass_fields__)
+    assert values["splits"]["train"] == {"clips": 0, "videos": 0, "mean_label": None} | {
         "kinds": {"anger": 0, "joy": 0, "fear": 0}
     }
-    assert found["errors"] == 4
-    assert found["problems"][0] == {
+    assert values["errors"] == 4
+    assert values["problems"][0] == {
         "level": "error",
         "kind": "reading",
-        "line": f"{tmp_path}/mine/label.csv:2: label is '-1', no class of this corpus (expected "
+        "line": f"{tmp_path}/mine/label.csv:2: label is '-1', not a class of this corpus (expected "
         "anger, joy, fear)",
     }
 
@@ -136,40 +136,46 @@ def test_an_empty_split_is_an_error(tmp_path):
 
 
 @pytest.mark.parametrize(("corpus", "label", "named"), [(MOSI, 2, "2"), (EMOTIONS, "joy", "joy")])
-def test_one_label_for_all_is_told_once(tmp_path, corpus, label, named):
+def test_one_label_for_all_is_reported_once(tmp_path, corpus, label, named):
     modes = ["train", "train", "valid", "test"]
     rows = [(f"v{i}", "1", "yes", label, mode) for i, mode in enumerate(modes)]
     report = labelled(tmp_path, rows, corpus)
-    told = [line for line in lines(report, "warning") if "no file" not in line]
-    assert told == [f"{tmp_path}/mine: every label is {named} (expected several, to learn from)"]
+    warnings = [line for line in lines(report, "warning") if "no file" not in line]
+    assert warnings == [
+        f"{tmp_path}/mine: every label is {named} (expected several, to learn from)"
+    ]
 
 
-def test_a_test_split_larger_than_train_is_told(tmp_path):
+def test_a_test_split_larger_than_train_is_reported(tmp_path):
     modes = ["train", "train", "valid", "valid", "test", "test", "test"]
     rows = [(f"v{i}", "1", "yes", i % 2 - 0.5, mode) for i, mode in enumerate(modes)]
-    told = [p.line for p in labelled(tmp_path, rows).problems if p.kind == "unequal_splits"]
-    assert told == [f"{tmp_path}/mine: test has 3 clips, and train 2 (expected most in train)"]
+    warnings = [p.line for p in labelled(tmp_path, rows).problems if p.kind == "unequal_splits"]
+    assert warnings == [f"{tmp_path}/mine: test has 3 clips, and train 2 (expected most in train)"]
 
 
 @pytest.mark.parametrize(
-    ("language", "text", "told"),
+    ("language", "text", "warning"),
     [
-        ("en", "今天天气很好", "mostly Han letters, as 1 of 4 transcripts (expected Latin for"),
-        ("zh", "今天天气很好", "mostly Latin letters, as 3 of 4 transcripts (expected Han for"),
-        ("ja", "今天", "mostly Latin letters, as 3 of 4 transcripts (expected Han or Hiragana or"),
+        ("en", "今天天气很好", "mostly Han letters, like 1 of 4 transcripts (expected Latin for"),
+        ("zh", "今天天气很好", "mostly Latin letters, like 3 of 4 transcripts (expected Han for"),
+        (
+            "ja",
+            "今天",
+            "mostly Latin letters, like 3 of 4 transcripts (expected Han or Hiragana",
+        ),
         ("de", "schöner Tag", None),
-        ("qaa", "今天天气很好", None),  # nobody knows how it is written
+        ("qaa", "今天天气很好", None),  # its script is unknown
     ],
 )
-def test_the_language_is_checked_by_its_script(tmp_path, language, text, told):
+def test_the_language_is_checked_by_its_script(tmp_path, language, text, warning):
     modes = ["train", "train", "valid", "test"]
     rows = [(f"v{i}", "1", "good day", i - 1, mode) for i, mode in enumerate(modes)]
     rows[0] = ("v0", "1", text, -1, "train")
     report = labelled(tmp_path, rows, MOSI.model_copy(update={"language": language}))
-    found = [p.line for p in report.problems if p.kind == "language"]
-    assert len(found) == (told is not None)
-    if told:
-        assert told in found[0]
+    warnings = [p.line for p in report.problems if p.kind == "language"]
+    assert len(warnings) == (warning is not None)
+    if warning:
+        assert warning in warnings[0]
 
 
 def test_a_name_in_another_script_says_nothing_of_the_language(tmp_path):
@@ -215,12 +221,12 @@ def test_every_reason_has_words_and_its_limits(tmp_path):
     )
 
 
-def test_a_file_without_time_is_told(tmp_path):
+def test_a_file_without_time_is_reported(tmp_path):
     clip = LabelledClip("t.csv:2", "v", "1", path="v/1.mp4")
     probe = decode.Probe(0.0, 25.0, 1, 64, 48, "h264", "aac", 0.0, 16000, "mov", None, None)
     (problem,) = check_clips(tmp_path, [(clip, ProbedClip(None, probe))], MOSI, INGEST)
     assert problem.line == (
-        "t.csv:2: v/1.mp4: lasts 0 s (expected a film or sound with time stamps)"
+        "t.csv:2: v/1.mp4: lasts 0 s (expected video or sound with time stamps)"
     )
 
 
@@ -233,7 +239,7 @@ def test_segments_of_one_film_are_no_duplicates(tmp_path):
         for of in [ProbedClip("digest", probe)]
     ]
     assert [p.line for p in check_clips(tmp_path, probed, MOSI, INGEST)] == [
-        "t:2: v/2 is the same film as v/0 of t:0 (expected one of them)"
+        "t:2: v/2 has the same media as v/0 of t:0 (expected one of them)"
     ]
 
 
@@ -249,8 +255,10 @@ def test_errors_come_first_and_one_of_each_kind_before_the_second():
 def test_problems_come_in_the_order_of_the_table(tmp_path):
     """Ids sort as v0, v1, v10, v11, v2, ...; lines as they stand."""
     rows = [(f"v{i}", "1", "yes", i % 3 - 1, "train") for i in range(12)]
-    told = [p.line.split(":")[1] for p in labelled(tmp_path, rows).problems if p.kind == "no_file"]
-    assert told == [str(line) for line in range(2, 14)]
+    places = [
+        p.line.split(":")[1] for p in labelled(tmp_path, rows).problems if p.kind == "no_file"
+    ]
+    assert places == [str(line) for line in range(2, 14)]
 
 
 def test_problems_do_not_come_in_the_order_of_probing(tmp_path):
@@ -260,8 +268,8 @@ def test_problems_do_not_come_in_the_order_of_probing(tmp_path):
     (folder / "label.csv").write_text(re.sub("words number [03]", "", table))
     (folder / "Raw" / "v3" / "01.mkv").unlink()
     report = check_corpus(folder, MOSI, INGEST, RUN)
-    told = [p.line.split(":")[1] for p in report.problems if p.kind == "no_transcript"]
-    assert told == ["2", "5"]
+    places = [p.line.split(":")[1] for p in report.problems if p.kind == "no_transcript"]
+    assert places == ["2", "5"]
 
 
 def test_twenty_thousand_rows_take_seconds(tmp_path):

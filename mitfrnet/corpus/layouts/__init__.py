@@ -1,4 +1,4 @@
-"""Readers of corpus folders as published, one file each, registered by name."""
+"""Layouts: how published corpus folders are read, one file each, registered by name."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -3,10 +3,10 @@
 The corpus folder holds `Raw/` of the archive and, beside it or in `labels/`, the labels:
 `CMU_MOSI_Opinion_Labels.csd` or `CMU_MOSEI_Labels.csd`, which are HDF5 files.
 
-Taken from CMU-MultimodalSDK (https://github.com/CMU-MultiComp-Lab/CMU-MultimodalSDK, its commit
-3e27d37): the names and groups of the label files, the order of their columns, and the standard
-folds in `cmu_folds.json`. Taken from code of others that reads the archives: the folders, the
-form of the transcripts, and how labels go with them. The archives themselves were not at hand.
+Names and groups of the label files, the order of their columns, and the standard folds in
+`cmu_folds.json` are from CMU-MultimodalSDK (https://github.com/CMU-MultiComp-Lab/CMU-MultimodalSDK,
+commit 3e27d37). The folders, the form of the transcripts and how labels match them are from other
+code that reads the archives. The archives themselves were not available for a check.
 """
 
 import json
@@ -21,14 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mitfrnet.corpus.clip_files import ClipFiles
-from mitfrnet.corpus.clips import (
-    LabelledClip,
-    Problems,
-    identifier,
-    score_of,
-    stem_of,
-    unique,
-)
+from mitfrnet.corpus.clips import LabelledClip, Problems, identifier, score_of, stem_of
 from mitfrnet.corpus.params import PUBLISHED_LABELS, CorpusParams
 from mitfrnet.corpus.tables import check_file, read_lines
 from mitfrnet.errors import CorpusError
@@ -43,14 +36,14 @@ class _Published:
 
     Attributes:
         folds: its name in `cmu_folds.json`.
-        labels: the file of labels.
-        group: of that file, in which they are.
-        columns: of that file, in order.
+        labels: file of labels.
+        group: group of that file that holds the labels.
+        columns: columns of the labels, in order.
         full, segmented: folders of whole videos, and of segments `<video>_<n>`.
-        transcripts: folder of transcripts, a file a video.
-        ending: of a transcript.
-        timed: whether lines of transcripts have times, by which labels are found; else the first
-            label is that of segment 1, the next of 2, and so on.
+        transcripts: folder of transcripts, one file per video.
+        ending: ending of a transcript.
+        timed: whether transcript lines have times that match them to labels; if not, label n
+            belongs to line n.
     """
 
     folds: str
@@ -101,17 +94,18 @@ class _Line:
 
 
 def read_cmu(folder: Path, corpus: CorpusParams, problems: Problems) -> list[LabelledClip]:
-    """Return the labelled segments of the videos of the standard folds.
+    """Return the labelled segments of the videos in the standard folds.
 
-    A segment is cut out of the whole video by its times; where only the segment's own file is
-    there, that is taken. The segment's number in the transcript is its `clip_id`; a label
-    without transcript keeps its clip, in MOSEI, where only the line has a number, under the name
-    of its times. Left out with a warning, as the SDK leaves them out: videos of no fold, labels
-    of no length, and lines without label, of which MOSEI has many. Of labels of the same times in
-    MOSEI the first is taken.
+    A segment is cut out of the whole video by its times; without the whole video, the segment's
+    own file is used. Its number in the transcript is its `clip_id`. A label without a transcript
+    keeps its clip; in MOSEI, where only transcripts have numbers, its times become the `clip_id`.
+
+    Skipped with a warning, as in the SDK: videos in no fold, labels of zero length, and
+    transcript lines without a label, which are many in MOSEI. If MOSEI has several labels for
+    the same times, the first counts.
 
     Raises:
-        CorpusError: the labels are absent or cannot be used at all, or h5py is not installed.
+        CorpusError: the labels are absent or unusable, or h5py is not installed.
     """
     try:
         from mitfrnet.corpus.layouts.cmu_labels import read_labels
@@ -135,11 +129,11 @@ def read_cmu(folder: Path, corpus: CorpusParams, problems: Problems) -> list[Lab
     reader.report(path)
     if not clips and not problems.errors:
         raise CorpusError(f"{path}: no labelled segment (expected videos of the standard folds)")
-    return unique(clips, problems)
+    return clips
 
 
 class _Reader:
-    """Makes clips of the labels of videos, and counts what is left out."""
+    """Turns the labels of videos into clips, and counts what is skipped."""
 
     def __init__(
         self, folder: Path, published: _Published, corpus: CorpusParams, problems: Problems
@@ -152,7 +146,7 @@ class _Reader:
         self._noted: dict[str, list[str]] = {}
 
     def report(self, path: Path) -> None:
-        """Warn of what was counted."""
+        """Add a warning for each kind of thing that was counted."""
         for what, places in self._noted.items():
             self._problems.warnings.append(f"{path}: {len(places)} {what} (first: {places[0]})")
 
@@ -169,10 +163,10 @@ class _Reader:
             video_id: the video.
             scores: (segments,).
             intervals: starts and ends in seconds, (segments, 2).
-            where: the labels of the video.
+            where: place of the video's labels.
         """
         if video_id not in self._split_of:
-            self._note("videos are of no standard fold and left out", where)
+            self._note("videos are in no standard fold and skipped", where)
             return []
         lines = {self._key(line.number, line.interval): line for line in self._lines_of(video_id)}
         clips = []
@@ -184,9 +178,9 @@ class _Reader:
             key = self._key(str(number), interval)
             line = lines.get(key)
             if interval[0] == interval[1]:
-                self._note("labels are of no length and left out", segment)
+                self._note("labels have zero length and are skipped", segment)
             elif key in done:
-                self._note("labels are there once more for the same times and left out", segment)
+                self._note("labels repeat earlier times and are skipped", segment)
             else:
                 if line is None:
                     self._note("labels have no transcript", segment)
@@ -195,15 +189,15 @@ class _Reader:
             done.add(key)
         for key, line in lines.items():
             if key not in done:
-                self._note("lines of transcripts have no label and are left out", line.where)
+                self._note("transcript lines have no label and are skipped", line.where)
         return clips
 
     def _note(self, what: str, where: str) -> None:
-        """Count something that goes into one warning with others of its kind."""
+        """Count one more of a kind; `report` makes one warning of them."""
         self._noted.setdefault(what, []).append(where)
 
     def _key(self, number: str, interval: Sequence[float] | None) -> Any:
-        """Return by what labels and lines are matched."""
+        """Return the key that matches labels to lines: the times, or the number."""
         if not self._published.timed or interval is None:
             return number.lstrip("0")
         return round(interval[0], 3), round(interval[1], 3)
@@ -219,7 +213,7 @@ class _Reader:
     ) -> LabelledClip:
         start_s, end_s = interval
         if start_s < 0 < end_s:
-            self._note("labels start before their video, and are taken from its start", where)
+            self._note("labels start before their video; its start is used", where)
             start_s = 0.0
         if not 0 <= start_s < end_s < math.inf:
             raise CorpusError(
@@ -247,7 +241,7 @@ class _Reader:
         )
 
     def _find(self, video_id: str, clip_id: str, where: str) -> tuple[str | None, bool]:
-        """Return the file of a segment, None if there is none, and whether it is a whole video."""
+        """Return the file of a segment or None, and whether to cut it out by its times."""
         full = self._files.by_stem(f"{self._published.full}/{video_id}", where)
         if full is not None:
             return full, True
@@ -273,14 +267,14 @@ class _Reader:
 
 
 def _plain_line(line: str, video_id: str, where: str) -> _Line:
-    number, found, text = line.partition("_DELIM_")
-    if not (found and number.isdecimal()):
+    number, delimiter, text = line.partition("_DELIM_")
+    if not (delimiter and number.isdecimal()):
         raise CorpusError(f"{where}: {line[:60]!r} (expected number_DELIM_text)")
     return _Line(where, number, None, text)
 
 
 def _timed_line(line: str, video_id: str, where: str) -> _Line:
-    # Ids and texts have underscores too, so the id is cut off and the text left in one piece.
+    # Ids and texts may contain the delimiter: cut off the id, and do not split the text.
     fields = line.removeprefix(f"{video_id}___").split("___", 3)
     try:
         number, start, end, text = fields
@@ -293,21 +287,22 @@ def _timed_line(line: str, video_id: str, where: str) -> _Line:
 
 
 def _labels_file(folder: Path) -> tuple[_Published, Path]:
-    """Return which corpus it is, and its labels.
+    """Return which of the two corpora this is, and its file of labels.
 
     Raises:
-        CorpusError: the labels of neither or of both are there.
+        CorpusError: there are labels of neither or of both.
     """
     files = ClipFiles(folder)
     places = [(p, f"{at}{p.labels}") for p in _CORPORA for at in ("", "labels/")]
-    found = [(p, place) for p, place in places if files.at(place, str(folder)) is not None]
-    if len(found) != 1:
-        names = ", ".join(place for _, place in found) or "none"
+    present = [(p, place) for p, place in places if files.at(place, str(folder)) is not None]
+    if len(present) != 1:
+        names = ", ".join(place for _, place in present) or "none"
         raise CorpusError(
             f"{folder}: label files: {names} (expected "
             f"{' or '.join(p.labels for p in _CORPORA)}, there or in labels/)"
         )
-    return found[0][0], folder / found[0][1]
+    ((published, place),) = present
+    return published, folder / place
 
 
 def _split_of(corpus: str) -> dict[str, str]:

@@ -1,7 +1,7 @@
-"""Labels of CMU-MOSI and CMU-MOSEI, out of the HDF5 files in which CMU distributes them.
+"""Reads the labels of CMU-MOSI and CMU-MOSEI from the HDF5 files of CMU.
 
 `<group>/data/<video>/features` holds a row of scores per segment, `intervals` its start and end
-in seconds. h5py comes with the extra `cmu`.
+in seconds. The extra `cmu` installs h5py.
 """
 
 from collections.abc import Iterator
@@ -17,22 +17,22 @@ from mitfrnet.corpus.tables import check_file
 from mitfrnet.errors import CorpusError
 
 _MAX_BYTES = 256 * 2**20
-_MAX_SEGMENTS = 100_000  # of a video; a few KiB can claim billions
+_MAX_SEGMENTS = 100_000  # per video; a few KiB can claim billions
 
 Labels = tuple[str, NDArray[np.float64], NDArray[np.float64]]
 
 
 def read_labels(path: Path, group: str, columns: int, problems: Problems) -> Iterator[Labels]:
-    """Yield of each video its id, scores (segments, columns) and intervals (segments, 2).
+    """Yield the id of each video, its scores (segments, columns) and intervals (segments, 2).
 
     Args:
         path: the file.
-        group: in which the labels are.
-        columns: scores of a segment.
-        problems: takes what is wrong with single videos, which are left out.
+        group: the group that holds the labels.
+        columns: number of scores per segment.
+        problems: collects what is wrong with single videos, which are skipped.
 
     Raises:
-        CorpusError: the file is no HDF5 file of this structure.
+        CorpusError: the file is not an HDF5 file of this structure.
     """
     check_file(path, "the labels", _MAX_BYTES)
     try:
@@ -46,36 +46,34 @@ def read_labels(path: Path, group: str, columns: int, problems: Problems) -> Ite
                     yield labels
     except (OSError, KeyError, RuntimeError, ValueError) as error:  # as h5py reports damage
         reason = " ".join(str(error).split())
-        raise CorpusError(f"{path}: not a whole HDF5 file ({reason:.200})") from error
+        raise CorpusError(f"{path}: not a valid HDF5 file ({reason:.200})") from error
 
 
 def _labels_of(data: h5py.Group, video_id: str, columns: int, path: Path) -> Labels:
     where = f"{path}: {video_id}"
     video = _member(data, identifier(video_id, "a video", where), h5py.Group, where)
-    scores, intervals = (
-        _array(video, "features", columns, where),
-        _array(video, "intervals", 2, where),
-    )
+    scores = _array(video, "features", columns, where)
+    intervals = _array(video, "intervals", 2, where)
     if len(scores) != len(intervals):
         raise CorpusError(
             f"{where}: {len(scores)} rows of features, {len(intervals)} of intervals "
-            "(expected as many)"
+            "(expected the same number)"
         )
     return video_id, scores, intervals
 
 
 def _member(group: h5py.Group, name: str, kind: type, where: Any) -> Any:
-    """Return a member of a group, which a link could have in any file of the machine.
+    """Return a member of a group; links are refused, as they may lead to any file.
 
     Raises:
-        CorpusError: there is none of the kind in the file itself.
+        CorpusError: there is no such member of this kind in the file itself.
     """
     link = group.get(name, getlink=True)
     member = group[name] if isinstance(link, h5py.HardLink) else None
     if not isinstance(member, kind):
-        found = ", ".join(sorted(group)[:5]) or "none"
+        names = ", ".join(sorted(group)[:5]) or "none"
         raise CorpusError(
-            f"{where}: no {kind.__name__.lower()} {name!r} in the file itself (found: {found})"
+            f"{where}: no {kind.__name__.lower()} {name!r} in the file itself (found: {names})"
         )
     return member
 
@@ -84,7 +82,7 @@ def _array(video: h5py.Group, name: str, columns: int, where: str) -> NDArray[np
     """Return a table of numbers, (segments, columns).
 
     Raises:
-        CorpusError: it is of another shape or kind, or its numbers lie in another file.
+        CorpusError: it has another shape or type, or its numbers lie in another file.
     """
     data = _member(video, name, h5py.Dataset, where)
     fits = data.ndim == 2 and data.shape[1] == columns and data.shape[0] <= _MAX_SEGMENTS

@@ -1,7 +1,7 @@
-"""Layout `features`: utterances whose features are stored, as `mitfrnet import-mmsa` writes them.
+"""Layout `features`: stored features in place of clips, as `mitfrnet import-mmsa` writes them.
 
-`utterances.parquet` has a row per utterance; `<modality>.parquet` beside it has its features, in
-the columns that the extract stage gives them.
+`utterances.parquet` has a row per utterance; `<modality>.parquet` holds the features, in the
+columns of the extract stage.
 """
 
 import math
@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mitfrnet.corpus.clips import LabelledClip, Problems, identifier, label_of, split_of, unique
+from mitfrnet.corpus.clips import LabelledClip, Problems, identifier, score_of, split_of
 from mitfrnet.corpus.params import CorpusParams
 from mitfrnet.errors import CorpusError
 from mitfrnet.files import metadata_of
@@ -28,9 +28,9 @@ UTTERANCES_SCHEMA = pa.schema(
         pa.field("split", pa.string(), nullable=False),
         pa.field("transcript", pa.string(), nullable=False),
         pa.field("transcript_source", pa.string()),
-        pa.field("label", pa.float64(), nullable=False),  # of classes: the index
+        pa.field("label", pa.float64(), nullable=False),  # a score, or the index of a class
         *(pa.field(f"label_{m}", pa.float64()) for m in MODALITIES),
-        pa.field("digest", pa.string(), nullable=False),  # of all that is stored for it
+        pa.field("digest", pa.string(), nullable=False),  # of everything stored for it
     ]
 )
 
@@ -70,14 +70,14 @@ def read_features_layout(
             )
     if not clips and not problems.errors:
         raise CorpusError(f"{path}: no rows (expected one per utterance)")
-    return unique(clips, problems)
+    return clips
 
 
 def stored_descriptions(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return what describes each modality's features: `version, feature_names, units, identity`.
+    """Return `version, feature_names, units, identity` of each modality's features.
 
     Raises:
-        CorpusError: the corpus is none of this layout.
+        CorpusError: the corpus does not have this layout.
     """
     return metadata_of(_read(folder / UTTERANCES_FILE).schema)["stored"]
 
@@ -109,10 +109,10 @@ def _read(path: Path) -> pa.Table:
 
 def _label(label: float, column: str, scale: LabelScale, where: str) -> float:
     if not isinstance(scale, ClassScale):
-        return label_of(repr(label), column, scale, where)
+        return score_of(label, column, scale, where)
     if not (math.isfinite(label) and label % 1 == 0 and 0 <= label < len(scale.classes)):
         raise CorpusError(
-            f"{where}: {column} is {label:g}, no index of a class "
+            f"{where}: {column} is {label:g}, not the index of a class "
             f"(expected 0 to {len(scale.classes) - 1}: {', '.join(scale.classes)})"
         )
     return label

@@ -1,24 +1,18 @@
 """Layout `meld`: MELD as its authors distribute it.
 
-Names of files and columns, the label classes and the defects below were taken from the tables in
-the authors' repository (https://github.com/declare-lab/MELD, its commits 76e4ed2 and ca3e126) and
-from code that reads the archive `MELD.Raw.tar.gz`; the archive itself was not at hand.
+Names of files and columns, the classes and the defects below are from the tables in the authors'
+repository (https://github.com/declare-lab/MELD, commits 76e4ed2 and ca3e126) and from code that
+reads the archive `MELD.Raw.tar.gz`. The archive itself was not available for a check.
 
 Emotions: anger, disgust, fear, joy, neutral, sadness, surprise. Sentiments: negative, neutral,
 positive. Known defects, none of which stops a run: `dia110_utt7` of dev has no clip,
-`dia125_utt3` of train cannot be decoded, and some clips have no row in the tables.
+`dia125_utt3` of train cannot be decoded, and some clips are in no table.
 """
 
 from pathlib import Path
 
 from mitfrnet.corpus.clip_files import ClipFiles
-from mitfrnet.corpus.clips import (
-    LabelledClip,
-    Problems,
-    identifier,
-    label_of,
-    unique,
-)
+from mitfrnet.corpus.clips import LabelledClip, Problems, identifier, label_of
 from mitfrnet.corpus.params import CorpusParams
 from mitfrnet.corpus.tables import read_table
 
@@ -30,27 +24,27 @@ _CLIPS = {
 }
 _LABELS = {"sentiment": "Sentiment", "emotion": "Emotion"}
 
-# Where the archive was unpacked into the corpus folder with its own top folder, or without it.
+# The archive may be unpacked with its own top folder, or without it.
 _TOP = ("", "MELD.Raw/")
 
-# The tables of train and dev have typographic marks of cp1252 as control characters of the same
-# number, which a tokenizer would drop: `I\x92m` would become `Im`.
+# In the tables of train and dev, typographic marks of cp1252 have become control characters, which
+# a tokenizer would drop: `I\x92m` would become `Im`.
 _MARKS = {
     code: bytes([code]).decode("cp1252")
     for code in range(0x80, 0xA0)
-    if code not in {0x81, 0x8D, 0x8F, 0x90, 0x9D}  # without a meaning there
+    if code not in {0x81, 0x8D, 0x8F, 0x90, 0x9D}  # undefined in cp1252
 }
 
 
 def read_meld(folder: Path, corpus: CorpusParams, problems: Problems) -> list[LabelledClip]:
     """Return the rows of `train_sent_emo.csv`, `dev_sent_emo.csv` and `test_sent_emo.csv`.
 
-    The tables lie at the top or in `train`, `dev` and `test`, and so do the folders of clips,
-    `train_splits`, `dev_splits_complete` and `output_repeated_splits_test`. Dialogues are
-    numbered anew in each split, so that `train_dia0` is the `video_id` and `utt0` the `clip_id`.
+    The tables and the folders of clips (`train_splits`, `dev_splits_complete` and
+    `output_repeated_splits_test`) lie at the top, or in `train`, `dev` and `test`. Each split
+    numbers its dialogues from 0, so `train_dia0` is a `video_id` and `utt0` a `clip_id`.
 
-    In the test split some clips are there twice, and `final_videos_testdia0_utt0` has the sound
-    that the table describes, so it is preferred to `dia0_utt0`.
+    Some test clips exist twice. `final_videos_testdia0_utt0` has the sound that the table
+    describes, so it is preferred to `dia0_utt0`.
 
     Raises:
         CorpusError: a table is absent or cannot be used at all.
@@ -87,7 +81,7 @@ def read_meld(folder: Path, corpus: CorpusParams, problems: Problems) -> list[La
                         split=split,
                     )
                 )
-    return unique(clips, problems)
+    return clips
 
 
 def _places(published: str, name: str) -> list[str]:
@@ -96,14 +90,14 @@ def _places(published: str, name: str) -> list[str]:
 
 
 def _table(folder: Path, files: ClipFiles, published: str) -> Path:
-    """Return the table of a split; if there is none, where it should be."""
+    """Return the table of a split; if it is absent, where it should be."""
     places = _places(published, f"{published}_sent_emo.csv")
-    found = [place for place in places if files.at(place, str(folder)) is not None]
-    return folder / (found or places)[0]
+    present = [place for place in places if files.at(place, str(folder)) is not None]
+    return folder / (present or places)[0]
 
 
 def _find(files: ClipFiles, published: str, name: str, where: str) -> tuple[str | None, str]:
-    """Return the file of a clip, None if there is none, and its path without ending."""
+    """Return the path of a clip or None, and its path without ending."""
     folders = _places(published, _CLIPS[published])
     names = [f"final_videos_test{name}", name] if published == "test" else [name]
     for stem in (f"{folder}/{n}" for n in names for folder in folders):

@@ -1,16 +1,9 @@
-"""Layout `mmsa`: `label.csv` and `Raw/<video_id>/<clip_id>.<any container>`, as MMSA-FET has it."""
+"""Layout `mmsa`, that of MMSA-FET: `label.csv` and `Raw/<video_id>/<clip_id>.<any container>`."""
 
 from pathlib import Path
 
 from mitfrnet.corpus.clip_files import ClipFiles
-from mitfrnet.corpus.clips import (
-    LabelledClip,
-    Problems,
-    identifier,
-    label_of,
-    split_of,
-    unique,
-)
+from mitfrnet.corpus.clips import LabelledClip, Problems, identifier, label_of, split_of
 from mitfrnet.corpus.params import CorpusParams
 from mitfrnet.corpus.tables import read_table
 
@@ -20,9 +13,9 @@ _MODALITY_LABELS = {"text": "label_T", "acoustic": "label_A", "visual": "label_V
 def read_mmsa(folder: Path, corpus: CorpusParams, problems: Problems) -> list[LabelledClip]:
     """Return the rows of `label.csv`.
 
-    Columns `video_id, clip_id, text, label` are required, in any order; `label_T, label_A,
-    label_V` and `mode` are used where present, so that the older table of 7 columns is read as
-    well. `annotation` is not read, as published files contradict their own labels.
+    `video_id, clip_id, text, label` are required; `label_T, label_A, label_V` and `mode` are
+    optional, as the older tables of 7 columns lack some. `annotation` is ignored: in published
+    files it contradicts the labels.
 
     Raises:
         CorpusError: the table cannot be used at all.
@@ -62,4 +55,4 @@ def read_mmsa(folder: Path, corpus: CorpusParams, problems: Problems) -> list[La
                     split=split_of(row["mode"], "mode", where) if "mode" in row else None,
                 )
             )
-    return unique(clips, problems)
+    return clips

@@ -4,6 +4,7 @@ import math
 import re
 from collections import defaultdict
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 from mitfrnet.corpus.clip_files import ClipFiles
@@ -17,7 +18,6 @@ from mitfrnet.corpus.clips import (
     segment_of,
     split_of,
     stem_of,
-    unique,
 )
 from mitfrnet.corpus.params import CorpusParams, TableParams
 from mitfrnet.corpus.tables import read_table
@@ -29,13 +29,12 @@ _TO_BE_NUMBERED = "0000"
 def read_table_layout(folder: Path, corpus: CorpusParams, problems: Problems) -> list[LabelledClip]:
     """Return the rows of the corpus's table.
 
-    Ids without a column follow from the path, as in `ids_of_path`. In a table with times, where
-    rows are segments of longer files, `video_id` is the whole path joined by `-`, without
-    ending, and `clip_id` numbers the rows of a `video_id` by their time: `0001`, `0002`, ...
+    Without columns of ids, `ids_of_path` gives the ids. In a table with times, where rows are
+    segments of longer files, `video_id` is the whole path without ending, joined by `-`, and
+    `clip_id` numbers the rows of a video by their time: `0001`, `0002`, ...
 
-    An empty start or end is that of the file. A row whose path is empty has no file. In an
-    unlabelled corpus without a column of splits all clips are in the test split, as nothing can
-    be trained.
+    An empty start or end is that of the file. A row with an empty path has no file. In an
+    unlabelled corpus without a column of splits, all clips are in the test split.
 
     Raises:
         CorpusError: the table cannot be used at all.
@@ -53,13 +52,11 @@ def read_table_layout(folder: Path, corpus: CorpusParams, problems: Problems) ->
     for where, row in rows:
         with problems.collecting():
             clips.append(row_of.read(row, where))
-    if row_of.numbers_segments:
-        clips = _numbered(clips, problems)
-    return unique(clips, problems)
+    return _numbered(clips, problems) if row_of.numbers_segments else clips
 
 
 class _RowReader:
-    """Makes clips of rows."""
+    """Turns rows of a table into clips."""
 
     def __init__(self, folder: Path, corpus: CorpusParams, table: TableParams) -> None:
         self.files = ClipFiles(folder, corpus.media)
@@ -85,17 +82,21 @@ class _RowReader:
 
     @property
     def required_columns(self) -> list[str]:
-        """Return the columns that the block names, those in its path pattern among them."""
+        """Return the columns that the block names, including those in its path pattern."""
         named = set(re.findall(r"\{([^{}]*)\}", self._pattern)) - set(self._named)
         return sorted({*self._named.values(), *named})
 
     def read(self, row: dict[str, str], where: str) -> LabelledClip:
-        """Return the clip of a row; of a segment to be numbered, `clip_id` does not count yet.
+        """Return the clip of a row; `_numbered` later gives a segment its `clip_id`.
 
         Raises:
-            CorpusError: a value is not what its column is for.
+            CorpusError: a value does not fit its column.
         """
-        columns = self._columns
+        columns, scale = self._columns, self._scale
+
+        def cell(column: str | None) -> str:
+            return row[column].strip() if column else ""
+
         ids = {
             key: identifier(row[column], column, where)
             for key, column in (("video_id", columns.video_id), ("clip_id", columns.clip_id))
@@ -103,13 +104,21 @@ class _RowReader:
         }
         path, stem = self._find(row, ids, where)
         video_id, clip_id = self._ids_by_path(stem)
-        transcript = row[columns.text].strip() if columns.text else ""
+        transcript = cell(columns.text)
         start_s, end_s = segment_of(
-            row[columns.start] if columns.start else "",
-            row[columns.end] if columns.end else "",
+            cell(columns.start),
+            cell(columns.end),
             (columns.start or "start", columns.end or "end"),
             where,
         )
+        label, modality_labels = None, {}
+        if scale is not None:
+            assert columns.label is not None  # the block is checked
+            label = label_of(row[columns.label], columns.label, scale, where)
+            by_modality = {m: getattr(columns, f"label_{m}") for m in MODALITIES}
+            modality_labels = {
+                m: label_of(row[c], c, scale, where) for m, c in by_modality.items() if cell(c)
+            }
         return LabelledClip(
             where=where,
             video_id=ids.get("video_id") or identifier(video_id, "path", where),
@@ -118,14 +127,14 @@ class _RowReader:
             stem=stem,
             transcript=transcript,
             transcript_source="table" if transcript else None,
-            label=self._label(row, columns.label, where),
-            modality_labels=self._modality_labels(row, where),
+            label=label,
+            modality_labels=modality_labels,
             split=(
                 split_of(row[columns.split], columns.split, where, self._split_names)
                 if columns.split
                 else self._split
             ),
-            group=(row[columns.group].strip() or None) if columns.group else None,
+            group=cell(columns.group) or None,
             start_s=start_s,
             end_s=end_s,
         )
@@ -133,58 +142,42 @@ class _RowReader:
     def _find(
         self, row: dict[str, str], ids: dict[str, str], where: str
     ) -> tuple[str | None, str | None]:
-        """Return the file of a row, None if there is none, and its path without ending."""
+        """Return the path of a row's clip or None, and its path without ending."""
         if self._columns.path is not None:
-            written = self.files.inside(row[self._columns.path].strip(), where)
+            path = self.files.inside(row[self._columns.path].strip(), where)
         else:
             named = {name: row[column] for name, column in self._named.items()}
-            written = fill_pattern(self._pattern, row | named | ids, "table.path", where)
-        if not written:
+            path = fill_pattern(self._pattern, row | named | ids, "table.path", where)
+        if not path:
             return None, None
-        if written.endswith(".*"):
-            stem = written.removesuffix(".*")
+        if path.endswith(".*"):
+            stem = path.removesuffix(".*")
             return self.files.by_stem(stem, where), stem
-        return self.files.at(written, where), stem_of(written)
+        return self.files.at(path, where), stem_of(path)
 
     def _ids_by_path(self, stem: str | None) -> tuple[str, str]:
-        """Return the ids of a row that has none; empty where it has no path either."""
+        """Return the ids that follow from the path; empty without a path."""
         if not stem:
             return "", ""
         if self._segments:
             return stem.replace("/", "-"), _TO_BE_NUMBERED
         return ids_of_path(stem, self._folder)
 
-    def _label(self, row: dict[str, str], column: str | None, where: str) -> float | None:
-        if self._scale is None or column is None:
-            return None
-        return label_of(row[column], column, self._scale, where)
-
-    def _modality_labels(self, row: dict[str, str], where: str) -> dict[str, float]:
-        labels = {}
-        for modality in MODALITIES:
-            column = getattr(self._columns, f"label_{modality}")
-            if column is not None and row[column].strip():
-                label = self._label(row, column, where)
-                if label is not None:
-                    labels[modality] = label
-        return labels
-
 
 def _numbered(clips: list[LabelledClip], problems: Problems) -> list[LabelledClip]:
-    """Return the clips of each video numbered by their time, from 1."""
+    """Return the clips with those of each video numbered by their time, from 1."""
     by_video: dict[str, list[LabelledClip]] = defaultdict(list)
     for clip in clips:
         by_video[clip.video_id].append(clip)
     numbered = []
-    for together in by_video.values():
-        together.sort(key=_place)
-        for number, clip in enumerate(together, start=1):
-            before = together[number - 2] if number > 1 else None
-            if before is not None and _place(before) == _place(clip):
+    for segments in by_video.values():
+        segments.sort(key=_place)
+        for before, clip in pairwise(segments):
+            if _place(before) == _place(clip):
                 problems.errors.append(
                     f"{clip.where}: the same segment as {before.where} (expected each once)"
                 )
-            numbered.append(replace(clip, clip_id=f"{number:04d}"))
+        numbered += [replace(clip, clip_id=f"{n:04d}") for n, clip in enumerate(segments, start=1)]
     return numbered
 
 

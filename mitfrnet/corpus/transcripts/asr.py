@@ -1,6 +1,6 @@
-"""Transcripts by a Whisper-type model, for clips that have none; made once and kept.
+"""Transcribes clips without a transcript by a Whisper-type model, once, and keeps the results.
 
-PyTorch and transformers are loaded only where a model is used: most corpora need none.
+PyTorch and transformers are loaded only when a model is used: most corpora need none.
 """
 
 import hashlib
@@ -30,11 +30,11 @@ from mitfrnet.workers.params import RunParams
 
 VERSION = "1"
 
-# A killed run loses so much work at most.
+# A killed run loses this much work at most.
 _SAVE_EVERY_S = 60
 
-# A sound that never exceeds this, -60 dB of the loudest, is not given to the model: Whisper makes
-# up words for silence.
+# Sound that never exceeds this level (-60 dB) is not given to the model: Whisper invents words for
+# silence.
 _SILENCE = 1e-3
 
 SCHEMA = pa.schema(
@@ -61,30 +61,30 @@ def transcribe(
     run: RunParams,
     media_url: str | None = None,
 ) -> dict[str, Transcript]:
-    """Return the transcripts of clips by their utterance id, and keep them in `store`.
+    """Return the transcripts of clips by utterance id, and keep them in `store`.
 
-    What is stored of the same sound, by the same model, is taken from there. Greedy decoding in
-    single precision makes the rest, on the GPU where there is one. A clip whose sound cannot be
-    read, or that costs its worker process, is in neither; the next run tries it again.
+    A stored transcript of the same sound by the same model is reused. The others are decoded
+    greedily in single precision, on the GPU if there is one. A clip is left out if its sound
+    cannot be read or its worker process fails; the next run tries it again.
 
     Args:
-        folder: of the corpus.
-        clips: those to be transcribed, each with the digest of its file.
-        model: the name of a Whisper-type model on the Hugging Face hub, or its folder; None:
-            nothing is transcribed, and the store stays as it is.
+        folder: the corpus.
+        clips: clips to transcribe, each with the digest of its file.
+        model: a Whisper-type model by its name on the Hugging Face hub, or its folder; None:
+            nothing is transcribed, and the store keeps its rows.
         language: of the corpus, an ISO 639 code.
         limits: what a clip may cost.
         store: a Parquet file, sorted by utterance id.
         run: workers and timeout.
-        media_url: where clips lie in object storage; None: in `folder`.
+        media_url: URL of the clips in object storage; None: they lie in `folder`.
 
     Raises:
         CorpusError: there is no such model, or it does not know the language; or a clip in object
-            storage is no longer what its digest says.
-        StorageError: the server cannot be reached, or refuses.
+            storage no longer matches its digest.
+        StorageError: the server cannot be reached, or refuses access.
     """
     if model is None or not clips:
-        _write(_stored(store), store)  # what was heard is kept for the day it is asked for again
+        _write(_stored(store), store)  # transcripts stay for a later run with the model
         return {}
     digest = _asr_digest(model, language)
     wanted = {c.utterance_id: (c, _input_digest(c, file), digest) for c, file in clips}
@@ -132,7 +132,7 @@ def transcribe(
             len(failed) > 20
         )
         print(
-            f"warning: not transcribed, and tried again next time: {printable(shown)}",
+            f"warning: not transcribed, the next run tries again: {printable(shown)}",
             file=sys.stderr,
         )
     return {
@@ -142,7 +142,7 @@ def transcribe(
 
 
 def _stored(store: Path) -> list[dict[str, Any]]:
-    """Return the rows of a store; none where it is absent, damaged, or of another version."""
+    """Return the rows of a store; none if it is absent, damaged, or of another version."""
     try:
         table = pq.read_table(store)
     except (OSError, pa.ArrowInvalid):
@@ -162,16 +162,16 @@ def _input_digest(clip: LabelledClip, file: str) -> str:
 
 
 def _asr_digest(name: str, language: str) -> str:
-    """Return the digest of all that decides a transcript beside the sound.
+    """Return the digest of everything but the sound that determines a transcript.
 
-    The device is not part of it, so that what a GPU made is not made again without one.
+    The device is not part of it: transcripts made on a GPU are reused without one.
     """
     import torch
     import transformers
     from transformers.utils import cached_file
 
     generation = _generation_config(name, language)
-    weights = sha256_of(Path(_found(cached_file, name, "model.safetensors") or ""))
+    weights = sha256_of(Path(_load(cached_file, name, "model.safetensors") or ""))
     identity = {
         "version": VERSION,
         "model": name,
@@ -185,8 +185,12 @@ def _asr_digest(name: str, language: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _found(load: Callable[..., Loaded], name: str, *args: Any, **options: Any) -> Loaded:
-    """Return what a loader of transformers finds for `name`."""
+def _load(loader: Callable[..., Loaded], name: str, *args: Any, **options: Any) -> Loaded:
+    """Return what a loader of transformers returns for `name`.
+
+    Raises:
+        CorpusError: the model cannot be loaded.
+    """
     import huggingface_hub
     import transformers
     from safetensors import SafetensorError
@@ -195,38 +199,41 @@ def _found(load: Callable[..., Loaded], name: str, *args: Any, **options: Any) -
     transformers.logging.disable_progress_bar()
     huggingface_hub.logging.set_verbosity_error()
     try:
-        return load(name, *args, **options)
+        return loader(name, *args, **options)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise CorpusError(
-            f"asr model {name!r}: no folder with a whole Whisper model in safetensors, nor in the "
-            "Hugging Face cache, nor reachable on the hub (give a folder, or run once with "
+            f"asr model {name!r}: no complete Whisper model in safetensors in a folder of this "
+            "name, in the Hugging Face cache or on the hub (give a folder, or run once with "
             "network access)"
         ) from error
 
 
 def _generation_config(name: str, language: str) -> Any:
-    """Return how a model generates, and check that it can do what is asked of it."""
+    """Return the generation config of a model that can transcribe `language` with times.
+
+    Raises:
+        CorpusError: the model cannot.
+    """
     import transformers
 
-    config = _found(transformers.AutoConfig.from_pretrained, name, trust_remote_code=False)
+    config = _load(transformers.AutoConfig.from_pretrained, name, trust_remote_code=False)
     if config.model_type != "whisper":
         raise CorpusError(
             f"asr model {name!r}: a model of type {config.model_type} (expected a Whisper type)"
         )
-    generation: Any = _found(transformers.GenerationConfig.from_pretrained, name)
+    generation: Any = _load(transformers.GenerationConfig.from_pretrained, name)
     if not hasattr(generation, "no_timestamps_token_id"):
         raise CorpusError(
             f"asr model {name!r}: its generation_config.json has no no_timestamps_token_id, so it "
-            "gives no times (expected that of a Whisper model of today)"
+            "gives no times (expected a current Whisper model)"
         )
+    languages = ["en"]
     if _is_multilingual(generation):
-        known = [token.strip("<|>") for token in generation.lang_to_id]
-    else:
-        known = ["en"]
-    if language not in known:
+        languages = sorted(token.strip("<|>") for token in generation.lang_to_id)
+    if language not in languages:
         raise CorpusError(
             f"asr model {name!r}: does not know language {language!r} "
-            f"(expected of {', '.join(sorted(known))})"
+            f"(expected one of {', '.join(languages)})"
         )
     return generation
 
@@ -238,29 +245,29 @@ def _is_multilingual(generation: Any) -> bool:
 def _transcriber(
     name: str, language: str, files: ClipStore, limits: MediaLimits
 ) -> Callable[[LabelledClip], Transcript | None]:
-    """Load the model in a worker process and return what is applied to each clip."""
+    """Load the model in a worker process and return a function that transcribes a clip."""
     import torch
     import transformers
 
     generation = _generation_config(name, language)
-    model = _found(
+    model = _load(
         transformers.WhisperForConditionalGeneration.from_pretrained,
         name,
-        use_safetensors=True,  # pickled weights are never read
+        use_safetensors=True,  # never read pickled weights
         dtype=torch.float32,
         attn_implementation="eager",  # word times come from the attention weights
     )
     recogniser: Any = transformers.pipeline(
         "automatic-speech-recognition",
         model=model.eval(),
-        tokenizer=_found(transformers.AutoTokenizer.from_pretrained, name),
-        feature_extractor=_found(transformers.AutoFeatureExtractor.from_pretrained, name),
+        tokenizer=_load(transformers.AutoTokenizer.from_pretrained, name),
+        feature_extractor=_load(transformers.AutoFeatureExtractor.from_pretrained, name),
         device="cuda" if torch.cuda.is_available() else "cpu",
     )
     options: dict[str, Any] = {"do_sample": False, "num_beams": 1}
     if _is_multilingual(generation):
         options |= {"language": language, "task": "transcribe"}
-    # Without these heads only whole phrases have times.
+    # Without alignment heads only whole phrases have times.
     timed = "word" if getattr(generation, "alignment_heads", None) else True
     return partial(
         _transcribe_one,
@@ -278,7 +285,7 @@ def _transcribe_one(
     limits: MediaLimits,
     clip: LabelledClip,
 ) -> Transcript | None:
-    """Return what is said in a clip; None where its sound cannot be read."""
+    """Return the transcript of a clip; None if its sound cannot be read."""
     try:
         with files.at_hand(files.folder / (clip.path or ""), clip.digest) as path:
             waveform = read_waveform(
@@ -293,13 +300,13 @@ def _transcribe_one(
     if np.abs(waveform).max() < _SILENCE:
         return Transcript("", ())
     duration_s = len(waveform) / sample_rate_hz
-    heard = recognise({"raw": waveform, "sampling_rate": sample_rate_hz})
+    result = recognise({"raw": waveform, "sampling_rate": sample_rate_hz})
     timed: list[TimedWord] = []
-    for chunk in heard["chunks"]:
-        # None stands where the model stopped inside a phrase, and a time may lie outside the
-        # sound, which is filled up to 30 seconds.
+    for chunk in result["chunks"]:
+        # A time is None if the model stopped inside a phrase, and may lie beyond the sound, which
+        # is padded to 30 seconds.
         times = (duration_s if t is None else t for t in chunk["timestamp"])
         start, end = (min(max(t, 0.0), duration_s) for t in times)
         timed += spread(chunk["text"], start, max(start, end))
-    text = heard["text"].strip()
+    text = result["text"].strip()
     return Transcript(text, place_words(text, timed))

@@ -1,8 +1,7 @@
-"""Files of transcripts and word times, as other tools write them.
+"""Reads transcripts and word times as other tools write them.
 
-Subtitles and Praat files are read here and not by a library: pysubs2 1.8 takes the notes and
-names of a WebVTT file for speech, praatio 6.2 takes what is left of a file that breaks off, and
-neither says in which line it stumbled.
+No library reads the subtitles and Praat files: pysubs2 1.8 takes notes and names in WebVTT for
+speech, praatio 6.2 accepts truncated files, and neither names the line of an error.
 """
 
 import codecs
@@ -19,7 +18,7 @@ from mitfrnet.corpus.tables import check_file
 from mitfrnet.corpus.transcripts.words import TimedWord, join_words, spread
 from mitfrnet.errors import CorpusError
 
-# Words of a day of speech take less.
+# The words of a day of speech take less.
 _MAX_BYTES = 64 * 2**20
 
 _BYTE_ORDER_MARKS = {
@@ -28,19 +27,19 @@ _BYTE_ORDER_MARKS = {
     codecs.BOM_UTF16_BE: "utf-16-be",
 }
 
-# What aligners write where nothing is said: also all in `<>`, `{}` or `[]`.
+# What aligners write for silence, as well as anything in `<>`, `{}` or `[]`.
 _SILENCE = frozenset(["", "sp", "sil", "spn", "nsn", "silence", "#", "_", "-"])
 _MARK = re.compile(r"<[^>]*>|\{[^}]*\}|\[[^\]]*\]")
 
 
 @dataclass(frozen=True)
 class Sidecar:
-    """What a file beside a clip says.
+    """The content of a file beside a clip.
 
     Attributes:
-        transcript: of the whole file.
-        words: in the order in which they are spoken, from the file's time 0; None: a file
-            without times.
+        transcript: text of the whole file.
+        words: words in the order of speech, with times in the media file; None if the sidecar
+            has no times.
     """
 
     transcript: str
@@ -48,13 +47,19 @@ class Sidecar:
 
 
 def read_sidecar(path: Path, encoding: str = "utf-8") -> Sidecar:
-    """Return what the file at `path` holds.
+    """Return the content of a sidecar.
 
-    Its ending, in any case, says how it is read: `.txt`, a transcript; `.TextGrid` of Praat and
-    the Montreal Forced Aligner, the tier `words`, or else the only interval tier; `.ctm` of
-    NIST; `.json`, see `_words_of_json`; `.srt` and `.vtt`, subtitles without their markup,
-    names of speakers and notes on sounds. An interval or cue of several words is spread over
-    them by their length. Marks of silence are left out.
+    Its ending, in upper or lower case, selects the format:
+
+    - `.txt`: a transcript.
+    - `.TextGrid`, of Praat and the Montreal Forced Aligner: the tier `words`, or the only
+      interval tier.
+    - `.ctm`, of NIST.
+    - `.json`: see `_words_of_json`.
+    - `.srt` and `.vtt`: subtitles, without markup, names of speakers and notes on sounds.
+
+    The time of an interval or cue is shared among its words by their length. Marks of silence
+    are skipped.
 
     Args:
         path: a regular file.
@@ -65,7 +70,7 @@ def read_sidecar(path: Path, encoding: str = "utf-8") -> Sidecar:
     """
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
-        raise CorpusError(f"{path}: unknown kind of file (expected {', '.join(_READERS)})")
+        raise CorpusError(f"{path}: unknown kind of file (expected {', '.join(KINDS)})")
     return reader(_read_text(path, encoding), path)
 
 
@@ -75,9 +80,9 @@ def _read_text(path: Path, encoding: str) -> str:
         content = path.read_bytes()
     except OSError as error:
         raise CorpusError(f"{path}: {error.strerror} (expected a readable file)") from error
-    for mark, named in _BYTE_ORDER_MARKS.items():
+    for mark, marked_encoding in _BYTE_ORDER_MARKS.items():
         if content.startswith(mark):
-            content, encoding = content.removeprefix(mark), named
+            content, encoding = content.removeprefix(mark), marked_encoding
             break
     try:
         text = content.decode(encoding)
@@ -91,7 +96,9 @@ def _read_text(path: Path, encoding: str) -> str:
     before, nul, _ = text.partition("\0")
     if nul:
         line = before.count("\n") + 1
-        raise CorpusError(f"{path}:{line}: a NUL character (expected text, UTF-16 with its mark)")
+        raise CorpusError(
+            f"{path}:{line}: a NUL character (expected text; UTF-16 needs a byte order mark)"
+        )
     return text
 
 
@@ -106,7 +113,7 @@ def _seconds(value: Any, what: str, where: str) -> float:
 
 
 def _timed(text: str, start: Any, end: Any, where: str) -> list[TimedWord]:
-    """Return the words of a stretch of speech, none of a mark of silence."""
+    """Return the words of an interval, sharing its time; none for a mark of silence."""
     start_s, end_s = _seconds(start, "start", where), _seconds(end, "end", where)
     if end_s < start_s:
         raise CorpusError(f"{where}: end {end_s:g} is before start {start_s:g} (expected after)")
@@ -116,7 +123,7 @@ def _timed(text: str, start: Any, end: Any, where: str) -> list[TimedWord]:
 
 
 def _spoken(words: Iterable[TimedWord], transcript: str = "") -> Sidecar:
-    """Return word times, and the transcript: what the words make up where none is given."""
+    """Return a sidecar of these words in the order of speech; they make up a missing transcript."""
     ordered = tuple(sorted(words, key=lambda w: (w.start_s, w.end_s)))
     return Sidecar(transcript or join_words([w.text for w in ordered]), ordered)
 
@@ -125,8 +132,8 @@ def _read_txt(text: str, path: Path) -> Sidecar:
     return Sidecar(join_words(text.split("\n")), None)
 
 
-# Praat reads strings, free-standing numbers and flags, and passes over all else; so one reader
-# does for the long and the short form. A string that is not closed runs to the end of the file.
+# Praat reads strings, free-standing numbers and flags and ignores everything else, so one reader
+# handles the long and the short form. An unclosed string runs to the end of the file.
 _PRAAT = re.compile(
     r'"(?P<string>[^"]*(?:""[^"]*)*)(?P<closed>"|\Z)'
     r"|(?<!\S)(?:(?P<number>[-+]?[\d.]+(?:[eE][-+]?\d+)?)|(?P<flag><\w+>))(?!\S)|(?<!\S)![^\n]*"
@@ -134,7 +141,7 @@ _PRAAT = re.compile(
 
 
 class _PraatText:
-    """The values of a file of Praat's, one after another."""
+    """The values of a Praat file, one after another."""
 
     def __init__(self, text: str, path: Path) -> None:
         self._text, self._path = text, path
@@ -143,28 +150,28 @@ class _PraatText:
 
     @property
     def where(self) -> str:
-        """Return the path, and the line of the last value."""
+        """Return the path with the line of the last value."""
         return f"{self._path}:{self._line}"
 
     def next(self, kind: str, what: str) -> str:
         """Return the next value.
 
         Raises:
-            CorpusError: it is of another kind, or there is none.
+            CorpusError: it is of another kind, or the file ends.
         """
         match = next(self._values, None)
         before, self._position = self._position, match.start() if match else len(self._text)
         self._line += self._text.count("\n", before, self._position)
         value = match[kind] if match else None
         if match is None or value is None or match["closed"] == "":
-            found = "the end of the file" if match is None else f"{match[0]:.40}"
-            raise CorpusError(f"{self.where}: {found} (expected {what} of a TextGrid)")
+            text = "the end of the file" if match is None else f"{match[0]:.40}"
+            raise CorpusError(f"{self.where}: {text} (expected {what} of a TextGrid)")
         return value.replace('""', '"')
 
 
 def _read_textgrid(text: str, path: Path) -> Sidecar:
     values = _PraatText(text, path)
-    for expected in ("ooTextFile", "TextGrid"):  # the first was once `ooTextFile short`
+    for expected in ("ooTextFile", "TextGrid"):  # old files have `ooTextFile short`
         if not values.next("string", f"{expected!r}").startswith(expected):
             raise CorpusError(f"{values.where}: not a TextGrid saved as text (expected {expected})")
     values.next("number", "its start")
@@ -198,16 +205,19 @@ def _count(values: _PraatText, what: str) -> int:
 
 
 def _word_tier(tiers: list[tuple[str, Any]], path: Path) -> Any:
-    """Return the tier of words among the interval tiers.
+    """Return the tier of words among the interval tiers, or the only tier.
 
-    Aligners of several speakers write `Ann - words`.
+    Aligners of several speakers name it `Ann - words`.
+
+    Raises:
+        CorpusError: there is not exactly one.
     """
-    named = [tier for name, tier in tiers if re.search(r"\bwords?$", name.strip().lower())]
-    chosen = named or [tier for _, tier in tiers]
-    if len(chosen) != 1:
+    of_words = [tier for name, tier in tiers if re.search(r"\bwords?$", name.strip().lower())]
+    candidates = of_words or [tier for _, tier in tiers]
+    if len(candidates) != 1:
         names = ", ".join(repr(name) for name, _ in tiers) or "none"
         raise CorpusError(f"{path}: interval tiers are {names} (expected one named 'words')")
-    return chosen[0]
+    return candidates[0]
 
 
 def _read_ctm(text: str, path: Path) -> Sidecar:
@@ -239,21 +249,22 @@ def _read_json(text: str, path: Path) -> Sidecar:
     except json.JSONDecodeError as error:
         raise CorpusError(f"{path}:{error.lineno}: not JSON ({error.msg})") from error
     except (ValueError, RecursionError) as error:  # numbers too long, lists too deep
-        raise CorpusError(f"{path}: not JSON that can be read ({error})") from error
-    words, written = _words_of_json(data, path)
+        raise CorpusError(f"{path}: cannot be read as JSON ({error})") from error
+    words, texts = _words_of_json(data, path)
     whole = [data.get(key) for key in ("transcript", "text")] if isinstance(data, dict) else []
     transcript = next((t for t in whole if isinstance(t, str) and t.strip()), "")
-    return _spoken(words, transcript.strip() or join_words(written))
+    return _spoken(words, transcript.strip() or join_words(texts))
 
 
 def _words_of_json(data: Any, path: Path) -> tuple[list[TimedWord], list[str]]:
-    """Return the words that have times, and the text of all.
+    """Return the words with times, and the texts of all words.
 
-    A list of objects with `word`, `text` or `label`, `start` and `end`, also under `words`,
-    `result` or `segments`, and in segments that have `words` themselves: as Whisper, WhisperX,
-    Vosk and Gentle write them. Or the tier of words, lists of start, end and label, under `tiers`,
-    as the Montreal Forced Aligner writes it. A word without times, as aligners leave one, is a
-    part of the text alone.
+    Two forms are read. Whisper, WhisperX, Vosk and Gentle write a list of objects with `start`,
+    `end` and one of `word`, `text` and `label`; the list may lie under `words`, `result` or
+    `segments`, and segments may have `words` of their own. The Montreal Forced Aligner writes
+    `tiers`, in which a word is a list of start, end and label.
+
+    A word that an aligner left without times counts for the text alone.
     """
     if isinstance(data, dict) and isinstance(data.get("tiers"), dict):
         tiers = [(name, tier) for name, tier in data["tiers"].items() if _is_interval_tier(tier)]
@@ -265,15 +276,15 @@ def _words_of_json(data: Any, path: Path) -> tuple[list[TimedWord], list[str]]:
         items = data
     if not isinstance(items, list):
         raise CorpusError(
-            f"{path}: no list of words (expected objects with word, start and end; set `sidecars` "
-            "of the corpus where its transcripts lie elsewhere)"
+            f"{path}: no list of words (expected objects with word, start and end; if the "
+            "transcripts lie elsewhere, set `sidecars` of the corpus)"
         )
     parts: list[Any] = []
     for item in items:
         inner = item.get("words") if isinstance(item, dict) else None
         parts += inner if isinstance(inner, list) and inner else [item]
     words: list[TimedWord] = []
-    written: list[str] = []
+    texts: list[str] = []
     for i, part in enumerate(parts, start=1):
         fields = part if isinstance(part, dict) else {}
         text = next((fields[k] for k in ("word", "text", "label") if k in fields), None)
@@ -285,8 +296,8 @@ def _words_of_json(data: Any, path: Path) -> tuple[list[TimedWord], list[str]]:
         timed = [] if untimed else _timed(text, start, end, where)
         words += timed
         if untimed or timed:
-            written.append(text)
-    return words, written
+            texts.append(text)
+    return words, texts
 
 
 def _is_interval_tier(tier: Any) -> bool:
@@ -302,14 +313,14 @@ _CLOCK = r"(?:(?:\d+):)?\d{1,2}:\d{1,2}[.,]\d{1,3}"
 _CUE_TIMES = re.compile(rf"\s*({_CLOCK})\s*-->\s*({_CLOCK})(?:\s.*)?")
 _INNER_TIME = re.compile(rf"<({_CLOCK})>")
 
-# None of them looks for an end beyond the next beginning: that would take for ever on "<a<a<a".
+# No pattern looks for an end beyond the next start: that would take forever on "<a<a<a".
 _TAG = re.compile(r"</?[A-Za-z][^<>]*>")
 _NOT_SPEECH = re.compile(r"\[[^\[\]]*\]|\{[^{}]*\}|[\u266a\u266b]|^\s*\([^)]*\)\s*$")
 _NEW_SPEAKER = re.compile(r"^\s*(?:-|\u2013|>>)\s*")
 
 
 def _read_srt(text: str, path: Path) -> Sidecar:
-    # A line of spaces ends a cue here, as in most players; in WebVTT it is a line of the cue.
+    # As in most players, a line of spaces ends a cue; in WebVTT it belongs to the cue.
     return _spoken(_cues(_blocks("\n".join(line.rstrip(" \t") for line in text.split("\n"))), path))
 
 
@@ -323,7 +334,7 @@ def _read_vtt(text: str, path: Path) -> Sidecar:
 
 
 def _blocks(text: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield what stands between empty lines, with the number of its first line."""
+    """Yield each block of lines between empty lines, with the number of its first line."""
     block: list[str] = []
     for number, line in enumerate([*text.split("\n"), ""], start=1):
         if line:
@@ -335,10 +346,10 @@ def _blocks(text: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _cues(blocks: Iterable[tuple[int, list[str]]], path: Path) -> Iterator[TimedWord]:
-    """Yield the words of subtitles: each block may have a name, then its times, then text.
+    """Yield the words of subtitles. A block has an optional name, then its times, then text.
 
-    Captions that roll, known by times inside their text, show the line before once more; it is
-    passed over.
+    Rolling captions, which have times inside their text, repeat the line before; the repetition
+    is skipped.
     """
     shown: list[str] = []
     rolling = False
@@ -355,7 +366,7 @@ def _cues(blocks: Iterable[tuple[int, list[str]]], path: Path) -> Iterator[Timed
         plain = [_INNER_TIME.sub("", line).strip() for line in said]
         fresh = [line for line, p in zip(said, plain, strict=True) if not (rolling and p in shown)]
         shown = plain
-        # Text and the time of what follows in turn.
+        # Times and texts alternate.
         parts = [times[1], *_INNER_TIME.split(" ".join(fresh)), times[2]]
         for start, text, end in zip(parts[::2], parts[1::2], parts[2::2], strict=False):
             span = (_clock(start), _clock(end))
@@ -363,9 +374,9 @@ def _cues(blocks: Iterable[tuple[int, list[str]]], path: Path) -> Iterator[Timed
 
 
 def _speech(line: str) -> str:
-    """Return a line of a subtitle without markup, its speaker's name and notes on sounds.
+    """Return a line of a subtitle without markup, speaker's name and notes on sounds.
 
-    Notes stand in brackets, or in parentheses as a line of their own; a name is in capitals.
+    Notes stand in brackets, or in parentheses on a line of their own; names are in capitals.
     """
     line = _NEW_SPEAKER.sub("", _NOT_SPEECH.sub("", _TAG.sub("", line)))
     name, colon, said = line.partition(": ")
@@ -380,7 +391,7 @@ def _clock(time: str) -> float:
     return seconds
 
 
-# In the order in which a clip's files are asked.
+# By ending, in order of preference.
 _READERS: dict[str, Callable[[str, Path], Sidecar]] = {
     ".txt": _read_txt,
     ".textgrid": _read_textgrid,
@@ -390,5 +401,4 @@ _READERS: dict[str, Callable[[str, Path], Sidecar]] = {
     ".vtt": _read_vtt,
 }
 
-# Endings, the preferred ones first.
 KINDS = tuple(_READERS)

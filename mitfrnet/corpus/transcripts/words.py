@@ -1,4 +1,4 @@
-"""When each word of a transcript is spoken."""
+"""Finds timed words in a transcript, and gives words times."""
 
 import difflib
 import re
@@ -7,28 +7,28 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-# Scripts without spaces between words: kana and Han. Each character counts as a word.
+# Kana and Han are written without spaces between words. Each character counts as a word.
 _CJK = r"\u3041-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _ALONE = re.compile(f"[{_CJK}]")
 _PIECE = re.compile(rf"[{_CJK}]|[^\s{_CJK}]+")
-# No space is written beside these either: the above, with their punctuation and wide forms.
+# No space is written beside these: the above, their punctuation and wide forms.
 _WIDE = re.compile(rf"[{_CJK}\u3000-\u303f\uff00-\uffef]")
 
-# With more units than this, difflib no longer anchors on those that are too frequent: it takes
-# up to the cube of their number, 20 s for 2,000, and little is found that way.
+# With more units than this, difflib ignores frequent ones (`autojunk`): otherwise its time grows
+# with up to the cube of their number, to 20 s for 2,000, for little gain.
 _MAX_EXACT_UNITS = 500
 
 
-@dataclass(frozen=True, slots=True)  # there may be many millions, as of the next
+@dataclass(frozen=True, slots=True)  # there may be many millions
 class TimedWord:
-    """A word as an aligner or a subtitle file gives it; seconds from the start of its file."""
+    """A word of an aligner or a subtitle file, with times in seconds from the file's start."""
 
     text: str
     start_s: float
     end_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)  # there may be many millions
 class Word:
     """A word's place in the transcript, and its time in seconds from the utterance's start."""
 
@@ -44,8 +44,8 @@ class Transcript:
 
     Attributes:
         text: may be empty.
-        words: when each word is spoken; None: not known.
-        source: `given`, a kind of file, or `asr`; None: there is no transcript.
+        words: when each word is spoken; None if unknown.
+        source: `given`, a kind of file, or `asr`; None without a transcript.
     """
 
     text: str = ""
@@ -54,10 +54,10 @@ class Transcript:
 
 
 def spread(text: str, start_s: float, end_s: float) -> list[TimedWord]:
-    """Return the words of a text of which only the whole's time is known.
+    """Return the words of a text with times, given only the time of the whole text.
 
-    Each takes the part of the time that its characters are of the text. Words stand between
-    spaces; of Chinese and Japanese each character is one.
+    The time is shared by the number of characters. Words are separated by spaces; in Chinese and
+    Japanese each character is a word.
     """
     pieces = list(_PIECE.finditer(text))
     if not pieces:
@@ -66,14 +66,14 @@ def spread(text: str, start_s: float, end_s: float) -> list[TimedWord]:
 
     def time(character: int) -> float:
         share = (character - first) / (last - first)
-        # Not start + share * duration, which may miss the end by a rounding.
+        # start + share * duration could miss the end by a rounding error.
         return start_s * (1 - share) + end_s * share
 
     return [TimedWord(p[0], time(p.start()), time(p.end())) for p in pieces]
 
 
 def join_words(words: Sequence[str]) -> str:
-    """Return words as running text: spaces between them, but for Chinese and Japanese."""
+    """Return words as running text, with spaces between them except in Chinese and Japanese."""
     text = ""
     for word in filter(None, (w.strip() for w in words)):
         together = not text or _WIDE.match(text[-1]) or _WIDE.match(word[0])
@@ -82,23 +82,23 @@ def join_words(words: Sequence[str]) -> str:
 
 
 def place_words(transcript: str, timed: Sequence[TimedWord]) -> tuple[Word, ...]:
-    """Return the timed words that are found in the transcript, each at its place.
+    """Return the timed words that occur in the transcript, each with its place there.
 
-    Both sides are compared unit by unit (a run of letters and digits, or one Chinese or
-    Japanese character), in the same order, without regard to case, punctuation or how Unicode
-    composes a character. Where the cut into units differs ("don't", "dont", "do n't") the
-    characters decide. Words that are not found, such as marks of silence, are left out.
+    Both sides are compared unit by unit (a run of letters and digits, or one Chinese or Japanese
+    character), in order, ignoring case, punctuation and how Unicode composes a character. Where
+    the units differ ("don't", "dont", "do n't") the characters decide. Words that do not occur,
+    such as marks of silence, are skipped.
 
     Args:
         transcript: what is said.
-        timed: words in the order in which they are spoken.
+        timed: words in the order of speech.
 
     Returns:
-        Words in that order. Places are indices into the string, as fast tokenizers give them.
+        Words in the order of speech. Places are indices into the string, as of fast tokenizers.
     """
     ours = list(_units(transcript))
     theirs: list[_Unit] = []
-    spoken_by: list[int] = []  # the word that each of their units is from
+    spoken_by: list[int] = []  # the word of each of their units
     for i, word in enumerate(timed):
         units = list(_units(word.text))
         theirs += units
@@ -121,7 +121,7 @@ def place_words(transcript: str, timed: Sequence[TimedWord]) -> tuple[Word, ...]
 
 @dataclass(frozen=True)
 class _Unit:
-    """What is compared: normalised characters, and where in the string each of them stands."""
+    """A unit of comparison: normalised characters, and the place of each in the string."""
 
     text: str
     places: tuple[tuple[int, int], ...]
@@ -151,12 +151,12 @@ def _units(text: str) -> Iterator[_Unit]:
 
 @lru_cache(maxsize=10_000)
 def _normalised(character: str) -> str:
-    # Decomposed, so that each character can be seen alone whatever follows it.
+    # Decomposed, so that a character does not depend on what follows it.
     return unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", character).casefold())
 
 
 def _matches(ours: list[str], theirs: list[str]) -> Iterator[tuple[slice, slice]]:
-    """Yield stretches of units that spell the same, in order."""
+    """Yield ranges of units that spell the same, in order."""
     if "".join(ours) == "".join(theirs):
         yield slice(None), slice(None)
         return

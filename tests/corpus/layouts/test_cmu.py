@@ -102,7 +102,7 @@ def test_mosei_labels_are_found_by_the_times_of_the_lines(tmp_path):
     assert {c.path for c in clips} == {video}
     assert errors == []
     assert warnings == [
-        f"{MOSEI}: 1 lines of transcripts have no label and are left out (first: "
+        f"{MOSEI}: 1 transcript lines have no label and are skipped (first: "
         f"Raw/Transcript/Segmented/Combined/{MOSEI_VIDEO}.txt:3)"
     ]
 
@@ -126,11 +126,11 @@ def test_what_the_sdk_leaves_out_is_left_out_and_counted(tmp_path):
     assert errors == []
     labels = f"labels/{MOSI}"
     assert warnings == [
-        f"{labels}: 1 labels are of no length and left out (first: {labels}: {MOSI_VIDEO}, "
+        f"{labels}: 1 labels have zero length and are skipped (first: {labels}: {MOSI_VIDEO}, "
         "segment 1)",
-        f"{labels}: 1 lines of transcripts have no label and are left out (first: "
+        f"{labels}: 1 transcript lines have no label and are skipped (first: "
         f"Raw/Transcript/Segmented/{MOSI_VIDEO}.annotprocessed:3)",
-        f"{labels}: 2 videos are of no standard fold and left out (first: {labels}: in_no_fold1)",
+        f"{labels}: 2 videos are in no standard fold and skipped (first: {labels}: in_no_fold1)",
     ]
 
 
@@ -151,7 +151,7 @@ def test_of_labels_of_the_same_times_the_first_is_taken_in_mosei(tmp_path):
     (clip,), errors, (warning,) = read(tmp_path, BLOCK)
     assert (clip.clip_id, clip.label) == ("4", 1.0)
     assert errors == []
-    assert "1 labels are there once more for the same times and left out" in warning
+    assert "1 labels repeat earlier times and are skipped" in warning
 
 
 def test_a_label_that_starts_before_its_video_starts_with_it(tmp_path):
@@ -165,11 +165,8 @@ def test_a_label_that_starts_before_its_video_starts_with_it(tmp_path):
     ("segment", "message"),
     [
         ((2.0, 1.0, [1.0]), "the times are 2 and 1 (expected seconds, the end after the start)"),
-        ((-2.0, -1.0, [1.0]), "the times are -2 and -1 (expected seconds"),
         ((0.0, np.inf, [1.0]), "the times are 0 and inf (expected seconds"),
-        ((0.0, np.nan, [1.0]), "the times are 0 and nan (expected seconds"),
         ((0.0, 1.0, [3.1]), "the label is 3.1, out of scale (expected a number in [-3, 3])"),
-        ((0.0, 1.0, [np.nan]), "the label is nan, out of scale"),
     ],
 )
 def test_a_bad_label_is_named(tmp_path, segment, message):
@@ -226,9 +223,9 @@ def test_labels_that_are_no_hdf5_or_broken_off_are_an_error(tmp_path):
     write_mosi(tmp_path)
     path = tmp_path / MOSI
     path.write_bytes(path.read_bytes()[:-2000])
-    assert f"{MOSI}: not a whole HDF5 file" in refusal(tmp_path, BLOCK)
+    assert f"{MOSI}: not a valid HDF5 file" in refusal(tmp_path, BLOCK)
     path.write_text("no")
-    assert f"{MOSI}: not a whole HDF5 file" in refusal(tmp_path, BLOCK)
+    assert f"{MOSI}: not a valid HDF5 file" in refusal(tmp_path, BLOCK)
 
 
 def test_labels_that_lie_in_another_file_are_not_read(tmp_path):
@@ -250,7 +247,6 @@ def test_labels_that_lie_in_another_file_are_not_read(tmp_path):
     ("features", "intervals", "message"),
     [
         ([[1.0, 2.0]], [[0.0, 1.0]], "features is float64 of shape (1, 2) (expected numbers, segm"),
-        ([1.0], [[0.0, 1.0]], "features is float64 of shape (1,)"),
         (["a"], [[0.0, 1.0]], "features is object of shape (1,)"),
         ([[1.0]], [[0.0, 1.0], [1.0, 2.0]], "1 rows of features, 2 of intervals"),
         ([[1.0]], None, "no dataset 'intervals' in the file itself (found: features)"),

@@ -1,8 +1,5 @@
 import os
 
-from mitfrnet.corpus.clips import Problems
-from mitfrnet.corpus.layouts.media_only import read_media_only
-from mitfrnet.corpus.params import CorpusParams
 from tests.helpers.reading import read, refusal
 
 BLOCK = {"layout": "media_only"}
@@ -32,7 +29,7 @@ def test_sidecars_and_hidden_files_are_passed_over_and_others_named(tmp_path):
     clips, errors, warnings = read(tmp_path, BLOCK)
     assert [c.path for c in clips] == ["1.mp4"]
     assert errors == []
-    assert warnings == ["readme.pdf: left out, no media file by its ending"]
+    assert warnings == ["readme.pdf: skipped, not a media file by its ending"]
 
 
 def test_two_files_with_the_same_ids_are_an_error(tmp_path):
@@ -52,7 +49,7 @@ def test_a_linked_folder_is_named_and_a_link_that_leads_out_is_an_error(tmp_path
     clips, errors, warnings = read(folder, BLOCK)
     assert [c.path for c in clips] == ["v/1.mp4"]
     assert errors == ["2.mp4: 2.mp4 leads out of the corpus folder (expected a file inside it)"]
-    assert warnings == ["again: left out, a link to a folder (expected the folder itself)"]
+    assert warnings == ["again: skipped, a link to a folder (expected the folder itself)"]
 
 
 def test_a_name_that_can_be_no_id_is_an_error(tmp_path):
@@ -72,7 +69,4 @@ def test_a_folder_without_clips_is_an_error(tmp_path):
 def test_a_name_that_is_no_utf_8_is_refused_in_one_line(tmp_path):
     with open(os.path.join(os.fsencode(tmp_path), b"\xff.wav"), "wb"):
         pass
-    problems = Problems()
-    corpus = CorpusParams(layout="media_only", language="en")
-    assert read_media_only(tmp_path, corpus, problems) == []
-    assert "UTF-8" in problems.errors[0]
+    assert "UTF-8" in refusal(tmp_path, BLOCK)

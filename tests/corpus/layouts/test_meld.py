@@ -64,8 +64,8 @@ def test_the_emotion_is_the_label_where_the_block_says_so(tmp_path):
     ],
 )
 def test_tables_and_clips_are_found_however_the_archive_was_unpacked(tmp_path, tables, clips):
-    found, _, _ = read(write(tmp_path, tables, clips), SENTIMENT)
-    assert [c.path is not None for c in found] == [True, False] * 3
+    result, _, _ = read(write(tmp_path, tables, clips), SENTIMENT)
+    assert [c.path is not None for c in result] == [True, False] * 3
 
 
 def test_of_two_files_of_a_test_clip_the_corrected_one_is_taken(tmp_path):
@@ -78,7 +78,7 @@ def test_of_two_files_of_a_test_clip_the_corrected_one_is_taken(tmp_path):
 
 
 def test_marks_that_were_decoded_wrongly_are_mended(tmp_path):
-    """U+0092 is the apostrophe of cp1252, read as Latin-1; U+0081 is nothing there."""
+    """U+0092 is the apostrophe of cp1252, read as Latin-1; U+0081 is undefined in it."""
     folder = write(tmp_path)
     row = f"1,I\u0092m here\u0085 \u0081,Mark,joy,positive,0,0,3,19,{TIMES}"
     (folder / "train_sent_emo.csv").write_text(f"{HEADER}\n{row}\n", encoding="utf-8")
@@ -99,7 +99,7 @@ def test_a_table_that_is_not_there_is_named(tmp_path):
     [
         (
             "1,x,Mark,joy,good,0,0",
-            "train_sent_emo.csv:2: Sentiment is 'good', no class of this cor",
+            "train_sent_emo.csv:2: Sentiment is 'good', not a class of this cor",
         ),
         ("1,x,Mark,joy,positive,../0,0", "train_sent_emo.csv:2: Dialogue_ID is '../0' (expected"),
     ],

@@ -27,7 +27,7 @@ def whisper(tmp_path_factory):
 
 @pytest.fixture
 def corpus(tmp_path):
-    """Return a folder of three clips with sound, and a picture without."""
+    """Return a folder with three clips of sound and a video without sound."""
     for i, hz in enumerate((300, 800, 2000)):
         write_clip(tmp_path / f"{i}.mkv", (), tone(1.5, hz))
     write_clip(tmp_path / "mute.mkv", [0, 0.1])
@@ -43,14 +43,14 @@ def clips(folder, *names, **fields):
 
 
 def run(folder, todo, model, **changes):
-    """Return the transcripts, and the number of clips that were not in the store."""
+    """Return the transcripts of the clips in `todo`."""
     options = {"language": "en", "limits": LIMITS, "store": folder / "transcripts.parquet"}
     return transcribe(folder, todo, model=str(model), run=RUN, **options | changes)
 
 
 @pytest.fixture
 def transcribed(monkeypatch):
-    """Return a list that grows by the ids of the clips that are given to worker processes."""
+    """Return a list that collects the ids of clips sent to worker processes."""
     ids = []
 
     def counted(setup, tasks, *args, **options):
@@ -77,10 +77,10 @@ def test_clips_in_object_storage_are_heard_as_those_in_a_folder(corpus, whisper,
 
 def test_words_have_places_and_times_and_are_kept(corpus, whisper, transcribed):
     (corpus / "transcripts.parquet").write_bytes(b"PAR1 damaged")
-    found = run(corpus, clips(corpus, "0", "1"), whisper)
-    assert list(found) == ["v/0", "v/1"]
-    assert found["v/0"].text != found["v/1"].text  # it did listen
-    for transcript in found.values():
+    transcripts = run(corpus, clips(corpus, "0", "1"), whisper)
+    assert list(transcripts) == ["v/0", "v/1"]
+    assert transcripts["v/0"].text != transcripts["v/1"].text  # it did listen
+    for transcript in transcripts.values():
         assert transcript.words
         end = 0
         for word in transcript.words:
@@ -93,13 +93,13 @@ def test_words_have_places_and_times_and_are_kept(corpus, whisper, transcribed):
 
     before = (corpus / "transcripts.parquet").read_bytes()
     transcribed.clear()
-    assert run(corpus, clips(corpus, "1", "0"), whisper) == found
+    assert run(corpus, clips(corpus, "1", "0"), whisper) == transcripts
     assert transcribed == []
     assert (corpus / "transcripts.parquet").read_bytes() == before
 
 
 def test_only_what_changed_is_transcribed_again(corpus, whisper, transcribed):
-    """Of four clips one has other bytes, one another end, one is new; then all the language."""
+    """One clip has other bytes, one another end, one is new; then the language changes."""
     write_clip(corpus / "3.mkv", (), tone(1.0, 900))
     run(corpus, clips(corpus, "0", "1", "2"), whisper)
     transcribed.clear()
@@ -115,7 +115,7 @@ def test_only_what_changed_is_transcribed_again(corpus, whisper, transcribed):
 def test_a_killed_run_keeps_what_it_had_and_leaves_no_trace(
     corpus, whisper, monkeypatch, transcribed
 ):
-    """The store ends as if all had been done at once, also with a clip that is gone again."""
+    """The store is the same as after a single run, even with a clip that has been removed."""
     run(corpus, clips(corpus, "0", "1"), whisper, store=corpus / "at_once.parquet")
 
     def broken_off(results, **_):
@@ -159,8 +159,8 @@ def test_what_was_heard_outlives_a_run_without_the_model(corpus, whisper, transc
 def test_a_clip_without_sound_is_left_out_and_silence_is_empty(corpus, whisper):
     write_clip(corpus / "silent.mkv", (), np.zeros(16_000))
     (corpus / "broken.mkv").write_bytes(b"no media")
-    found = run(corpus, clips(corpus, "mute", "silent", "broken"), whisper)
-    assert found == {"v/silent": asr.Transcript("", ())}
+    transcripts = run(corpus, clips(corpus, "mute", "silent", "broken"), whisper)
+    assert transcripts == {"v/silent": asr.Transcript("", ())}
 
 
 @pytest.mark.parametrize("seconds", [0.005, 32.0])
@@ -173,7 +173,7 @@ def test_sound_of_any_length_is_transcribed(corpus, whisper, seconds):
 
 
 def changed_copy(folder, to, file, **changes):
-    """Return a copy of a model with other values in one of its files; None removes the key."""
+    """Return a copy of a model with changed values in one of its files; None removes a key."""
     to.mkdir()
     for path in folder.iterdir():
         (to / path.name).write_bytes(path.read_bytes())
@@ -193,7 +193,7 @@ def test_a_model_without_alignment_heads_gives_times_of_phrases(corpus, whisper,
     [
         ("config.json", {"model_type": "bert"}, r"type bert \(expected a Whisper type\)"),
         ("generation_config.json", {"no_timestamps_token_id": None}, "gives no times"),
-        ("generation_config.json", {"is_multilingual": False}, "'de' .expected of en"),
+        ("generation_config.json", {"is_multilingual": False}, "'de' .expected one of en"),
     ],
 )
 def test_a_model_that_cannot_do_it_is_refused(corpus, whisper, tmp_path, file, changes, message):
@@ -203,17 +203,17 @@ def test_a_model_that_cannot_do_it_is_refused(corpus, whisper, tmp_path, file, c
 
 
 def test_a_language_that_the_model_does_not_know_is_refused(corpus, whisper):
-    with pytest.raises(CorpusError, match=r"does not know language 'fr' \(expected of de, en\)"):
+    with pytest.raises(CorpusError, match=r"language 'fr' \(expected one of de, en\)"):
         run(corpus, clips(corpus, "0"), whisper, language="fr")
 
 
 @pytest.mark.parametrize("lacking", ["config.json", "model.safetensors", "all"])
 def test_a_model_that_is_not_there_is_one_clear_line(corpus, whisper, tmp_path, lacking):
-    """Pickled weights are no weights."""
+    """Pickled weights do not count."""
     model = changed_copy(whisper, tmp_path / "m", "config.json")
     (model / "pytorch_model.bin").write_bytes(b"pickle")
     for path in list(model.iterdir()):
         if lacking in (path.name, "all"):
             path.unlink()
-    with pytest.raises(CorpusError, match=r"asr model .*no folder with a whole Whisper"):
+    with pytest.raises(CorpusError, match=r"asr model .*no complete Whisper model"):
         run(corpus, clips(corpus, "0"), model)

@@ -1,125 +1,22 @@
-import json
-import os
 import time
 
 import pytest
 
 from mitfrnet.corpus.clips import LabelledClip, Problems
-from mitfrnet.corpus.params import CorpusParams
 from mitfrnet.corpus.transcripts.sidecars import complete
-from mitfrnet.corpus.transcripts.timed_text import read_sidecar
-from mitfrnet.corpus.transcripts.words import TimedWord, Word
+from mitfrnet.corpus.transcripts.timed_text import KINDS
+from mitfrnet.corpus.transcripts.words import Word
 from mitfrnet.errors import CorpusError
+from tests.helpers.reading import MOSI
+from tests.helpers.timed_text import CTM, SO_FAR
 
-CORPUS = CorpusParams(layout="mmsa", language="en", scale="mosi")
-
-LONG_TEXTGRID = '''File type = "ooTextFile"
-Object class = "TextGrid"
-
-xmin = 0
-xmax = 2.0
-tiers? <exists>
-size = 3
-item []:
-    item [1]:
-        class = "TextTier"
-        name = "clicks"
-        xmin = 0
-        xmax = 2.0
-        points: size = 1
-        points [1]:
-            number = 0.3
-            mark = "click 7"
-    item [2]:
-        class = "IntervalTier"
-        name = "words"
-        xmin = 0
-        xmax = 2.0
-        intervals: size = 4
-        intervals [1]:
-            xmin = 0
-            xmax = 0.5
-            text = ""
-        intervals [2]:
-            xmin = 0.5
-            xmax = 1
-            text = "say"
-        intervals [3]:
-            xmin = 1
-            xmax = 1.5
-            text = "<eps>"
-        intervals [4]:
-            xmin = 1.5
-            xmax = 2.0
-            text = "a ""b"""
-    item [3]:
-        class = "IntervalTier"
-        name = "phones"
-        xmin = 0
-        xmax = 2.0
-        intervals: size = 1
-        intervals [1]:
-            xmin = 0.5
-            xmax = 1
-            text = "S"
-'''
-SHORT_TEXTGRID = """File type = "ooTextFile"
-Object class = "TextGrid"
-
-0
-2
-<exists>
-1
-"IntervalTier"
-"anything"
-0
-2
-2
-0
-1.25
-"hello"
-1.25
-2
-"SIL"
-"""
-SRT = """1
-00:00:01,000 --> 00:00:02,000\x20
-<i>Hello</i> you
-\x20
-2
-00:01:00,500 --> 00:01:01,000
-{\\an8}- there.
-"""
-VTT = """WEBVTT Kind: captions
-
-STYLE
-::cue { color: red }
-
-NOTE not
-spoken
-
-intro
-00:01.000 --> 00:02.000 align:start
-<v Ann>Hello &amp; hi</v>
-
-01:00:00.500 --> 01:00:01.500
-BOB: [SIGHS] there
-"""
-CTM = """;; made by an aligner
-clip 1 0.50 0.25 so 0.9
-clip 1 0.75 0.25 <eps>
-clip 1 1.00 0.50 far
-"""
+SRT = "1\n00:00:01,000 --> 00:00:02,000\nHello you\n"
 
 
 def write(path, content):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return path
-
-
-def said(sidecar):
-    return [(w.text, w.start_s, w.end_s) for w in sidecar.words]
 
 
 def clip(video_id="v", clip_id="1", **fields):
@@ -130,250 +27,60 @@ def clip(video_id="v", clip_id="1", **fields):
 
 
 def completed(folder, *clips, **block):
-    """Return the clips with their sidecars, of which none has a problem."""
+    """Return the clips with their sidecars, none of which has a problem."""
     problems = Problems()
-    found = complete(folder, clips, CORPUS.model_copy(update=block), problems)
+    result = complete(folder, clips, MOSI.model_copy(update=block), problems)
     assert (problems.errors, problems.warnings) == ([], [])
-    return found
+    return result
 
 
-def test_a_textgrid_in_the_long_form_gives_its_tier_of_words(tmp_path):
-    """Of `a "b"`, 5 characters in half a second, `a` takes the first, `"b"` the last three."""
-    sidecar = read_sidecar(write(tmp_path / "1.TextGrid", LONG_TEXTGRID))
-    assert said(sidecar) == [
-        ("say", 0.5, 1.0),
-        ("a", 1.5, pytest.approx(1.6)),
-        ('"b"', pytest.approx(1.7), 2.0),
-    ]
-    assert sidecar.transcript == 'say a "b"'
-
-
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-def test_a_textgrid_in_the_short_form_gives_its_only_tier(tmp_path, encoding):
-    path = write(tmp_path / "1.textgrid", SHORT_TEXTGRID.replace("\n", "\r\n").encode(encoding))
-    assert said(read_sidecar(path)) == [("hello", 0.0, 1.25)]
-
-
-def test_subtitles_give_speech_without_markup(tmp_path):
-    """`Hello you`, 9 characters in a second: 5 of them, and the last 3."""
-    sidecar = read_sidecar(write(tmp_path / "1.SRT", SRT))
-    assert said(sidecar) == [
-        ("Hello", 1.0, pytest.approx(1 + 5 / 9)),
-        ("you", pytest.approx(1 + 6 / 9), 2.0),
-        ("there.", 60.5, 61.0),
-    ]
-    assert sidecar.transcript == "Hello you there."
-
-
-def test_webvtt_leaves_out_notes_styles_names_and_sounds(tmp_path):
-    sidecar = read_sidecar(write(tmp_path / "1.vtt", VTT))
-    assert sidecar.transcript == "Hello & hi there"
-    assert said(sidecar)[-1] == ("there", 3600.5, 3601.5)
-    assert said(sidecar)[0][1] == 1.0
-
-
-def test_rolling_captions_are_read_once_with_the_times_inside(tmp_path):
-    text = """WEBVTT
-
-00:00:00.000 --> 00:00:02.000
-\x20
-so<00:00:00.500><c> it</c><00:00:01.250><c> goes</c>
-
-00:00:02.000 --> 00:00:02.010
-so it goes
-\x20
-
-00:00:02.010 --> 00:00:03.000
-so it goes
-on<00:00:02.500><c> and</c>
-"""
-    sidecar = read_sidecar(write(tmp_path / "1.vtt", text))
-    assert said(sidecar) == [
-        ("so", 0.0, 0.5),
-        ("it", 0.5, 1.25),
-        ("goes", 1.25, 2.0),
-        ("on", 2.01, 2.5),
-        ("and", 2.5, 3.0),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("line", "speech"),
-    [
-        ("DR. WHO: I say", "I say"),
-        ("he said: no", "he said: no"),
-        ("(laughs)", ""),
-        ("no (really) no", "no (really) no"),
-        (">> 3 < 4, 5 > 2", "3 < 4, 5 > 2"),
-        ("\u266a la la [MUSIC] \u266a", "la la"),
-    ],
-)
-def test_of_a_subtitle_only_speech_is_kept(tmp_path, line, speech):
-    path = write(tmp_path / "1.srt", f"00:00:00,0 --> 00:00:01,0\n{line}\n")
-    assert read_sidecar(path).transcript == speech
-
-
-def test_a_refrain_is_no_rolling_caption(tmp_path):
-    cue = "{} --> {}\nno\n\n"
-    text = cue.format("00:00:00,0", "00:00:01,0") + cue.format("00:00:01,0", "00:00:02,0")
-    assert read_sidecar(write(tmp_path / "1.srt", text)).transcript == "no no"
-
-
-def test_a_ctm_file_gives_its_words(tmp_path):
-    sidecar = read_sidecar(write(tmp_path / "1.ctm", CTM))
-    assert said(sidecar) == [("so", 0.5, 0.75), ("far", 1.0, 1.5)]
-    assert sidecar.transcript == "so far"
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        [{"word": "so", "start": 0.5, "end": 1}, {"word": "far", "start": 1, "end": "1.5"}],
-        {"words": [{"text": t, "start": s, "end": s + 0.5} for t, s in (("so", 0.5), ("far", 1))]},
-        {  # Whisper
-            "text": " so far",
-            "segments": [
-                {"words": [{"word": " so", "start": 0.5, "end": 1.0}], "text": " so"},
-                {"words": [{"word": " far", "start": 1.0, "end": 1.5}], "text": " far"},
-            ],
-        },
-        {  # the Montreal Forced Aligner
-            "start": 0,
-            "tiers": {
-                "words": {"type": "interval", "entries": [[0.5, 1, "so"], [1, 1.5, "far"]]},
-                "phones": {"type": "interval", "entries": [[0.5, 1, "S"]]},
-            },
-        },
-    ],
-)
-def test_json_of_several_tools_gives_its_words(tmp_path, data):
-    sidecar = read_sidecar(write(tmp_path / "1.json", json.dumps(data)))
-    assert said(sidecar) == [("so", 0.5, 1.0), ("far", 1.0, 1.5)]
-    assert sidecar.transcript == "so far"
-
-
-def test_a_word_that_the_aligner_did_not_find_stays_in_the_text(tmp_path):
-    data = {"words": [{"word": "so", "start": 0, "end": 1}, {"word": "42"}]}
-    sidecar = read_sidecar(write(tmp_path / "1.json", json.dumps(data)))
-    assert said(sidecar) == [("so", 0.0, 1.0)]
-    assert sidecar.transcript == "so 42"
-
-
-def test_a_txt_file_gives_a_transcript_on_one_line(tmp_path):
-    sidecar = read_sidecar(write(tmp_path / "1.txt", b"\xef\xbb\xbfone, \r\n\r\ntwo\n"))
-    assert (sidecar.transcript, sidecar.words) == ("one, two", None)
-
-
-def test_another_encoding_is_the_corpus_encoding(tmp_path):
-    path = write(tmp_path / "1.txt", "né".encode("cp1252"))
-    assert read_sidecar(path, "cp1252").transcript == "né"
-
-
-def srt(times):
-    return f"1\n00:00:00,0 --> 00:00:00,5\na\n\n2\n{times}\nb\n"
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("1.txt", b"one\ntw\xe9", r"1\.txt:2: byte 0xe9 is not utf-8 \(save .*`encoding`"),
-        ("1.txt", "a\nb".encode("utf-16-le"), r"1\.txt:1: a NUL character"),
-        ("1.doc", b"", r"1\.doc: unknown kind of file \(expected \.txt, \.textgrid"),
-        ("1.srt", srt("00:00:02,0 --> 00:00:01,0"), r"1\.srt:6: end 1 is before start 2"),
-        ("1.srt", srt("00:00:0x,0 --> 00:00:01,0"), r"1\.srt:6: '00:00:0x.*times of a cue"),
-        ("1.srt", "just text\n", r"1\.srt:1: 'just text'.*times of a cue"),
-        ("1.vtt", SRT, r"1\.vtt:1: not WebVTT"),
-        ("1.ctm", "a 1 0.5 0.5 so\na 1 0.5\n", r"1\.ctm:2: .*expected: file channel start"),
-        ("1.ctm", "a 1 nan 0.5 so\n", r"1\.ctm:1: start is 'nan' \(expected seconds"),
-        ("1.ctm", "a 1 0.5 -1 so\n", r"1\.ctm:1: duration is '-1' \(expected seconds"),
-        ("1.ctm", "a 1 0 1 so\nb 1 0 1 so\n", r"1\.ctm: words of 2 files, such as a and b"),
-        ("1.json", '[{"word": "a",\n}]', r"1\.json:2: not JSON"),
-        ("1.json", "[" * 100_000, r"1\.json: not JSON that can be read"),
-        ("1.json", "{}", r"1\.json: no list of words"),
-        ("1.json", "[3]", r"1\.json: word 1 is 3 \(expected an object"),
-        ("1.json", '[{"word": "a", "start": 1}]', r"word 1: end is None"),
-        ("1.json", '[{"word": "a", "start": NaN, "end": 1}]', r"word 1: start is nan"),
-        ("1.json", f'[{{"word": "a", "start": 1, "end": {"9" * 400}}}]', r"word 1: end is 9"),
-        ("1.TextGrid", "hello", r"1\.TextGrid:1: the end of the file \(expected 'ooTextFile'"),
-        (
-            "1.TextGrid",
-            SHORT_TEXTGRID.replace("\n1.25\n2\n", "\n2\n1.25\n"),
-            r"1\.TextGrid:18: end 1\.25 is before start 2",
-        ),
-        (
-            "1.TextGrid",
-            SHORT_TEXTGRID[: SHORT_TEXTGRID.index('"hello"') + 4],
-            r'1\.TextGrid:15: "hel \(expected a label',
-        ),
-        (
-            "1.TextGrid",
-            SHORT_TEXTGRID[: SHORT_TEXTGRID.index("1.25")],
-            r"1\.TextGrid:14: the end of the file \(expected a time",
-        ),
-        ("1.TextGrid", SHORT_TEXTGRID.replace("1.25", "x"), r':15: "hello" \(expected a time'),
-        (
-            "1.TextGrid",
-            LONG_TEXTGRID.replace('"words"', '"Wort"'),
-            r"interval tiers are 'Wort', 'phones' \(expected one named 'words'\)",
-        ),
-    ],
-)
-def test_a_broken_file_is_named_with_its_line(tmp_path, name, content, message):
-    with pytest.raises(CorpusError, match=message) as caught:
-        read_sidecar(write(tmp_path / name, content))
-    assert "\n" not in str(caught.value)
-
-
-def test_a_file_that_is_too_large_is_not_read(tmp_path):
-    path = write(tmp_path / "1.txt", "")
-    with path.open("r+b") as file:
-        file.truncate(2**30)  # without a block on the disk
-    with pytest.raises(CorpusError, match=r"1024 MiB \(expected a transcript"):
-        read_sidecar(path)
-
-
-def test_a_pipe_is_not_waited_for(tmp_path):
-    os.mkfifo(tmp_path / "1.txt")
-    with pytest.raises(CorpusError, match="no regular file"):
-        read_sidecar(tmp_path / "1.txt")
+def test_the_first_kind_that_is_there_gives_the_transcript(tmp_path):
+    for kind in KINDS:
+        write(tmp_path / f"Raw/v/1{kind}", SO_FAR[kind])
+    for kind in KINDS:
+        (result,) = completed(tmp_path, clip())
+        assert (result.transcript, result.transcript_source) == ("so far", kind.removeprefix("."))
+        (tmp_path / f"Raw/v/1{kind}").unlink()
+    assert completed(tmp_path, clip()) == [clip()]
 
 
 def test_a_transcript_of_the_table_is_kept_and_gets_times(tmp_path):
-    """Praat's words come before those of the subtitles; `So, far` has them at 0 and 4."""
+    """The words of the `.ctm` come before those of subtitles; `So, far` has them at 0 and 4."""
     write(tmp_path / "Raw/v/1.txt", b"not this \xff")
     write(tmp_path / "Raw/v/1.srt", SRT)
     write(tmp_path / "Raw/v/1.ctm", CTM)
-    (found,) = completed(tmp_path, clip(transcript="So, far!", transcript_source="table"))
-    assert (found.transcript, found.transcript_source) == ("So, far!", "table")
-    assert found.words == (Word(0, 2, 0.5, 0.75), Word(4, 7, 1.0, 1.5))
+    (result,) = completed(tmp_path, clip(transcript="So, far!", transcript_source="table"))
+    assert (result.transcript, result.transcript_source) == ("So, far!", "table")
+    assert result.words == (Word(0, 2, 0.5, 0.75), Word(4, 7, 1.0, 1.5))
 
 
 def test_transcript_and_times_may_come_from_two_files(tmp_path):
     write(tmp_path / "Raw/v/1.TXT", "So: far.")
     write(tmp_path / "Raw/v/1.Ctm", CTM)
-    (found,) = completed(tmp_path, clip())
-    assert (found.transcript, found.transcript_source) == ("So: far.", "txt")
-    assert [w.char_start for w in found.words] == [0, 4]
+    (result,) = completed(tmp_path, clip())
+    assert (result.transcript, result.transcript_source) == ("So: far.", "txt")
+    assert [w.char_start for w in result.words] == [0, 4]
 
 
 def test_an_empty_file_leaves_it_to_the_next(tmp_path):
     write(tmp_path / "Raw/v/1.txt", " \n")
     write(tmp_path / "Raw/v/1.srt", SRT)
-    (found,) = completed(tmp_path, clip())
-    assert (found.transcript, found.transcript_source) == ("Hello you there.", "srt")
-    assert len(found.words) == 3
+    (result,) = completed(tmp_path, clip())
+    assert (result.transcript, result.transcript_source) == ("Hello you", "srt")
+    assert len(result.words) == 2
 
 
 def test_a_clip_without_sidecars_stays_as_it_is(tmp_path):
     write(tmp_path / "Raw/v/10.txt", "of another")
-    given = [clip(), clip(stem=None), clip(stem="none/here"), clip(stem="nul\0")]
-    assert completed(tmp_path, *given) == given
+    (tmp_path / "Raw/v/1.txt").mkdir()
+    clips = [clip(), clip(stem=None), clip(stem="none/here"), clip(stem="nul\0/nul\0")]
+    assert completed(tmp_path, *clips) == clips
 
 
 def test_sidecars_may_lie_elsewhere(tmp_path):
     write(tmp_path / "Alignments/v/1.ctm", CTM)
-    (found,) = completed(tmp_path, clip(), sidecars="Alignments/{video_id}/{clip_id}")
-    assert found.transcript == "so far"
+    (result,) = completed(tmp_path, clip(), sidecars="Alignments/{video_id}/{clip_id}")
+    assert result.transcript == "so far"
 
 
 def test_a_segment_gets_the_words_whose_middle_it_holds(tmp_path):
@@ -396,11 +103,11 @@ def test_a_segment_gets_the_words_whose_middle_it_holds(tmp_path):
 def test_a_file_for_a_segment_is_its_own(tmp_path):
     write(tmp_path / "Text/v_2.txt", "its own")
     write(tmp_path / "Text/v_2.ctm", "v 1 0.0 0.5 own\n")
-    (found,) = completed(
+    (result,) = completed(
         tmp_path, clip(clip_id="2", start_s=60.0, end_s=61.0), sidecars="Text/{video_id}_{clip_id}"
     )
-    assert found.transcript == "its own"
-    assert found.words == (Word(4, 7, 0.0, 0.5),)
+    assert result.transcript == "its own"
+    assert result.words == (Word(4, 7, 0.0, 0.5),)
 
 
 def test_every_broken_file_is_a_problem_once_and_the_rest_is_read(tmp_path):
@@ -409,22 +116,22 @@ def test_every_broken_file_is_a_problem_once_and_the_rest_is_read(tmp_path):
     write(tmp_path / "Raw/w/2.txt", "good")
     segments = [clip(clip_id=f"{i}", stem="full/v", start_s=i, end_s=i + 1) for i in range(3)]
     problems = Problems()
-    found = complete(tmp_path, [*segments, clip("w", "1"), clip("w", "2")], CORPUS, problems)
+    clips = complete(tmp_path, [*segments, clip("w", "1"), clip("w", "2")], MOSI, problems)
     assert [error.split(": ")[0] for error in problems.errors] == [
         f"{tmp_path}/full/v.ctm:1",
         f"{tmp_path}/Raw/w/1.txt:1",
     ]
-    assert [c.transcript for c in found] == ["", "", "", "", "good"]
+    assert [c.transcript for c in clips] == ["", "", "", "", "good"]
 
 
 def test_times_of_other_words_are_warned_of(tmp_path):
     write(tmp_path / "Raw/v/1.ctm", CTM.replace("so", "other").replace("far", "words"))
     problems = Problems()
-    (found,) = complete(tmp_path, [clip(transcript="So far.")], CORPUS, problems)
-    assert found.words is None
+    (result,) = complete(tmp_path, [clip(transcript="So far.")], MOSI, problems)
+    assert result.words is None
     assert problems.warnings == [
         f"{tmp_path}/Raw/v/1.ctm: 0 of 2 words are in the transcript of v/1 "
-        "(expected times of what is said there)"
+        "(expected the times of its words)"
     ]
 
 
@@ -435,15 +142,15 @@ def test_a_link_out_of_the_corpus_is_not_followed(tmp_path):
     (folder / "Raw/v/1.txt").symlink_to(secret)
     (folder / "Raw/v/3.txt").symlink_to("2.txt")
     problems = Problems()
-    found = complete(folder, [clip(clip_id=i) for i in "123"], CORPUS, problems)
-    assert [c.transcript for c in found] == ["", "two", "two"]
+    clips = complete(folder, [clip(clip_id=i) for i in "123"], MOSI, problems)
+    assert [c.transcript for c in clips] == ["", "two", "two"]
     assert problems.errors == [
         "label.csv:2: Raw/v/1.txt leads out of the corpus folder (expected a file inside it)"
     ]
 
 
 def test_a_pattern_with_another_name_is_refused(tmp_path):
-    with pytest.raises(CorpusError, match=r"no 'speaker' \(expected of video_id, clip_id\)"):
+    with pytest.raises(CorpusError, match=r"no 'speaker' \(expected one of video_id, clip_id\)"):
         completed(tmp_path, clip(), sidecars="{speaker}/{clip_id}")
 
 
@@ -451,22 +158,7 @@ def test_many_clips_take_seconds(tmp_path):
     """The folder is listed once: 3,000 listings of 3,000 names would take half a minute."""
     for i in range(3000):
         write(tmp_path / f"Raw/v/{i}.txt", f"clip {i}")
-    started = time.monotonic()
-    found = completed(tmp_path, *(clip(clip_id=f"{i}") for i in range(3000)))
-    assert time.monotonic() - started < 10
-    assert all(c.transcript == f"clip {c.clip_id}" for c in found)
-
-
-def test_timed_words_are_in_the_order_of_speech(tmp_path):
-    sidecar = read_sidecar(write(tmp_path / "1.ctm", "a 1 2 1 two\na 1 0 1 one\n"))
-    assert sidecar.words == (TimedWord("one", 0.0, 1.0), TimedWord("two", 2.0, 3.0))
-
-
-@pytest.mark.parametrize("line", ["<a" * 80_000, "[" * 80_000, " " * 80_000 + "x"])
-def test_a_hostile_line_takes_no_time(tmp_path, line):
-    """Patterns that looked for an end beyond the next beginning took minutes."""
-    path = tmp_path / "x.srt"
-    path.write_text(f"1\n00:00:00,000 --> 00:00:01,000\n{line}\n")
-    start = time.process_time()
-    read_sidecar(path)
-    assert time.process_time() - start < 2
+    started = time.process_time()
+    clips = completed(tmp_path, *(clip(clip_id=f"{i}") for i in range(3000)))
+    assert time.process_time() - started < 10
+    assert all(c.transcript == f"clip {c.clip_id}" for c in clips)

@@ -11,7 +11,7 @@ def timed(*texts):
 
 
 def placed(transcript, *texts):
-    """Return what is found in the transcript, and the number of the word that says so."""
+    """Return the text of each placed word in the transcript, and its number among `texts`."""
     words = place_words(transcript, timed(*texts))
     return [(transcript[w.char_start : w.char_end], int(w.start_s)) for w in words]
 
@@ -39,19 +39,19 @@ def test_a_place_is_an_index_into_the_string_and_a_time_stays():
     ],
 )
 def test_all_words_are_found_whatever_the_script_case_or_composition(transcript, words):
-    found = placed(transcript, *words)
-    assert [number for _, number in found] == list(range(len(words)))
-    letters = "".join(text for text, _ in found)
+    places = placed(transcript, *words)
+    assert [number for _, number in places] == list(range(len(words)))
+    letters = "".join(text for text, _ in places)
     assert letters == "".join(c for c in transcript if c not in " ,.!。❤\ufe0f")
 
 
 @pytest.mark.parametrize("said", [["dont"], ["do", "n't"], ["don\u2019t"], ["don", "'", "t"]])
 def test_an_other_cut_into_words_is_found(said):
-    """The whole of the word is covered, and the words around it stay where they are."""
-    found = placed("I don't mind him", "i", *said, "mind", "her")
-    assert found[0] == ("I", 0)
-    assert found[-1] == ("mind", len(said) + 1)
-    assert "".join(text for text, _ in found[1:-1]).replace("'", "") == "dont"
+    """The whole word is covered, and the words around it keep their places."""
+    places = placed("I don't mind him", "i", *said, "mind", "her")
+    assert places[0] == ("I", 0)
+    assert places[-1] == ("mind", len(said) + 1)
+    assert "".join(text for text, _ in places[1:-1]).replace("'", "") == "dont"
 
 
 def test_words_that_are_not_in_the_transcript_are_left_out():
@@ -69,7 +69,7 @@ def test_nothing_to_find_gives_no_words(transcript, words):
 
 
 def test_a_long_transcript_with_other_words_here_and_there_is_found():
-    """Of 10,000 Chinese characters, as frequent as in running text, each tenth is another."""
+    """Every tenth of 10,000 Chinese characters differs; their frequencies are those of text."""
     drawn = random.Random(1)
     characters = [chr(0x4E00 + i) for i in range(3000)]
     said = drawn.choices(characters, weights=[1 / (i + 1) for i in range(3000)], k=10_000)
@@ -89,7 +89,7 @@ def test_what_repeats_without_end_takes_no_minute(length):
 
 
 def test_a_phrase_is_spread_by_length():
-    """Of 8 characters in 4 s, `ab` takes 2, the space 1, `cdefg` 5: half a second each."""
+    """8 characters in 4 s are half a second each: `ab` 2, the space 1, `cdefg` 5."""
     assert spread(" ab cdefg", 1.0, 5.0) == [
         TimedWord("ab", 1.0, 2.0),
         TimedWord("cdefg", 2.5, 5.0),
