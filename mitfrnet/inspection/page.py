@@ -4,7 +4,6 @@ import base64
 import math
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,12 @@ import matplotlib
 import numpy as np
 
 from mitfrnet.data.tensors import SplitTensors
+from mitfrnet.files import replacing
 from mitfrnet.inspection import tracks
-from mitfrnet.inspection.gather import Subject, Token
-from mitfrnet.inspection.masking import ClipMasks
-from mitfrnet.inspection.playback import Playback
-from mitfrnet.inspection.predictions import ModelPredictions, worded
-from mitfrnet.inspection.stills import COUNT, Still
+from mitfrnet.inspection.predictions import worded
+from mitfrnet.inspection.stills import COUNT
+from mitfrnet.inspection.subject import Subject, Token
+from mitfrnet.inspection.view import View
 from mitfrnet.labels import ClassScale, parse_scale
 from mitfrnet.modalities import MODALITIES
 from mitfrnet.report.template import page_environment
@@ -31,27 +30,10 @@ _ROWS, _ROW_S = 40, 0.2  # of the table beside the tracks: at most so many, none
 _CAPTION = 42  # characters
 
 
-@dataclass(frozen=True)
-class View:
-    """All that is shown of a clip, on the page and in the picture.
-
-    Attributes:
-        subject: the clip.
-        masks: it is shown under.
-        models: what they predict; may be empty.
-        remark: on models that are left out, or why there are none.
-        stills: frames with what was found of the face.
-        playback: None where the clip does not fit into a page.
-        sound: its waveform; None where there is none.
-    """
-
-    subject: Subject
-    masks: ClipMasks
-    models: Sequence[ModelPredictions]
-    remark: str | None
-    stills: Sequence[Still]
-    playback: Playback | None
-    sound: tracks.Waveform | None
+def write_page(view: View, path: Path, *, report: str | None = None) -> None:
+    """Write the page, with a link to the report that it belongs to, if any."""
+    with replacing(path) as temporary:
+        temporary.write_text(render_page(view, report=report), encoding="utf-8", newline="\n")
 
 
 def render_page(view: View, *, report: str | None = None) -> str:

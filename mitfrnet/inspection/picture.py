@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 
 from mitfrnet.files import replacing
 from mitfrnet.inspection import tracks
-from mitfrnet.inspection.page import NAMES, View, modality_state, summary
+from mitfrnet.inspection.page import NAMES, modality_state, summary
 from mitfrnet.inspection.predictions import ALL_GIVEN, worded
 from mitfrnet.inspection.stills import COUNT
+from mitfrnet.inspection.view import View
 from mitfrnet.labels import ClassScale, parse_scale
 from mitfrnet.modalities import MODALITIES
 from mitfrnet.report.charts.drawing import PRINT, SERIES, style

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mitfrnet.errors import MediaError
-from mitfrnet.inspection.gather import Subject
+from mitfrnet.inspection.subject import Subject
 from mitfrnet.media.decode import read_waveform
 
 Array = NDArray[np.float64]

@@ -31,7 +31,7 @@ def write_worst_clips(
         params: how many clips, and whether they have pages.
         out: the folder.
         models: folder of models.
-        masks: recipe where no masks are stored.
+        masks: settings to draw masks with where none are stored.
         run: how long one page may take.
         root: the folder of the project.
 
