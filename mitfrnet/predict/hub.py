@@ -46,7 +46,7 @@ def model_folder(
         )
     except HUB_ERRORS as error:
         raise FeatureError(
-            f"{name}: no such folder, and it cannot be downloaded from the Hugging Face hub "
+            f"{name}: no such folder, and the download from the Hugging Face hub failed "
             f"({_reason(error)}); {_CHECK}"
         ) from error
     for file in REQUIRED:
@@ -61,7 +61,7 @@ def model_folder(
 def upload_error(name: str, error: BaseException) -> FeatureError:
     """Return the one-line error for an upload that failed."""
     return FeatureError(
-        f"{name}: cannot be uploaded to the Hugging Face hub ({_reason(error)}); {_CHECK}"
+        f"{name}: the upload to the Hugging Face hub failed ({_reason(error)}); {_CHECK}"
     )
 
 

@@ -16,14 +16,13 @@ from mitfrnet.missing import MaskParams
 from mitfrnet.params import load_params
 from mitfrnet.report.worst import WorstClip, page_name
 from tests.helpers.browser import needs_browser, opened, sideways, violations
-from tests.helpers.inspected_project import HOSTILE, VIDEO
+from tests.helpers.inspected_project import CORPUS, HOSTILE, MODEL, UTTERANCE
 from tests.helpers.running import run_stage, write_params
 
 pytestmark = pytest.mark.slow
 
-CORPUS = {"layout": "mmsa", "language": "en", "scale": "mosi"}
 INSPECTED = "report/inspect/mine"
-IDS = [f"{VIDEO}/01", "quiet/01"]
+IDS = [UTTERANCE, "quiet/01"]
 
 
 def run(folder, stage, **item):
@@ -133,10 +132,9 @@ class Breaks:
 
 def test_a_clip_that_breaks_its_process_costs_its_page_alone(finished, tmp_path, capfd):
     clip, other = (WorstClip("mine", i, "0.00", "1.00") for i in IDS)
-    (folder,) = (finished / "models/mine/mitfrnet/0.3").glob("[0-9]")
     shown = ShownMasks([0.3], load_params(MaskParams, section="mask"))
     written = write_pages(
-        [replace(clip, page=Breaks()), other], [folder], tmp_path,
+        [replace(clip, page=Breaks()), other], [finished / MODEL], tmp_path,
         shown=shown, timeout_s=60, root=finished,
     )  # fmt: skip
     assert written == {other.utterance_id}
