@@ -1,6 +1,6 @@
-"""Stage `inspect`: the test clips that the first model gets most wrong, and a page of each.
+"""Stage `inspect`: list the test clips that the first model gets most wrong, with a page of each.
 
-Besides what is named, it reads `data/` and `raw/` as `mitfrnet inspect` does.
+It also reads `data/` and `raw/`, as `mitfrnet inspect` does.
 """
 
 import argparse
@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
 
     params = load_params(WorstParams, section="report.worst")
-    # Of the grid no more than this: a further model changes no page.
+    # The rest of the grid is not read: another model changes no page.
     axes = {axis: read_section(f"grid.{axis}") for axis in ("missing_rates", "seeds")}
     own = {"corpora": [args.corpus], "models": [args.model]}
     grid = parse_params(GridParams, own | axes, where=f"{PARAMS_FILE}: grid")
@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> None:
         metrics=args.metrics,
         predictions=args.predictions,
         models=args.models,
-        timings=None,  # of no page
+        timings=None,  # no page shows them
     )
     masks = load_params(MaskParams, section="mask")
     run = load_params(RunParams, section="run")

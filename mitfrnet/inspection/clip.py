@@ -33,8 +33,8 @@ def inspect_clip(
 
     Args:
         path: the file.
-        models: folders of trained models, or their names on the hub. Features are made with the
-            settings of the first; without a model, as `params.yaml` says.
+        models: folders of trained models, or their names on the hub. The first decides how
+            features are made; without a model, `params.yaml` does.
         transcript: what is said; empty: what a file beside the clip holds.
         root: the folder of the project, with its `params.yaml`.
 
@@ -120,11 +120,11 @@ def _check_readable(path: Path, limits: MediaLimits) -> None:
     Raises:
         MediaError: neither picture nor sound can be read, or one of them is too long.
     """
-    found = probe(path, limits)
-    reasons = (found.video_reason, found.audio_reason)
+    contents = probe(path, limits)
+    reasons = (contents.video_reason, contents.audio_reason)
     if "too_long" in reasons:
         raise MediaError(
-            f"{path}: too long, {found.duration_s:.0f} s (expected at most "
+            f"{path}: too long, {contents.duration_s:.0f} s (expected at most "
             f"{limits.max_duration_s:g} s; cut out the part to inspect)"
         )
     if all(reasons):

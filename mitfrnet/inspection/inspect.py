@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
+from mitfrnet.data.masked_text import FrozenText
 from mitfrnet.data.tensors import SplitTensors
-from mitfrnet.errors import CorpusError, FeatureError, ParamsError
+from mitfrnet.errors import CorpusError, FeatureError
 from mitfrnet.grid import GridParams
 from mitfrnet.inspection.clip import inspect_clip
 from mitfrnet.inspection.masking import ClipMasks, ShownMasks, corpus_masks
@@ -49,16 +50,18 @@ def inspect(
     if corpus is None:
         return inspect_clip(Path(name), models, transcript, root)
     params = root / PARAMS_FILE
-    shown = ShownMasks(
-        load_params(GridParams, section="grid", path=params).missing_rates,
-        load_params(MaskParams, section="mask", path=params),
-    )
+    grid = load_params(GridParams, section="grid", path=params)
+    shown = ShownMasks(grid.missing_rates, load_params(MaskParams, section="mask", path=params))
     folders = [model_folder(model) for model in models]
     with gather_utterance(corpus, name, root) as subject:
-        masks = corpus_masks(subject.tensors, subject.part, root / "data" / corpus / "masks", shown)
-        if folders:
-            return make_view(subject, masks, _predictions(folders, subject.tensors, masks))
-        return make_view(subject, masks, *_grid_predictions(corpus, subject.tensors, masks, root))
+        tensors = subject.tensors
+        masks = corpus_masks(tensors, subject.part, root / "data" / corpus / "masks", shown)
+        text = text_encoder_of(tensors)
+        if not folders:
+            trained = _trained_in_grid(grid, root / "models" / corpus)
+            return make_view(subject, masks, *_grid_predictions(trained, text, tensors, masks))
+        loaded = [(folder, TrainedModel.load(folder)) for folder in folders]
+        return make_view(subject, masks, predict_all(loaded, text, tensors, masks))
 
 
 def find(target: str, corpus: str | None, root: Path = Path()) -> tuple[str | None, str]:
@@ -87,39 +90,27 @@ def find(target: str, corpus: str | None, root: Path = Path()) -> tuple[str | No
     )
 
 
-def _predictions(
-    folders: Sequence[Path], tensors: SplitTensors, masks: ClipMasks
-) -> list[ModelPredictions]:
-    models = [(folder, TrainedModel.load(folder)) for folder in folders]
-    return predict_all(models, text_encoder_of(tensors), tensors, masks)
+def _trained_in_grid(grid: GridParams, models: Path) -> list[Path]:
+    """Return the folders of the grid's models: the first seed of each model and condition."""
+    cells = product(grid.models, grid.missing_rates)
+    folders = [models / model / str(rate) / str(grid.seeds[0]) for model, rate in cells]
+    return [folder for folder in folders if (folder / "config.json").exists()]
 
 
 def _grid_predictions(
-    corpus: str, tensors: SplitTensors, masks: ClipMasks, root: Path
+    folders: Sequence[Path], text: FrozenText, tensors: SplitTensors, masks: ClipMasks
 ) -> tuple[list[ModelPredictions], str | None]:
-    """Return what the models of the grid predict, and a remark on those that are left out.
-
-    Of each model and condition the first seed is taken.
-    """
-    try:
-        grid = load_params(GridParams, section="grid", path=root / PARAMS_FILE)
-    except ParamsError as error:
-        return [], f"The grid says which models there are, and cannot be read: {error}"
-    cells = list(product(grid.models, grid.missing_rates))
-    folders = [root / "models" / corpus / m / str(c) / str(grid.seeds[0]) for m, c in cells]
-    trained = [folder for folder in folders if (folder / "config.json").exists()]
-    if not trained:
-        return [], (
-            f"No model of the grid is trained on corpus {corpus}: run dvc repro, or name one with "
-            "--model."
-        )
+    """Return what the models of the grid predict, and a remark on those that are left out."""
+    if not folders:
+        return [], "No model of the grid is trained: run dvc repro, or name one with --model."
     predictions, remarks = [], []
-    for folder in trained[:MAX_MODELS]:
+    for folder in folders[:MAX_MODELS]:
         try:
-            predictions += _predictions([folder], tensors, masks)
+            model = TrainedModel.load(folder)
+            predictions += predict_all([(folder, model)], text, tensors, masks)
         except FeatureError as error:
             remarks.append(f"Left out: {error}.")
-    more = len(trained) - MAX_MODELS
+    more = len(folders) - MAX_MODELS
     if more > 0:
         remarks.append(f"{more} more models of the grid are not shown: name one with --model.")
     return predictions, " ".join(remarks) or None

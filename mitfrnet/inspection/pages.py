@@ -4,16 +4,13 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mitfrnet.errors import FeatureError, MediaError, printable
+from mitfrnet.inspection.masking import ShownMasks, corpus_masks
 from mitfrnet.report.worst import WorstClip, page_name
 from mitfrnet.workers.local import WorkerFailure, supervised_map
 
-if TYPE_CHECKING:  # the worker alone loads it, with all that decodes clips
-    from mitfrnet.inspection.masking import ShownMasks
-
-# The pages stand in `inspect/<corpus>/` below the report.
+# The pages are in `inspect/<corpus>/` beside the report.
 _REPORT = "../../index.html#predictions"
 
 
@@ -22,7 +19,7 @@ def write_pages(
     folders: Sequence[Path],
     out: Path,
     *,
-    shown: "ShownMasks",
+    shown: ShownMasks,
     timeout_s: float,
     root: Path = Path(),
 ) -> set[str]:
@@ -60,13 +57,12 @@ class _Writer:
 
     folders: tuple[Path, ...]
     out: Path
-    shown: "ShownMasks"
+    shown: ShownMasks
     root: Path
 
     def __call__(self) -> Callable[[WorstClip], str | None]:
-        try:
+        try:  # imported here, because the main process decodes nothing
             from mitfrnet.data.masked_text import FrozenText
-            from mitfrnet.inspection.masking import corpus_masks
             from mitfrnet.inspection.page import write_page
             from mitfrnet.inspection.predictions import MAX_MODELS, predict_all
             from mitfrnet.inspection.utterance import gather_utterance

@@ -37,7 +37,7 @@ class ModelPredictions:
     values: Sequence[Sequence[float]]
 
 
-def given(subset: int) -> list[str]:
+def modalities_in(subset: int) -> list[str]:
     """Return the modalities in a subset."""
     return [m for i, m in enumerate(MODALITIES) if subset >> i & 1]
 
@@ -82,7 +82,7 @@ def _values(
     whole = masks.params.pattern in WHOLE_PATTERNS
     columns = []
     for subset in range(ALL_GIVEN + 1):
-        kept = given(subset)
+        kept = modalities_in(subset)
         split = _repeated(tensors, len(masks.masks), kept)
         observed = {
             m: [mask.observed[m][: None if m in kept else 0] for mask in masks.masks]

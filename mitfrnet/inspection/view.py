@@ -61,7 +61,7 @@ def make_view(
 
 
 def _face_params(subject: Subject) -> VisualParams:
-    """Return the settings by which faces are found in frames: those of the features, if known."""
+    """Return settings for face detection: those of the features, if they are ours."""
     identity = subject.tensors.metadata["features"]["visual"]["identity"]
     try:
         return parse_params(VisualParams, identity.get("settings", {}), where="visual features")

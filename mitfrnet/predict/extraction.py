@@ -43,12 +43,11 @@ class FeatureSettings:
         sections: `extract.<modality>` by modality, as `params.yaml` would say it.
         where: opens the line of an error in one of them.
         language: of the transcript.
-        scale: of the labels; None: no model predicts any.
+        scale: of the labels; None: there is no model.
         limits: what a clip may cost.
         text_encoder: folder of a fine-tuned one; None: the one that `extract.text` names.
         tensor_params: how acoustic and visual features are aligned with the text.
-        trained_on: what describes each modality's features in the model's `config.json`; None: no
-            model.
+        trained_on: section `features` of the model's `config.json`; None: no model.
     """
 
     sections: Mapping[str, Any]
@@ -159,7 +158,7 @@ class ClipFeatures:
 def extract_medium(
     modality: str, extractor: Extractor, path: Path, limits: decode.MediaLimits
 ) -> ClipFeatures:
-    """Return the sound or the face of a clip; a clip that cannot be read gives a reason."""
+    """Return the sound or the face of a clip, or the reason why it is missing."""
     probe = decode.probe(path, limits)
     reason = probe.audio_reason if modality == "acoustic" else probe.video_reason
     if reason is not None:
@@ -177,7 +176,7 @@ class ClipTensors(NamedTuple):
     Attributes:
         row: of the manifest.
         features: a table of one row per modality, as the extract stage stores it.
-        tensors: a split of this one utterance; its label stands for nothing.
+        tensors: a split of this one utterance; its label has no meaning.
     """
 
     row: dict[str, Any]
@@ -222,7 +221,7 @@ def clip_tensors(
         aligned = row | {"words": [asdict(w) for w in place_words(transcript.text, evenly)]}
     tensors = _tensors([aligned], features, settings)
     if settings.trained_on is not None:
-        # At most versions differ, and the predictor has decided whether they may.
+        # Only versions may differ, and the predictor has checked them.
         tensors = replace(tensors, metadata=tensors.metadata | {"features": settings.trained_on})
     return ClipTensors(row, features, tensors)
 

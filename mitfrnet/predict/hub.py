@@ -1,4 +1,4 @@
-"""Model folders on the Hugging Face hub, and what can go wrong on the way there and back."""
+"""Models on the Hugging Face hub: downloads, and one-line errors for what can go wrong."""
 
 import re
 from pathlib import Path

@@ -1,8 +1,8 @@
 """A trained model that scores clips.
 
-Features are made from a clip's media by the functions of the pipeline (probe, extractors, tensors,
-model), with the settings that the model folder holds. A clip so gets the score that the `evaluate`
-stage gives it with nothing hidden.
+A clip goes through the functions of the pipeline (probe, extractors, tensors, model) with the
+settings in the model folder, so it gets the score that stage `evaluate` gives it with nothing
+hidden.
 """
 
 import re

@@ -178,8 +178,8 @@ def test_what_is_missing_by_nature_cannot_be_given(running, project, tmp_path):
     write_page(inspect("mine/quiet/01", root=project), tmp_path / "page.html")
     with opened(running, tmp_path / "page.html") as page:
         assert page.is_disabled("input[value=text]")
-        assert "missing by nature: empty transcript" in page.inner_text("#tracks")
-        assert "words missing by nature" in page.inner_text("#hidden")
+        assert "naturally missing: empty transcript" in page.inner_text("#tracks")
+        assert "words naturally missing" in page.inner_text("#hidden")
         assert value(page)
         assert page.locator("#by-way tbody tr").count() == 4  # all, two alone, nothing
         assert violations(page) == []
@@ -210,7 +210,7 @@ def test_classes_are_named(running, view, tmp_path):
         assert "labelled anger" in page.inner_text(".lead")
         page.uncheck("input[value=text]")
         assert value(page) == "anger"
-        assert "With all of it given: joy" in page.inner_text("#moved")
+        assert "With everything given: joy" in page.inner_text("#moved")
         assert page.is_hidden("#chart")
         assert sideways(page) == 0
         assert page.complaints == []

@@ -3,7 +3,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mitfrnet.inspection.inspect import inspect
-from mitfrnet.inspection.predictions import given
+from mitfrnet.inspection.predictions import modalities_in
 from tests.helpers.inspected_project import UTTERANCE
 
 pytestmark = pytest.mark.slow
@@ -19,7 +19,7 @@ def test_predictions_are_those_of_the_evaluate_stage(view, project):
 def test_a_modality_that_is_taken_away_was_never_there(project):
     """`quiet/01` has no transcript, so taking its words away changes nothing."""
     values = np.array(inspect("mine/quiet/01", root=project).models[0].values)
-    assert given(0b110) == ["acoustic", "visual"]
+    assert modalities_in(0b110) == ["acoustic", "visual"]
     np.testing.assert_allclose(values[:, 0b111], values[:, 0b110], atol=1e-6)
     assert np.ptp(values[0]) > 1e-4
     assert np.ptp(values[:, 0]) < 1e-6  # with nothing given, no mask hides anything

@@ -16,9 +16,7 @@ def test_clips_come_from_files_folders_and_patterns_each_once(tmp_path, monkeypa
     assert [str(p) for p in find_clips(["a"])] == expected
     assert [str(p) for p in find_clips(["a", "./a/2.mp4", "a/**/*.wav"])] == expected
     assert [str(p) for p in find_clips(["*.mp4", "c.mp4"])] == ["c.mp4"]
-    assert [str(p) for p in find_clips(["gone.mp4"])] == [
-        "gone.mp4"
-    ]  # the error is for who reads it
+    assert [str(p) for p in find_clips(["gone.mp4"])] == ["gone.mp4"]  # reading it is an error
     Path("empty").mkdir()
     with pytest.raises(CorpusError, match=r"empty: no clips in this folder"):
         find_clips(["c.mp4", "empty"])

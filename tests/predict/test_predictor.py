@@ -52,10 +52,8 @@ class TestPredictor:
         clip = shutil.copy(SPOKEN, tmp_path / "a.mp4")
         (tmp_path / "a.txt").write_text("The band was excellent.\n")
         prediction = predictor.predict(clip)
-        assert (prediction.transcript, prediction.transcript_source) == (
-            "The band was excellent.",
-            "txt",
-        )
+        assert prediction.transcript == "The band was excellent."
+        assert prediction.transcript_source == "txt"
         assert prediction.score == predictor.predict(SPOKEN, text="The band was excellent.").score
         assert predictor.predict(clip, text="No.").transcript == "No."
         (tmp_path / "a.txt").write_bytes(b"\xff")
@@ -115,10 +113,9 @@ class TestPredictor:
 
     def test_another_device_in_training_is_no_hindrance(self, copy, predictor):
         edit_features(copy, "text", identity__device="cuda", digest="x")
-        prediction = Predictor(copy).predict(SPOKEN, text="Good.")
-        assert prediction.score == pytest.approx(
-            predictor.predict(SPOKEN, text="Good.").score, abs=1e-5
-        )
+        expected = predictor.predict(SPOKEN, text="Good.").score
+        score = Predictor(copy).predict(SPOKEN, text="Good.").score
+        assert score == pytest.approx(expected, abs=1e-5)
 
     @pytest.mark.skipif(not REAL.exists(), reason="no ../shared/clips beside the repository")
     def test_real_clips_with_parts_missing(self, predictor):
@@ -185,9 +182,7 @@ class TestSaving:
         assert process.returncode == 1
         assert process.stdout == ""
         (line,) = process.stderr.splitlines()
-        assert line.startswith(
-            "error: owner/name: no such folder, and it cannot be downloaded from"
-        )
+        assert line.startswith("error: owner/name: no such folder, and the download")
         code = f"""
 from mitfrnet import load_model
 from mitfrnet.errors import reporting_errors
@@ -202,5 +197,5 @@ with reporting_errors():
             text=True,
         )
         assert process.returncode == 1
-        assert process.stderr.splitlines()[-1].startswith("error: owner/name: cannot be uploaded")
+        assert process.stderr.splitlines()[-1].startswith("error: owner/name: the upload")
         assert "Traceback" not in process.stderr
