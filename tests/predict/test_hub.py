@@ -1,4 +1,4 @@
-"""A model on its way to a hub and back, over real connections, and what may go wrong there."""
+"""A model goes to a hub and back over real connections, with faults on the way."""
 
 import json
 import pickle
@@ -133,7 +133,7 @@ def test_what_is_published_is_the_folder_and_the_card_with_scores(hub, evaluated
         (200, "Expecting value"),  # an empty page, as of a login to some network
     ],
 )
-def test_a_hub_that_refuses_is_told_in_one_line(hub, tmp_path, status, answer):
+def test_a_hub_that_refuses_is_reported_in_one_line(hub, tmp_path, status, answer):
     hub.refused["."] = status
     line = only_line(predict(hub, tmp_path))
     failed = "no such folder, and the download from the Hugging Face hub failed"
@@ -142,7 +142,7 @@ def test_a_hub_that_refuses_is_told_in_one_line(hub, tmp_path, status, answer):
 
 
 @pytest.mark.slow
-def test_a_repository_that_is_not_there_is_told_in_one_line(hub, tmp_path):
+def test_a_repository_that_is_not_there_is_reported_in_one_line(hub, tmp_path):
     hub.files.clear()
     assert "(127.0.0.1 answers 404 Not Found); check the name" in only_line(predict(hub, tmp_path))
 
@@ -183,7 +183,7 @@ def test_a_download_that_breaks_again_and_again_is_no_model(hub, score, tmp_path
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["model.safetensors", "scaling.safetensors", "config.json"])
-def test_a_repository_that_lacks_a_file_is_told_in_one_line(hub, tmp_path, name):
+def test_a_repository_that_lacks_a_file_is_reported_in_one_line(hub, tmp_path, name):
     del hub.files[MODEL][name]
     line = only_line(predict(hub, tmp_path))
     assert line.startswith(f"error: {MODEL}: no {name} in this repository of the Hugging Face hub")
@@ -230,7 +230,7 @@ def test_pickles_and_code_in_a_repository_are_not_even_fetched(hub, score, tmp_p
         (TOKEN, {"PUT": 403}, "127.0.0.1 answers 403 Forbidden"),
     ],
 )
-def test_an_upload_that_is_refused_is_told_in_one_line(
+def test_an_upload_that_is_refused_is_reported_in_one_line(
     hub, evaluated, tmp_path, token, refused, answer
 ):
     hub.files.clear()

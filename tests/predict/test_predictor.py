@@ -75,7 +75,7 @@ class TestPredictor:
         assert prediction.score is None
         assert prediction.class_name in ("joy", "anger")
 
-    def test_load_model_is_at_hand_and_light_until_called(self, folder):
+    def test_load_model_loads_nothing_until_it_is_called(self, folder):
         code = "import sys, mitfrnet; assert not {'torch', 'av', 'typer'} & set(sys.modules)"
         subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
         assert isinstance(mitfrnet.load_model(folder), Predictor)
@@ -111,7 +111,7 @@ class TestPredictor:
         assert prediction.score == predictor.predict(SPOKEN).score
         assert message.partition(" is")[0] in prediction.warnings[0]
 
-    def test_another_device_in_training_is_no_hindrance(self, copy, predictor):
+    def test_another_device_in_training_is_ignored(self, copy, predictor):
         edit_features(copy, "text", identity__device="cuda", digest="x")
         expected = predictor.predict(SPOKEN, text="Good.").score
         score = Predictor(copy).predict(SPOKEN, text="Good.").score
@@ -176,7 +176,7 @@ class TestSaving:
         shutil.rmtree(base)
         assert Predictor(tmp_path / "model").predict(SPOKEN, text="Good.") == expected
 
-    def test_an_unreachable_hub_is_said_in_one_line(self, folder, tmp_path):
+    def test_an_unreachable_hub_is_reported_in_one_line(self, folder, tmp_path):
         nobody = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)}
         process = run_predict(SPOKEN, "--model", "owner/name", **nobody)
         assert process.returncode == 1
