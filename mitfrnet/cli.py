@@ -302,7 +302,7 @@ def predict(
     from mitfrnet.predict import output
     from mitfrnet.predict.clips import find_clips
     from mitfrnet.predict.extraction import LIMITS
-    from mitfrnet.predict.predictor import model_folder
+    from mitfrnet.predict.hub import model_folder
     from mitfrnet.predict.scoring import score_clips
     from mitfrnet.trained.folder import read_config
     from mitfrnet.workers.params import available_cores
@@ -375,13 +375,14 @@ def inspect(
 
     Example: mitfrnet inspect sample/speaker01_a/0005 --png tracks.png --out page.html
     """
-    from mitfrnet.inspection.inspect import inspect as gather
-    from mitfrnet.inspection.inspect import page_name, write_page
+    from mitfrnet.inspection.inspect import default_page
+    from mitfrnet.inspection.inspect import inspect as view_of
+    from mitfrnet.inspection.page import write_page
     from mitfrnet.inspection.picture import write_picture
 
-    view = gather(target, corpus=corpus, models=model or [], transcript=text)
+    view = view_of(target, corpus=corpus, models=model or [], transcript=text)
     if out is not None or png is None:
-        page = out or page_name(view)
+        page = out or default_page(view)
         write_page(view, page)
         print(page)
     if png is not None:

@@ -1,4 +1,4 @@
-"""Stage `inspect`: the test clips that the first model gets most wrong, and a page of each.
+"""Stage `inspect`: list the test clips that the first model gets most wrong, with a page of each.
 
 It also reads `data/` and `raw/`, as `mitfrnet inspect` does.
 """
@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
 
     params = load_params(WorstParams, section="report.worst")
-    # No other axis of the grid: another model changes no page.
+    # The rest of the grid is not read: another model changes no page.
     axes = {axis: read_section(f"grid.{axis}") for axis in ("missing_rates", "seeds")}
     own = {"corpora": [args.corpus], "models": [args.model]}
     grid = parse_params(GridParams, own | axes, where=f"{PARAMS_FILE}: grid")

@@ -1,29 +1,28 @@
-"""Inspect one clip: gather what there is, and write it as a page or a picture."""
+"""The command `inspect`: which clip is meant, and what its page shows."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
-from mitfrnet.corpus.transcripts.words import Transcript
+from mitfrnet.data.masked_text import FrozenText
 from mitfrnet.data.tensors import SplitTensors
-from mitfrnet.errors import MitfrnetError, ParamsError
-from mitfrnet.features.visual import RECIPES, VisualParams
-from mitfrnet.files import replacing
+from mitfrnet.errors import CorpusError, FeatureError
 from mitfrnet.grid import GridParams
-from mitfrnet.inspection import gather, masking, predictions, tracks
-from mitfrnet.inspection.masking import ClipMasks, ShownMasks
-from mitfrnet.inspection.page import View, render_page
-from mitfrnet.inspection.playback import make_playback
-from mitfrnet.inspection.predictions import ModelPredictions
-from mitfrnet.inspection.stills import Still, make_stills
+from mitfrnet.inspection.clip import inspect_clip
+from mitfrnet.inspection.masking import ClipMasks, ShownMasks, corpus_masks
+from mitfrnet.inspection.predictions import (
+    MAX_MODELS,
+    ModelPredictions,
+    predict_all,
+    text_encoder_of,
+)
+from mitfrnet.inspection.utterance import gather_utterance
+from mitfrnet.inspection.view import View, make_view
 from mitfrnet.missing import MaskParams
-from mitfrnet.params import load_params, parse_params
-from mitfrnet.predict.extraction import LIMITS, FeatureSettings
-from mitfrnet.predict.predictor import Predictor, model_folder
-from mitfrnet.predict.transcripts import beside
-
-# What models make of an utterance under masks, and what is to be said of those left out.
-Predict = Callable[[SplitTensors, ClipMasks], tuple[list[ModelPredictions], str | None]]
+from mitfrnet.params import PARAMS_FILE, check_name, load_params
+from mitfrnet.predict.hub import model_folder
+from mitfrnet.trained.model import TrainedModel
 
 
 def inspect(
@@ -34,116 +33,92 @@ def inspect(
     transcript: str = "",
     root: Path = Path(),
 ) -> View:
-    """Return all that is to be shown of a clip.
+    """Return what the page of a clip shows.
 
     Args:
         target: a file, `<corpus>/<utterance id>`, or, with `corpus`, an utterance id.
         corpus: of the utterance.
-        models: folders of trained models, or their names on the hub; of an utterance the
-            default is those of the grid.
-        transcript: of a clip that is in no corpus; empty: what a file beside it holds.
+        models: folders of trained models, or their names on the hub; for an utterance the default
+            is the models of the grid.
+        transcript: of a clip outside any corpus; empty: what a file beside it holds.
         root: the folder of the project.
 
     Raises:
         MitfrnetError: there is nothing to show, and why.
     """
-    found, name = gather.find(target, corpus, root)
-    remark = None
-    if found is None:
-        folders = [model_folder(model) for model in models]
-        for folder in folders:
-            Predictor(folder)  # refuses a model whose features cannot be made here
-        recipe = FeatureSettings(folders[0], LIMITS) if folders else None
-        language = gather.first_language() if recipe is None else recipe.language
-        said = (
-            Transcript(transcript, source="given") if transcript else beside(Path(name), language)
-        )
-        if isinstance(said, MitfrnetError):
-            raise said
-        subject = gather.gather_clip(Path(name), said, recipe)
-        if recipe is not None:
-            hide = MaskParams(**recipe.config["training"]["masks"]["params"])
-        else:
-            hide = load_params(MaskParams, section="mask", path=root / "params.yaml")
-            remark = "No model: name one with --model."
-        masks = masking.draw(subject.tensors, subject.part, hide)
-        return _view(
-            subject, masks, predictions.of_folders(folders, subject.tensors, masks), remark
-        )
-
-    def predict(
-        tensors: SplitTensors, masks: ClipMasks
-    ) -> tuple[list[ModelPredictions], str | None]:
-        if not models:
-            return predictions.of_grid(found, tensors, masks, root)
-        folders = [model_folder(model) for model in models]
-        return predictions.of_folders(folders, tensors, masks), None
-
-    params = root / "params.yaml"
-    shown = ShownMasks(
-        load_params(GridParams, section="grid", path=params).missing_rates,
-        load_params(MaskParams, section="mask", path=params),
-    )
-    return inspect_utterance(found, name, predict, shown, root)
+    corpus, name = find(target, corpus, root)
+    if corpus is None:
+        return inspect_clip(Path(name), models, transcript, root)
+    params = root / PARAMS_FILE
+    grid = load_params(GridParams, section="grid", path=params)
+    shown = ShownMasks(grid.missing_rates, load_params(MaskParams, section="mask", path=params))
+    folders = [model_folder(model) for model in models]
+    with gather_utterance(corpus, name, root) as subject:
+        tensors = subject.tensors
+        masks = corpus_masks(tensors, subject.part, root / "data" / corpus / "masks", shown)
+        text = text_encoder_of(tensors)
+        if not folders:
+            trained = _trained_in_grid(grid, root / "models" / corpus)
+            return make_view(subject, masks, *_grid_predictions(trained, text, tensors, masks))
+        loaded = [(folder, TrainedModel.load(folder)) for folder in folders]
+        return make_view(subject, masks, predict_all(loaded, text, tensors, masks))
 
 
-def inspect_utterance(
-    corpus: str, utterance_id: str, predict: Predict, shown: ShownMasks, root: Path = Path()
-) -> View:
-    """Return all that is to be shown of an utterance of a corpus.
+def find(target: str, corpus: str | None, root: Path = Path()) -> tuple[str | None, str]:
+    """Return the corpus and the utterance that `target` names; None and a path for a clip.
 
     Args:
-        corpus: its name.
-        utterance_id: `<video_id>/<clip_id>`.
-        predict: what models make of it.
-        shown: which of the corpus's masks.
+        target: a file, `<corpus>/<utterance id>`, or, with `corpus`, an utterance id.
+        corpus: if it is named by an option.
         root: the folder of the project.
 
     Raises:
-        MitfrnetError: as for `inspect`.
+        CorpusError: `target` is neither a file nor an utterance.
+        ParamsError: `corpus` cannot be the name of a corpus.
     """
-    with gather.gather_utterance(corpus, utterance_id, root) as subject:
-        folder = root / "data" / corpus / "masks"
-        masks = masking.corpus_masks(subject.tensors, subject.part, folder, shown)
-        return _view(subject, masks, *predict(subject.tensors, masks))
-
-
-def _view(
-    subject: gather.Subject,
-    masks: ClipMasks,
-    predicted: list[ModelPredictions],
-    remark: str | None,
-) -> View:
-    playback = make_playback(
-        subject.clip,
-        subject.limits,
-        fps=None if subject.probe.video_reason else subject.probe.fps,
-        duration_s=subject.duration_s,
-    )
-    return View(
-        subject, masks, predicted, remark, _stills(subject), playback, tracks.waveform(subject)
+    if corpus is not None:
+        return check_name(corpus, "--corpus"), target
+    if Path(target).is_file():
+        return None, target
+    first, _, rest = target.partition("/")
+    ingested = sorted(path.parent.name for path in (root / "data").glob("*/manifest.parquet"))
+    if rest and (first in ingested or (root / "raw" / first).is_dir()):
+        return check_name(first, target), rest
+    raise CorpusError(
+        f"{target}: neither a file nor an utterance of a corpus (expected a clip, or "
+        f"<corpus>/<video_id>/<clip_id>; corpora with a manifest: {', '.join(ingested) or 'none'})"
     )
 
 
-def _stills(subject: gather.Subject) -> list[Still]:
-    """Return frames with the face on them, as the settings of the features find it."""
-    stated = gather.settings_of(subject, "visual")
-    try:
-        params = parse_params(VisualParams, stated, where="visual features")
-    except ParamsError:  # of another extractor than ours; any detection will do to draw by
-        params = RECIPES["mmsa_fet"]
-    return make_stills(subject.clip, subject.limits, params, duration_s=subject.duration_s)
+def _trained_in_grid(grid: GridParams, models: Path) -> list[Path]:
+    """Return the folders of the grid's models: the first seed of each model and condition."""
+    cells = product(grid.models, grid.missing_rates)
+    folders = [models / model / str(rate) / str(grid.seeds[0]) for model, rate in cells]
+    return [folder for folder in folders if (folder / "config.json").exists()]
 
 
-def page_name(view: View) -> Path:
-    """Return the file in the current folder that the page goes to, if no other is named."""
+def _grid_predictions(
+    folders: Sequence[Path], text: FrozenText, tensors: SplitTensors, masks: ClipMasks
+) -> tuple[list[ModelPredictions], str | None]:
+    """Return what the models of the grid predict, and a remark on those that are left out."""
+    if not folders:
+        return [], "No model of the grid is trained: run dvc repro, or name one with --model."
+    predictions, remarks = [], []
+    for folder in folders[:MAX_MODELS]:
+        try:
+            model = TrainedModel.load(folder)
+            predictions += predict_all([(folder, model)], text, tensors, masks)
+        except FeatureError as error:
+            remarks.append(f"Left out: {error}.")
+    more = len(folders) - MAX_MODELS
+    if more > 0:
+        remarks.append(f"{more} more models of the grid are not shown: name one with --model.")
+    return predictions, " ".join(remarks) or None
+
+
+def default_page(view: View) -> Path:
+    """Return the file in the current folder that the page is written to by default."""
     stem = view.subject.clip.path.stem
     if view.subject.corpus is not None:
         stem = f"{view.subject.corpus}-{view.subject.name}"
     return Path(re.sub(r"[^\w.-]+", "-", stem).strip(".-") + ".html")
-
-
-def write_page(view: View, path: Path, *, report: str | None = None) -> None:
-    """Write the page, with a link to a report that it belongs to."""
-    with replacing(path) as temporary:
-        temporary.write_text(render_page(view, report=report), encoding="utf-8", newline="\n")

@@ -9,7 +9,7 @@
   const boxes = all('input[name="given"]');
   const fixed = (value) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(2);
 
-  // Where we are.
+  // Position in the clip.
 
   let shown = -1;
   function goTo(time) {
@@ -43,7 +43,7 @@
     if (!lane || lane.contains(seek) || event.button) return;
     const box = lane.getBoundingClientRect();
     const follow = (e) => jump((e.clientX - box.left) / box.width * duration);
-    // Touch scrolls the page; a tap alone is a place in the clip.
+    // Dragging by touch scrolls the page, so only a tap seeks.
     if (event.pointerType === "touch") {
       lane.addEventListener("click", follow, { once: true });
       return;
@@ -55,17 +55,17 @@
       () => window.removeEventListener("pointermove", follow), { once: true });
   });
   if (media) {
-    const running = () => {
+    const followMedia = () => {
       goTo(Math.min(media.currentTime, duration));
-      if (!media.paused && !media.ended) requestAnimationFrame(running);
+      if (!media.paused && !media.ended) requestAnimationFrame(followMedia);
     };
-    const told = () => {
+    const updateButton = () => {
       const playing = !media.paused && !media.ended;
       play.textContent = playing ? "Pause" : "Play";
       play.setAttribute("aria-pressed", playing);
     };
-    for (const kind of ["play", "pause", "ended"]) media.addEventListener(kind, told);
-    media.addEventListener("play", running);
+    for (const kind of ["play", "pause", "ended"]) media.addEventListener(kind, updateButton);
+    media.addEventListener("play", followMedia);
     media.addEventListener("seeked", () => { if (media.paused) goTo(Math.min(media.currentTime, duration)); });
     play.addEventListener("click", () => (media.paused ? media.play() : media.pause()));
     if (data.captions.length && media.tagName === "VIDEO") {
@@ -74,7 +74,7 @@
     }
   }
 
-  // What is given.
+  // Given modalities and the mask.
 
   const chosenMask = () => Number(get("mask").value);
   const isGiven = (m) => boxes.some((box) => box.value === m && box.checked);
@@ -83,8 +83,8 @@
   function count(m, mask) {
     const special = (i) => m === "text" && data.tokens[i][2];
     let hidden = 0, of = 0;
-    [...data.detected[m]].forEach((found, i) => {
-      if (found === "0" || special(i)) return;
+    [...data.detected[m]].forEach((detected, i) => {
+      if (detected === "0" || special(i)) return;
       of += 1;
       hidden += !isGiven(m) || mask.kept[m][i] === "0" ? 1 : 0;
     });
@@ -99,7 +99,7 @@
     }
     for (const t of tokens) t.classList.toggle("masked", mask.kept.text[t.dataset.token] === "0");
     get("hidden").textContent = "Hidden: " + modalities.map((m) => {
-      if (data.missing[m]) return `${data.names[m].toLowerCase()} missing by nature`;
+      if (data.missing[m]) return `${data.names[m].toLowerCase()} naturally missing`;
       const [hidden, of] = count(m, mask);
       return `${hidden} of ${of} steps of ${data.names[m].toLowerCase()}`;
     }).join(", ") + ".";
@@ -119,7 +119,7 @@
     });
   }
 
-  // What comes of it.
+  // Predictions.
 
   const worded = (value) => {
     if (scale.classes) return scale.classes[Math.round(value)];
@@ -136,8 +136,8 @@
     const present = modalities.reduce((n, m, i) => n + (data.missing[m] ? 0 : 1 << i), 0);
     const complete = values[0][present];
     get("value").textContent = worded(value);
-    get("moved").textContent = `With all of it given: ${worded(complete)}` +
-      (scale.classes || value === complete ? "" : `, so moved by ${fixed(value - complete)}`) +
+    get("moved").textContent = `With everything given: ${worded(complete)}` +
+      (scale.classes || value === complete ? "" : `, a change of ${fixed(value - complete)}`) +
       (label === null ? "." : `; labelled ${worded(label)}.`);
     if (!scale.classes) drawScale(value, complete);
     all("#by-way tbody tr").forEach((row, i) => {

@@ -1,10 +1,9 @@
-"""The inspection of a clip as one page that loads nothing."""
+"""The inspection of a clip as one page that works offline."""
 
 import base64
 import math
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,52 +13,35 @@ import matplotlib
 import numpy as np
 
 from mitfrnet.data.tensors import SplitTensors
+from mitfrnet.files import replacing
 from mitfrnet.inspection import tracks
-from mitfrnet.inspection.gather import Subject, Token
-from mitfrnet.inspection.masking import ClipMasks
-from mitfrnet.inspection.playback import Playback
-from mitfrnet.inspection.predictions import ModelPredictions, worded
-from mitfrnet.inspection.stills import COUNT, Still
+from mitfrnet.inspection.predictions import worded
+from mitfrnet.inspection.stills import COUNT
+from mitfrnet.inspection.subject import Subject, Token
+from mitfrnet.inspection.view import View
 from mitfrnet.labels import ClassScale, parse_scale
 from mitfrnet.modalities import MODALITIES
 from mitfrnet.report.template import page_environment
 
-# What a viewer calls the modalities.
+# The modalities as the page calls them.
 NAMES = {"text": "Words", "acoustic": "Sound", "visual": "Face"}
 
-_ROWS, _ROW_S = 40, 0.2  # of the table beside the tracks: at most so many, none shorter
-_CAPTION = 42  # characters
+_ROWS, _ROW_S = 40, 0.2  # of the table of the tracks: the most rows, and the shortest in seconds
+_CAPTION = 42  # characters in a line
 
 
-@dataclass(frozen=True)
-class View:
-    """All that is shown of a clip, on the page and in the picture.
-
-    Attributes:
-        subject: the clip.
-        masks: it is shown under.
-        models: what they predict; may be empty.
-        remark: on models that are left out, or why there are none.
-        stills: frames with what was found of the face.
-        playback: None where the clip does not fit into a page.
-        sound: its waveform; None where there is none.
-    """
-
-    subject: Subject
-    masks: ClipMasks
-    models: Sequence[ModelPredictions]
-    remark: str | None
-    stills: Sequence[Still]
-    playback: Playback | None
-    sound: tracks.Waveform | None
+def write_page(view: View, path: Path, *, report: str | None = None) -> None:
+    """Write the page, with a link to the report that it belongs to, if any."""
+    with replacing(path) as temporary:
+        temporary.write_text(render_page(view, report=report), encoding="utf-8", newline="\n")
 
 
 def render_page(view: View, *, report: str | None = None) -> str:
-    """Return the page as HTML; whatever comes from data is escaped.
+    """Return the page as HTML; values from data are escaped.
 
     Args:
-        view: what is shown.
-        report: link to a report that the page belongs to, if any.
+        view: what the page shows.
+        report: link to the report that the page belongs to, if any.
     """
     here = Path(__file__).parent
     environment = page_environment(here, "page.js")
@@ -106,8 +88,8 @@ def percent_of(seconds: float, duration_s: float) -> str:
 
 
 def summary(subject: Subject) -> str:
-    """Return in one sentence what the clip is."""
-    where = "A clip of its own"
+    """Return one sentence that describes the clip."""
+    where = "A clip outside any corpus"
     if subject.corpus is not None:
         where = f"An utterance of corpus {subject.corpus}, {subject.part} split"
     labelled = ""
@@ -118,60 +100,60 @@ def summary(subject: Subject) -> str:
 
 
 def facts(subject: Subject) -> dict[str, str]:
-    """Return what is in the file."""
+    """Return what the file holds."""
     probe = subject.probe
-    found = {"File": subject.file or "none"}
+    facts = {"File": subject.file or "none"}
     if subject.clip.start_s is not None or subject.clip.end_s is not None:
         end = "end" if subject.clip.end_s is None else f"{subject.clip.end_s:.2f} s"
-        found["Part of it"] = f"{subject.clip.start_s or 0:.2f} s to {end}"
+        facts["Part"] = f"{subject.clip.start_s or 0:.2f} s to {end}"
     if probe.width:
-        found["Picture in it"] = (
+        facts["Video stream"] = (
             f"{probe.width} x {probe.height}, {probe.fps or 0:.2f} fps, {probe.video_codec}"
         )
     if probe.audio_codec:
-        found["Sound in it"] = (
+        facts["Audio stream"] = (
             f"{(probe.audio_sample_rate_hz or 0) / 1000:g} kHz, {probe.audio_codec}"
         )
-    timed = "known word times" if subject.timed else "spread over the clip by their characters"
     if subject.tokens:
-        found["Times of words"] = timed
-    return found
+        facts["Word times"] = "known" if subject.timed else "not known, spread over the clip"
+    return facts
 
 
 def modality_state(subject: Subject, modality: str) -> str:
-    """Return in words what there is of a modality, and why not all of it."""
+    """Return in words how much of a modality was detected, or why it is missing."""
     reason = subject.reasons[modality]
     detected = subject.tensors.modalities[modality].detected
     if reason is not None:
-        return f"missing by nature: {reason.replace('_', ' ')}"
+        return f"naturally missing: {reason.replace('_', ' ')}"
     if not detected.all():
-        return f"{detected.sum()} of {len(detected)} steps: nothing was found in the others"
+        return f"detected in {detected.sum()} of {len(detected)} steps"
     return f"{len(detected)} steps"
 
 
 def ways(subject: Subject) -> list[tuple[str, int]]:
-    """Return what can be given of a clip, with the numbers of `predictions.given`."""
+    """Return named subsets of the modalities, as numbers for `modalities_in`."""
     there = {m: 2**i for i, m in enumerate(MODALITIES) if subject.reasons[m] is None}
     every = sum(there.values())
-    found = [("all there is", every)]
+    choices = [("everything", every)]
     if len(there) > 2:
-        found += [(f"without {NAMES[m].lower()}", every - bit) for m, bit in there.items()]
+        choices += [(f"without {NAMES[m].lower()}", every - bit) for m, bit in there.items()]
     if len(there) > 1:
-        found += [(f"{NAMES[m].lower()} alone", bit) for m, bit in there.items()]
-    return [*found, ("nothing", 0)] if there else found
+        choices += [(f"{NAMES[m].lower()} alone", bit) for m, bit in there.items()]
+    return [*choices, ("nothing", 0)] if there else choices
 
 
 def page_data(view: View) -> dict[str, Any]:
-    """Return what the script of the page works with."""
+    """Return the data of the page's script."""
     subject = view.subject
     scale = subject.tensors.metadata["scale"]
-    described: dict[str, Any] | None = None
+    scale_data: dict[str, Any] | None = None
     if scale:
         parsed = parse_scale(scale)
         if isinstance(parsed, ClassScale):
-            described = {"classes": list(parsed.classes)}
+            scale_data = {"classes": list(parsed.classes)}
         else:
-            described = {"low": parsed.low, "high": parsed.high, "neutral": parsed.neutral_point}
+            low, high, neutral = parsed.low, parsed.high, parsed.neutral_point
+            scale_data = {"low": low, "high": high, "neutral": neutral}
     return {
         "duration": subject.duration_s,
         "modalities": MODALITIES,
@@ -197,7 +179,7 @@ def page_data(view: View) -> dict[str, Any]:
             for m in view.models
         ],
         "ways": ways(subject),
-        "scale": described,
+        "scale": scale_data,
         "label": subject.label,
         "stills": [round(still.time_s, 3) for still in view.stills],
         "captions": captions(subject.tokens, subject.duration_s),
@@ -205,7 +187,7 @@ def page_data(view: View) -> dict[str, Any]:
 
 
 def bits(chosen: Any) -> str:
-    """Return Booleans as a text of 1 and 0."""
+    """Return Booleans as a string of 1 and 0."""
     return "".join("1" if b else "0" for b in chosen)
 
 
@@ -231,7 +213,7 @@ def span_path(spans: Sequence[tuple[float, float]], duration_s: float) -> str:
 
 
 def wave_path(sound: tracks.Waveform, duration_s: float) -> str:
-    """Return the sound as an outline in an SVG that is 1000 wide and 100 high, the loudest full."""
+    """Return the outline of the sound, scaled to fill an SVG that is 1000 wide and 100 high."""
     peak = max(float(np.abs(sound.low).max()), float(np.abs(sound.high).max()), 1e-4)
     x = 1000 * sound.time_s / duration_s
     top = [f"{a:.1f} {50 - 48 * b / peak:.1f}" for a, b in zip(x, sound.high, strict=True)]
@@ -240,7 +222,7 @@ def wave_path(sound: tracks.Waveform, duration_s: float) -> str:
 
 
 def heat_png(shades: Any) -> bytes:
-    """Return a heat map as PNG, clear where there is no step."""
+    """Return a heat map as PNG, transparent where there is no step."""
     colours = matplotlib.colormaps["viridis"](np.nan_to_num(shades))
     colours[..., 3] = ~np.isnan(shades)
     image = (255 * colours[..., [2, 1, 0, 3]]).round().astype(np.uint8)
@@ -250,7 +232,7 @@ def heat_png(shades: Any) -> bytes:
 
 
 def _curve_paths(curves: list[tracks.Curve], duration_s: float) -> dict[str, Any]:
-    """Return curves as lines in an SVG that is 1000 wide and 100 high, with a common range."""
+    """Return curves with a common range as lines in an SVG that is 1000 wide and 100 high."""
     finite = np.concatenate([c.values[np.isfinite(c.values)] for c in curves])
     reach = max(float(np.abs(finite).max(initial=0)), 1e-3)
     lines = []
@@ -267,7 +249,7 @@ def _curve_paths(curves: list[tracks.Curve], duration_s: float) -> dict[str, Any
 
 
 def captions(tokens: Sequence[Token], duration_s: float) -> list[list[Any]]:
-    """Return [start, end, text] of lines of the transcript, as a player shows them."""
+    """Return the transcript as captions: [start, end, text] of each line."""
     spoken = [t for t in tokens if not t.special]
     text = ""
     for token in spoken:
@@ -275,11 +257,11 @@ def captions(tokens: Sequence[Token], duration_s: float) -> list[list[Any]]:
         text += f" {token.text}" if near else token.text
     lines = textwrap.wrap(text, _CAPTION)
     total = sum(map(len, lines)) or 1
-    found, at = [], 0
+    timed, at = [], 0
     for line in lines:
         start, at = at, at + len(line)
-        found.append([start / total * duration_s, at / total * duration_s, line])
-    return found
+        timed.append([start / total * duration_s, at / total * duration_s, line])
+    return timed
 
 
 def ticks(duration_s: float) -> list[float]:
@@ -291,11 +273,11 @@ def ticks(duration_s: float) -> list[float]:
 
 
 def _rows(view: View, sound: tracks.Waveform | None) -> list[dict[str, str]]:
-    """Return the tracks as rows of equally long parts of the clip, in words and numbers."""
+    """Return the tracks as a table, one row for each of several equally long parts of the clip."""
     subject = view.subject
     count = min(_ROWS, max(1, math.floor(subject.duration_s / _ROW_S)))
     cuts = np.linspace(0, subject.duration_s, count + 1)
-    curves = [c for found in tracks.face_curves(subject).values() for c in found]
+    curves = [c for group in tracks.face_curves(subject).values() for c in group]
     rows = []
     for first, last in pairwise(cuts):
         row = {"Time, s": f"{first:.2f}"}
@@ -308,13 +290,13 @@ def _rows(view: View, sound: tracks.Waveform | None) -> list[dict[str, str]]:
             row["Level, dB"] = f"{10 * np.log10(power):.0f}"
         for curve in curves:
             here = (curve.time_s >= first) & (curve.time_s < last)
-            found = curve.values[here][np.isfinite(curve.values[here])]
+            values = curve.values[here][np.isfinite(curve.values[here])]
             name = {"right": "gaze right", "up": "gaze up"}.get(curve.name, curve.name)
             unit = "" if name.startswith("gaze") else ", °"
             text = "\N{EN DASH}"
-            if len(found):  # plus 0: there is a minus zero
+            if len(values):
                 digits = 2 if name.startswith("gaze") else 0
-                text = f"{round(float(found.mean()), digits) + 0:.{digits}f}"
+                text = f"{round(float(values.mean()), digits) + 0:.{digits}f}"  # + 0: no minus zero
             row[f"{name.capitalize()}{unit}"] = text
         rows.append(row)
     return rows

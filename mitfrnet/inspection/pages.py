@@ -1,21 +1,16 @@
-"""Pages of several utterances, which a report links to."""
+"""Pages of several utterances, for a report to link to."""
 
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mitfrnet.errors import FeatureError, MediaError, printable
+from mitfrnet.inspection.masking import ShownMasks, corpus_masks
 from mitfrnet.report.worst import WorstClip, page_name
 from mitfrnet.workers.local import WorkerFailure, supervised_map
 
-if TYPE_CHECKING:  # loaded in the worker alone, with all that decodes
-    from mitfrnet.data.tensors import SplitTensors
-    from mitfrnet.inspection.masking import ClipMasks, ShownMasks
-    from mitfrnet.inspection.predictions import ModelPredictions
-
-# The pages stand in `inspect/<corpus>/` below the report.
+# The pages are in `inspect/<corpus>/` beside the report.
 _REPORT = "../../index.html#predictions"
 
 
@@ -24,21 +19,21 @@ def write_pages(
     folders: Sequence[Path],
     out: Path,
     *,
-    shown: "ShownMasks",
+    shown: ShownMasks,
     timeout_s: float,
     root: Path = Path(),
 ) -> set[str]:
-    """Write a page of each clip, with what models make of it, and return whose there are.
+    """Write a page of each clip with its predictions; return the ids of clips that have one.
 
-    Clips are decoded in a process of its own: one that breaks the decoder, or takes too long,
-    costs its page alone, with a warning.
+    A worker process decodes the clips: one that breaks the decoder, or takes too long, costs its
+    own page alone, with a warning.
 
     Args:
-        clips: which.
-        folders: of trained models, of which the first `MAX_MODELS` are shown.
+        clips: test clips.
+        folders: of trained models; the first `MAX_MODELS` are shown.
         out: folder of the pages, named by `page_name`.
-        shown: masks of the corpus, and which of them the pages open with.
-        timeout_s: that one page may take.
+        shown: masks of the corpus, and the one that the pages open with.
+        timeout_s: how long one page may take.
         root: the folder of the project.
 
     Raises:
@@ -58,37 +53,36 @@ def write_pages(
 
 @dataclass(frozen=True)
 class _Writer:
-    """Loads models once, and returns what writes the page of a clip."""
+    """Loads models once, and returns a function that writes the page of a clip."""
 
     folders: tuple[Path, ...]
     out: Path
-    shown: "ShownMasks"
+    shown: ShownMasks
     root: Path
 
     def __call__(self) -> Callable[[WorstClip], str | None]:
-        try:
+        try:  # imported here, because the main process decodes nothing
             from mitfrnet.data.masked_text import FrozenText
-            from mitfrnet.inspection.inspect import inspect_utterance, write_page
-            from mitfrnet.inspection.predictions import MAX_MODELS, of_model
+            from mitfrnet.inspection.page import write_page
+            from mitfrnet.inspection.predictions import MAX_MODELS, predict_all
+            from mitfrnet.inspection.utterance import gather_utterance
+            from mitfrnet.inspection.view import make_view
             from mitfrnet.trained.model import TrainedModel
         except ImportError as error:
             raise FeatureError(
                 f"pages of the worst clips: {error} (install what decodes clips, or set "
                 "report.worst.pages: false)"
             ) from error
-        models = [TrainedModel.load(folder) for folder in self.folders[:MAX_MODELS]]
-        text = FrozenText(models[0].config["features"]["text"]["identity"])
-
-        def predict(
-            tensors: "SplitTensors", masks: "ClipMasks"
-        ) -> "tuple[list[ModelPredictions], str | None]":
-            return [of_model(model, text, tensors, masks) for model in models], None
+        models = [(folder, TrainedModel.load(folder)) for folder in self.folders[:MAX_MODELS]]
+        text = FrozenText(models[0][1].config["features"]["text"]["identity"])
 
         def write(clip: WorstClip) -> str | None:
+            masks_folder = self.root / "data" / clip.corpus / "masks"
             try:
-                view = inspect_utterance(
-                    clip.corpus, clip.utterance_id, predict, self.shown, self.root
-                )
+                with gather_utterance(clip.corpus, clip.utterance_id, self.root) as subject:
+                    tensors = subject.tensors
+                    masks = corpus_masks(tensors, subject.part, masks_folder, self.shown)
+                    view = make_view(subject, masks, predict_all(models, text, tensors, masks))
                 write_page(view, self.out / page_name(clip.utterance_id), report=_REPORT)
             except MediaError as error:
                 return str(error)

@@ -11,15 +11,16 @@ from matplotlib.figure import Figure
 
 from mitfrnet.files import replacing
 from mitfrnet.inspection import tracks
-from mitfrnet.inspection.page import NAMES, View, modality_state, summary
+from mitfrnet.inspection.page import NAMES, modality_state, summary
 from mitfrnet.inspection.predictions import ALL_GIVEN, worded
 from mitfrnet.inspection.stills import COUNT
+from mitfrnet.inspection.view import View
 from mitfrnet.labels import ClassScale, parse_scale
 from mitfrnet.modalities import MODALITIES
 from mitfrnet.report.charts.drawing import PRINT, SERIES, style
 
 _KEPT, _MASKED, _GONE = PRINT["series-1"], "#d8c9b8", "#9aa1ad"
-_NARROW = 0.06  # of the clip: a shorter word is written at a slant
+_NARROW = 0.06  # of the clip: a shorter word is written at an angle
 
 
 def write_picture(view: View, path: Path) -> None:
@@ -32,7 +33,7 @@ def write_picture(view: View, path: Path) -> None:
 
 
 def draw(view: View) -> Figure:
-    """Return the tracks one above the other, then each mask's pattern and what models predict."""
+    """Return a figure of the tracks, then the steps that each mask keeps, then predictions."""
     subject = view.subject
     maps, curves = tracks.heat_maps(subject), tracks.face_curves(subject)
     heights = [1.0] * bool(view.stills) + [0.45, 0.8, *[1.1] * len(maps), *[0.9] * len(curves)]
@@ -77,7 +78,7 @@ def draw(view: View) -> Figure:
 
 
 def _named(axes: Axes, name: str) -> Axes:
-    """Label a track, without marks of its own."""
+    """Label a track, without ticks and frame."""
     axes.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
     axes.grid(False)
     axes.tick_params(labelleft=False, labelbottom=False)
@@ -134,7 +135,7 @@ def _missing(axes: Axes, view: View, modality: str) -> None:
 
 
 def _pattern(axes: Axes, view: View, modality: str) -> None:
-    """Draw what each mask keeps of a modality, one line each, the first at the top."""
+    """Draw the steps of a modality that each mask keeps, one line per mask, the first on top."""
     subject = view.subject
     _named(axes, f"{NAMES[modality]}\nunder each mask")
     axes.set_ylim(len(view.masks.masks), 0)

@@ -1,4 +1,4 @@
-"""A clip made small enough to be part of a page: VP9 and Opus, or the sound alone."""
+"""A clip encoded small enough for a page: VP9 and Opus, or the sound alone."""
 
 import io
 import wave
@@ -17,9 +17,9 @@ from mitfrnet.errors import MediaError
 from mitfrnet.features.extractor import Clip
 from mitfrnet.media.decode import Frame, MediaLimits, Waveform, iter_frames, read_waveform
 
-# In a page such bytes take a third more.
+# As base64 in a page they take a third more.
 MAX_BYTES = 2_500_000
-# A longer picture would be too coarse at what is left to it.
+# A longer picture would be too coarse at this size.
 _MAX_PICTURE_S = 120.0
 _MAX_SIDE = 320
 _MAX_FPS = 25.0
@@ -46,15 +46,14 @@ class Playback:
 def make_playback(
     clip: Clip, limits: MediaLimits, *, fps: float | None, duration_s: float
 ) -> Playback | None:
-    """Return the clip as browsers play it, at most `MAX_BYTES`; None: nothing of it fits.
+    """Return the clip in a format that browsers play, at most `MAX_BYTES`; None: it does not fit.
 
-    Time 0 is that of the features. The picture is left out where it is too long to be of use in
-    so few bytes.
+    Time 0 is the same as in the features. A picture longer than `_MAX_PICTURE_S` is left out.
 
     Args:
-        clip: of which the utterance's part is taken.
+        clip: only the utterance's part of it is read.
         limits: what it may cost.
-        fps: of its picture; None: it has none.
+        fps: frame rate of its picture; None: it has none.
         duration_s: of the utterance.
     """
     sound = _sound(clip, limits, _OPUS_HZ)
@@ -67,7 +66,7 @@ def make_playback(
             data = b""
         if 0 < len(data) <= MAX_BYTES:
             return Playback("video", 'video/webm; codecs="vp9, opus"', data)
-    for hz in (16_000, 8_000):  # needs no encoder
+    for hz in (16_000, 8_000):  # WAV needs no encoder
         if sound is not None and 2 * hz * len(sound) / _OPUS_HZ < MAX_BYTES - 100:
             return Playback("audio", "audio/wav", _wav(_sound(clip, limits, hz), hz))
     return None
@@ -104,7 +103,7 @@ def _webm(
 ) -> bytes:
     first_time, first = next(frames)
     buffer = io.BytesIO()
-    # Without the flag the file has a random id.
+    # Without the flag the file gets a random id.
     with av.open(buffer, "w", format="webm", options={"fflags": "+bitexact"}) as out:
         video: Any = out.add_stream(
             "libvpx-vp9",
@@ -117,28 +116,28 @@ def _webm(
         if sound is not None:
             audio = out.add_stream("libopus", rate=_OPUS_HZ, layout="mono")
             audio.bit_rate = _SOUND_BITS
-        heard = 0
+        encoded = 0  # samples of the sound
         for time, frame in ((first_time, first), *frames):
             picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
             picture.pts, picture.time_base = round(time * rate), 1 / rate
             out.mux(video.encode(picture))
-            if sound is not None:  # up to here, so that both lie side by side in the file
-                heard = _encode_sound(out, audio, sound, heard, round((time + 1) * _OPUS_HZ))
+            if sound is not None:  # up to this time, so that both are interleaved in the file
+                encoded = _encode_sound(out, audio, sound, encoded, round((time + 1) * _OPUS_HZ))
         out.mux(video.encode(None))
         if sound is not None:
-            _encode_sound(out, audio, sound, heard, len(sound))
+            _encode_sound(out, audio, sound, encoded, len(sound))
             out.mux(audio.encode(None))
     return buffer.getvalue()
 
 
-def _encode_sound(out: Any, audio: Any, sound: Waveform, heard: int, until: int) -> int:
-    """Encode the samples from `heard` to `until`; return where that ended."""
-    piece = sound[heard:until]
+def _encode_sound(out: Any, audio: Any, sound: Waveform, start: int, end: int) -> int:
+    """Encode the samples from `start` to `end`; return where encoding stopped."""
+    piece = sound[start:end]
     if len(piece):
         frame = av.AudioFrame.from_ndarray(_int16(piece)[None], format="s16", layout="mono")
-        frame.sample_rate, frame.pts, frame.time_base = _OPUS_HZ, heard, Fraction(1, _OPUS_HZ)
+        frame.sample_rate, frame.pts, frame.time_base = _OPUS_HZ, start, Fraction(1, _OPUS_HZ)
         out.mux(audio.encode(frame))
-    return max(heard, min(until, len(sound)))
+    return max(start, min(end, len(sound)))
 
 
 def _wav(sound: Waveform | None, hz: int) -> bytes:

@@ -1,8 +1,7 @@
-"""What models make of a clip under every mask, and with modalities taken away."""
+"""What models predict for a clip under every mask, and with modalities taken away."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -10,20 +9,17 @@ import torch
 
 from mitfrnet.data.masked_text import FrozenText
 from mitfrnet.data.tensors import ModalityTensors, SplitTensors
-from mitfrnet.errors import FeatureError, ParamsError
-from mitfrnet.grid import GridParams
+from mitfrnet.errors import FeatureError
 from mitfrnet.inspection.masking import ClipMasks
 from mitfrnet.labels import ClassScale, LabelScale
 from mitfrnet.missing import WHOLE_PATTERNS
 from mitfrnet.modalities import MODALITIES
-from mitfrnet.params import load_params
 from mitfrnet.trained.model import TrainedModel
 
-_MODELS = Path("models")
-# Of a long grid; each takes a fraction of a second, and its numbers a place in the page.
+# A long grid has more models; each takes a fraction of a second, and space for its numbers.
 MAX_MODELS = 8
 
-# What is given of a clip, as numbers of which bit i stands for the i-th of MODALITIES.
+# A subset of the modalities is a number: bit i stands for the i-th of MODALITIES.
 ALL_GIVEN = 2 ** len(MODALITIES) - 1
 
 
@@ -33,33 +29,60 @@ class ModelPredictions:
 
     Attributes:
         name: of the model, with what it was trained under.
-        values: scores, or indices of classes, per mask, and per what is given (as ALL_GIVEN).
+        values: scores, or indices of classes, per mask, and per subset of modalities from 0 to
+            ALL_GIVEN.
     """
 
     name: str
     values: Sequence[Sequence[float]]
 
 
-def given(number: int) -> list[str]:
-    """Return the modalities that a number stands for."""
-    return [m for i, m in enumerate(MODALITIES) if number >> i & 1]
+def modalities_in(subset: int) -> list[str]:
+    """Return the modalities in a subset."""
+    return [m for i, m in enumerate(MODALITIES) if subset >> i & 1]
 
 
-def predict(
-    model: TrainedModel, text: FrozenText, tensors: SplitTensors, masks: ClipMasks
-) -> list[list[float]]:
-    """Return what the model makes of an utterance, per mask and per what is given.
+def text_encoder_of(tensors: SplitTensors) -> FrozenText:
+    """Return the encoder that the text features come from; it is loaded when first needed."""
+    return FrozenText(tensors.metadata["features"]["text"]["identity"])
 
-    A modality that is taken away looks as if it had never been there.
+
+def predict_all(
+    models: Sequence[tuple[Path, TrainedModel]],
+    text: FrozenText,
+    tensors: SplitTensors,
+    masks: ClipMasks,
+) -> list[ModelPredictions]:
+    """Return what each model predicts for an utterance.
+
+    Args:
+        models: with their folders.
+        text: encodes its masked transcripts.
+        tensors: a split of this one utterance.
+        masks: of the utterance.
 
     Raises:
-        FeatureError: the features are not of the kind the model was trained on.
+        FeatureError: a model was trained on other features; names its folder.
     """
+    predictions = []
+    for folder, model in models:
+        try:
+            values = _values(model, text, tensors, masks)
+        except FeatureError as error:
+            raise FeatureError(f"{folder}: {error}") from error
+        predictions.append(ModelPredictions(_name(model), values))
+    return predictions
+
+
+def _values(
+    model: TrainedModel, text: FrozenText, tensors: SplitTensors, masks: ClipMasks
+) -> list[list[float]]:
+    """Return predictions per mask and subset; a modality taken away looks as if never there."""
     torch.set_num_threads(model.config["training"]["train"]["threads"])
-    whole = masks.recipe.pattern in WHOLE_PATTERNS
+    whole = masks.params.pattern in WHOLE_PATTERNS
     columns = []
-    for number in range(ALL_GIVEN + 1):
-        kept = given(number)
+    for subset in range(ALL_GIVEN + 1):
+        kept = modalities_in(subset)
         split = _repeated(tensors, len(masks.masks), kept)
         observed = {
             m: [mask.observed[m][: None if m in kept else 0] for mask in masks.masks]
@@ -91,36 +114,6 @@ def _repeated(tensors: SplitTensors, times: int, kept: Sequence[str]) -> SplitTe
     )
 
 
-def of_folders(
-    folders: Sequence[Path], tensors: SplitTensors, masks: ClipMasks
-) -> list[ModelPredictions]:
-    """Return what the models of some folders predict.
-
-    Raises:
-        FeatureError: one of them cannot be used.
-    """
-    text = FrozenText(tensors.metadata["features"]["text"]["identity"])
-    found = []
-    for folder in folders:
-        model = TrainedModel.load(folder)
-        try:
-            found.append(of_model(model, text, tensors, masks))
-        except FeatureError as error:
-            raise FeatureError(f"{folder}: {error}") from error
-    return found
-
-
-def of_model(
-    model: TrainedModel, text: FrozenText, tensors: SplitTensors, masks: ClipMasks
-) -> ModelPredictions:
-    """Return what a model predicts of an utterance, under its name.
-
-    Raises:
-        FeatureError: the features are not of the kind the model was trained on.
-    """
-    return ModelPredictions(_name(model), predict(model, text, tensors, masks))
-
-
 def _name(model: TrainedModel) -> str:
     training = model.config["training"]
     masks = training["masks"]
@@ -128,39 +121,8 @@ def _name(model: TrainedModel) -> str:
     return f"{model.config['model']}, trained under {trained}, seed {training['seed']}"
 
 
-def of_grid(
-    corpus: str, tensors: SplitTensors, masks: ClipMasks, root: Path = Path()
-) -> tuple[list[ModelPredictions], str | None]:
-    """Return what the models of the grid predict, and what is to be said of those left out.
-
-    Of each model and condition the first seed is taken.
-    """
-    try:
-        grid = load_params(GridParams, section="grid", path=root / "params.yaml")
-    except ParamsError as error:
-        return [], f"The grid says which models there are, and cannot be read: {error}"
-    cells = list(product(grid.models, grid.missing_rates))
-    folders = [root / _MODELS / corpus / m / str(c) / str(grid.seeds[0]) for m, c in cells]
-    trained = [folder for folder in folders if (folder / "config.json").exists()]
-    if not trained:
-        return [], (
-            f"No model of the grid is trained on corpus {corpus}: run dvc repro, or name one with "
-            "--model."
-        )
-    found, broken = [], []
-    for folder in trained[:MAX_MODELS]:
-        try:
-            found += of_folders([folder], tensors, masks)
-        except FeatureError as error:
-            broken.append(f"Left out: {error}.")
-    more = len(trained) - MAX_MODELS
-    if more > 0:
-        broken.append(f"{more} more models of the grid are not shown: name one with --model.")
-    return found, " ".join(broken) or None
-
-
 def worded(value: float, scale: LabelScale) -> str:
-    """Return a prediction or a label as a person reads it."""
+    """Return a prediction or a label in words."""
     if isinstance(scale, ClassScale):
         return scale.classes[round(value)]
     side = np.sign(value - scale.neutral_point)

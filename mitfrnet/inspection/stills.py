@@ -1,4 +1,4 @@
-"""A few frames of a clip with what was found of the face drawn on them."""
+"""A few frames of a clip, with the detected face drawn on them."""
 
 import math
 from contextlib import suppress
@@ -15,9 +15,9 @@ from mitfrnet.media.decode import Frame, MediaLimits, iter_frames
 
 COUNT = 12
 _SIDE = 320  # pixels of the longer side
-# The detector follows a face from frame to frame, so it is shown more than is drawn; of a long
-# clip fewer in a second.
-_MAX_SEEN = 600
+# The detector follows a face from frame to frame, so it sees more frames than are drawn; fewer per
+# second in a long clip.
+_MAX_DETECTED = 600
 _DOT, _GAZE = (60, 220, 255), (255, 210, 60)
 _AXES = ((255, 90, 90), (90, 230, 90), (110, 150, 255))  # to the head's left, up, front
 
@@ -28,11 +28,11 @@ class Still:
 
     Attributes:
         slot: which of the `COUNT` equal parts of the clip it stands for.
-        time_s: when it is shown.
+        time_s: when it is shown, in seconds.
         jpeg: the picture, with the drawing.
         width, height: pixels.
         face: whether a face was found.
-        described: the same in words.
+        described: its time, and the face, in words.
     """
 
     slot: int
@@ -47,17 +47,17 @@ class Still:
 def make_stills(
     clip: Clip, limits: MediaLimits, params: VisualParams, *, duration_s: float
 ) -> list[Still]:
-    """Return up to `COUNT` frames, evenly over the clip; none where it has no picture.
+    """Return up to `COUNT` frames, spread evenly over the clip; none if it has no picture.
 
     Args:
-        clip: of which the utterance's part is taken.
+        clip: only the utterance's part of it is read.
         limits: what it may cost.
-        params: of the face features, so that the faces are those that the features describe.
+        params: settings of the face features, so that the same faces are found.
         duration_s: of the utterance.
     """
     frames = iter_frames(
         clip.path,
-        fps=min(params.fps, _MAX_SEEN / max(duration_s, 1e-6)),
+        fps=min(params.fps, _MAX_DETECTED / max(duration_s, 1e-6)),
         max_side=params.max_side,
         start_s=clip.start_s,
         end_s=clip.end_s,
@@ -87,7 +87,7 @@ def _still(slot: int, time: float, frame: Frame, face: FaceInFrame | None) -> St
 def _described(time: float, face: FaceInFrame | None) -> str:
     if face is None:
         return f"{time:.2f} s: no face found"
-    pitch, yaw, roll = np.degrees(face.angles).round() + 0  # there is a minus zero
+    pitch, yaw, roll = np.degrees(face.angles).round() + 0  # + 0: no minus zero
     return f"{time:.2f} s: a face, pitch {pitch:.0f}°, yaw {yaw:.0f}°, roll {roll:.0f}°"
 
 
@@ -102,7 +102,7 @@ def _draw(image: Any, face: FaceInFrame, scale: float) -> None:
             image, _pixel(nose), _pixel(nose + axis * eyes * 0.9), colour[::-1], 2, cv2.LINE_AA
         )
     for iris, gaze in zip(face.irises * scale, face.gaze, strict=True):
-        # From 0.3 of an eye's width on, the iris is in its corner.
+        # At 0.3 of an eye's width from the centre, the iris is in the corner of the eye.
         end = iris + gaze / 0.3 * eyes * 0.6
         cv2.arrowedLine(
             image, _pixel(iris), _pixel(end), _GAZE[::-1], 2, cv2.LINE_AA, tipLength=0.3

@@ -1,4 +1,4 @@
-"""Features on the time axis of a clip: heat maps, curves and spans, without saying how drawn."""
+"""Features over the time of a clip: heat maps, curves and spans, for any way of drawing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,16 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mitfrnet.errors import MediaError
-from mitfrnet.inspection.gather import Subject
+from mitfrnet.inspection.subject import Subject
 from mitfrnet.media.decode import read_waveform
 
 Array = NDArray[np.float64]
 
-_COLUMNS = 800  # of a heat map
-_BINS = 500  # of a waveform
+_COLUMNS = 800  # in a heat map
+_BINS = 500  # in a waveform
 _WAVEFORM_HZ = 8000
-_SPREAD = 2.5  # standard deviations that a heat map's colours reach over
-_MAX_ROWS = 64  # of features whose names are unknown
+_SPREAD = 2.5  # standard deviations on each side of the mean that a heat map's colours cover
+_MAX_ROWS = 64  # of features whose names are not known
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class HeatMap:
     """Features over time.
 
     Attributes:
-        title: what they are.
-        modality: of the steps.
-        names: of the rows, from top to bottom.
+        title: the name of the features.
+        modality: their modality.
+        names: of its rows, from top to bottom.
         shades: in [0, 1], (rows, columns over the whole clip); NaN where there is no step.
     """
 
@@ -43,8 +43,8 @@ class Curve:
     """One number over time.
 
     Attributes:
-        name: what it is.
-        time_s: when, (points,).
+        name: of the number.
+        time_s: of the points in seconds, (points,).
         values: (points,); NaN where nothing was detected.
     """
 
@@ -55,10 +55,10 @@ class Curve:
 
 @dataclass(frozen=True)
 class Waveform:
-    """The sound, as its least and greatest sample in each of equally long bins.
+    """The sound: its lowest and highest sample in each of equally long bins.
 
     Attributes:
-        time_s: starts of the bins, (bins,).
+        time_s: starts of the bins in seconds, (bins,).
         low, high: in [-1, 1], (bins,).
         level_db: power over full scale, (bins,).
     """
@@ -70,11 +70,11 @@ class Waveform:
 
 
 def edges(time_s: NDArray[Any], duration_s: float) -> Array:
-    """Return where steps begin and end: midway to their neighbours, (steps + 1,), in seconds.
+    """Return the bounds of steps, midway between neighbours, (steps + 1,) in seconds.
 
     Args:
-        time_s: centres of the steps, ascending, (steps,).
-        duration_s: of the clip; no step leaves it.
+        time_s: centres of the steps in seconds, ascending, (steps,).
+        duration_s: of the clip; bounds are clipped to it.
     """
     centres = np.asarray(time_s, dtype=float)
     if len(centres) == 0:
@@ -88,11 +88,11 @@ def edges(time_s: NDArray[Any], duration_s: float) -> Array:
 
 
 def runs(chosen: NDArray[np.bool_], bounds: Array) -> list[tuple[float, float]]:
-    """Return from when to when the chosen steps last, neighbours joined, in seconds.
+    """Return start and end of each run of chosen steps, in seconds.
 
     Args:
         chosen: (steps,).
-        bounds: of `edges`, (steps + 1,).
+        bounds: from `edges`, (steps + 1,).
     """
     changes = np.flatnonzero(np.diff(np.concatenate([[0], chosen.astype(int), [0]])))
     return [(float(bounds[a]), float(bounds[b])) for a, b in changes.reshape(-1, 2)]
@@ -121,7 +121,7 @@ def waveform(subject: Subject) -> Waveform | None:
 
 
 def heat_maps(subject: Subject) -> list[HeatMap]:
-    """Return MFCC and chroma; of features without such names, all there is room for."""
+    """Return heat maps of MFCC and chroma; without such features, of the first `_MAX_ROWS`."""
     maps = []
     for modality, named in {
         "acoustic": [("MFCC", "mfcc_"), ("Chroma", "chroma_")],
@@ -134,12 +134,12 @@ def heat_maps(subject: Subject) -> list[HeatMap]:
             (title, [i for i, name in enumerate(names) if name.startswith(prefix)])
             for title, prefix in named
         ]
-        found = [(title, rows) for title, rows in groups if rows]
-        if not found and not (modality == "visual" and _known_face(names)):
+        groups = [(title, rows) for title, rows in groups if rows]
+        if not groups and not (modality == "visual" and _known_face(names)):
             shown = list(range(min(len(names), _MAX_ROWS)))
             of = f" (the first {len(shown)} of {len(names)})" if len(names) > len(shown) else ""
-            found = [(f"{modality.capitalize()} features{of}", shown)]
-        maps += [_heat_map(subject, modality, title, rows, names) for title, rows in found]
+            groups = [(f"{modality.capitalize()} features{of}", shown)]
+        maps += [_heat_map(subject, modality, title, rows, names) for title, rows in groups]
     return maps
 
 
@@ -164,28 +164,28 @@ def _heat_map(
     inside = (step >= 0) & (step < len(values))
     image = np.full((len(rows), _COLUMNS), np.nan)
     image[:, inside] = np.clip(shades[step[inside]].T, 0, 1)
-    # Low coefficients and C stand at the bottom, as on any chart.
+    # Low coefficients and C are at the bottom, as on any chart.
     return HeatMap(title, modality, [names[i] for i in rows][::-1], image[::-1])
 
 
 def face_curves(subject: Subject) -> dict[str, list[Curve]]:
-    """Return head pose in degrees and gaze in eye widths, as far as they are features."""
-    described = subject.tensors.metadata["features"]["visual"]["feature_names"]
+    """Return head pose in degrees and gaze in eye widths, if they are among the features."""
+    names = subject.tensors.metadata["features"]["visual"]["feature_names"]
     ragged = subject.tensors.modalities["visual"]
     if not len(ragged.detected):
         return {}
     values = np.where(ragged.detected[:, None], ragged.values.astype(float), np.nan)
-    column = {name: values[:, i] for i, name in enumerate(described)}
+    column = {name: values[:, i] for i, name in enumerate(names)}
     time_s = ragged.time_s.astype(float)
-    found = {}
-    if _known_face(described):
-        found["Head pose, degrees"] = [
+    curves = {}
+    if _known_face(names):
+        curves["Head pose, degrees"] = [
             Curve(name, time_s, np.degrees(column[f"head_{name}"]))
             for name in ("pitch", "yaw", "roll")
         ]
-    if "gaze_right_x" in described:
-        found["Gaze, eye widths"] = [
+    if "gaze_right_x" in names:
+        curves["Gaze, eye widths"] = [
             Curve(name, time_s, (column[f"gaze_right_{axis}"] + column[f"gaze_left_{axis}"]) / 2)
             for name, axis in (("right", "x"), ("up", "y"))
         ]
-    return found
+    return curves

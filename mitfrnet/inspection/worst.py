@@ -1,4 +1,4 @@
-"""The clips that a model gets most wrong, for the report to show and to link to."""
+"""The clips that a model gets most wrong, with pages for the report to link to."""
 
 import sys
 from dataclasses import replace
@@ -24,15 +24,15 @@ def write_worst_clips(
     run: RunParams,
     root: Path = Path(),
 ) -> None:
-    """Write which test clips the model gets most wrong, and a page of each that has its media.
+    """Write the list of the test clips with the largest errors, and a page of each with media.
 
     Args:
         results: the cells of one corpus and one model.
         params: how many clips, and whether they have pages.
-        out: the folder.
-        models: folder of models.
-        masks: recipe where no masks are stored.
-        run: how long one page may take.
+        out: the folder for the list and the pages.
+        models: the folder of all models.
+        masks: settings to draw masks with where none are stored.
+        run: its timeout is how long one page may take.
         root: the folder of the project.
 
     Raises:
@@ -51,27 +51,29 @@ def write_worst_clips(
     ]
     for old in out.glob("*.html"):
         old.unlink()
-    seen = []
+    inspected = []
     if params.pages:
         raw = root / "raw" / corpus
         remote = manifest_settings(manifest).get("media") is not None
-        seen = [c for c in clips if _has_media(rows[c.utterance_id], raw, remote=remote)]
-        if len(seen) < len(clips):
+        inspected = [c for c in clips if _has_media(rows[c.utterance_id], raw, remote=remote)]
+        if without := len(clips) - len(inspected):
             print(
-                f"warning: {corpus}: {len(clips) - len(seen)} of the {len(clips)} worst clips have "
-                "no file under raw/, and so no page (once they are there: "
+                f"warning: {corpus}: {without} of the {len(clips)} worst clips have "
+                "no file under raw/, and so no page (once the files are there: "
                 f"dvc repro -f inspect@{corpus})",
                 file=sys.stderr,
             )
     folders = [models / cell.path for cell in cells]
     judged = Judged(group.tested, group.row(model).runs[0][1])
     shown = ShownMasks(results.grid.missing_rates, masks, judged)
-    written = write_pages(seen, folders, out, shown=shown, timeout_s=run.timeout_seconds, root=root)
+    written = write_pages(
+        inspected, folders, out, shown=shown, timeout_s=run.timeout_seconds, root=root
+    )
     pages = {name: page_name(name) for name in written}
     write_worst([replace(clip, page=pages.get(clip.utterance_id)) for clip in clips], out)
 
 
 def _has_media(row: dict[str, Any], raw: Path, *, remote: bool) -> bool:
     if remote:
-        return row["digest"] is not None  # was fetched once
+        return row["digest"] is not None  # it was downloaded once
     return row["path"] is not None and (raw / row["path"]).is_file()

@@ -1,4 +1,4 @@
-"""Predictions as rows, as a table on the terminal, and what went wrong with them."""
+"""Predictions as rows, as a table on the terminal, and as lines for warnings and errors."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -14,16 +14,15 @@ from mitfrnet.predict.predictor import Prediction
 
 
 def record(clip: Path, prediction: Prediction | MitfrnetError) -> dict[str, Any]:
-    """Return a prediction as one row of a table, JSON-ready; of a clip without one, the error."""
+    """Return a prediction, or the error in its place, as one JSON-ready row of a table."""
+    row: dict[str, Any]
     if isinstance(prediction, MitfrnetError):
-        row: dict[str, Any] = dict.fromkeys(f.name for f in fields(Prediction))
-        missing: dict[str, str] = {}
-        row["error"], row["warnings"] = str(prediction), []
+        row = dict.fromkeys(f.name for f in fields(Prediction))
+        row |= {"error": str(prediction), "warnings": [], "missing": {}}
     else:
         row = {f.name: getattr(prediction, f.name) for f in fields(Prediction)}
-        missing = prediction.missing
-        row["error"], row["warnings"] = None, list(prediction.warnings)
-    del row["missing"]
+        row |= {"error": None, "warnings": list(prediction.warnings)}
+    missing = row.pop("missing")
     return row | {"clip": str(clip)} | {f"{m}_reason": missing.get(m) for m in MODALITIES}
 
 
@@ -31,7 +30,7 @@ def write_predictions(records: list[dict[str, Any]], path: Path) -> None:
     """Write predictions as a Parquet table, one row per clip.
 
     Raises:
-        OutputError: nothing can be written there.
+        OutputError: the file cannot be written.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -59,7 +58,7 @@ def render(scored: Sequence[tuple[Path, Prediction | MitfrnetError]], scale: Any
     """Return predictions as a table for the terminal, one row per clip that has a score.
 
     Args:
-        scored: of `score_clips`.
+        scored: the result of `score_clips`.
         scale: of the model's labels.
     """
     from rich.markup import escape
@@ -74,33 +73,33 @@ def render(scored: Sequence[tuple[Path, Prediction | MitfrnetError]], scale: Any
     for name in ("tokens", "sound", "face"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("missing", overflow="fold")
-    for clip, found in scored:
-        if isinstance(found, MitfrnetError):
+    for clip, result in scored:
+        if isinstance(result, MitfrnetError):
             continue
-        missing = "; ".join(f"{m}: {r.replace('_', ' ')}" for m, r in found.missing.items())
+        missing = "; ".join(f"{m}: {r.replace('_', ' ')}" for m, r in result.missing.items())
         table.add_row(
             escape(str(clip)),
-            *([] if found.score is None else [f"{found.score:+.2f}"]),
-            escape(found.class_name),
-            str(found.tokens),
-            f"{found.sound_seconds:.1f} s",
-            f"{found.face_share:.0%}",
+            *([] if result.score is None else [f"{result.score:+.2f}"]),
+            escape(result.class_name),
+            str(result.tokens),
+            f"{result.sound_seconds:.1f} s",
+            f"{result.face_share:.0%}",
             missing or "-",
         )
     return table
 
 
 def remarks(scored: Sequence[tuple[Path, Prediction | MitfrnetError]]) -> list[str]:
-    """Return the lines for what went wrong: an error per clip, a warning per kind of trouble."""
-    errors, warned = [], defaultdict[str, list[Path]](list)
-    for clip, found in scored:
-        if isinstance(found, MitfrnetError):
-            errors.append(f"error: {found}")
+    """Return a line for each warning, with its clips, and then one for each clip's error."""
+    errors, clips_by_warning = [], defaultdict[str, list[Path]](list)
+    for clip, result in scored:
+        if isinstance(result, MitfrnetError):
+            errors.append(f"error: {result}")
         else:
-            for warning in found.warnings:
-                warned[warning].append(clip)
+            for warning in result.warnings:
+                clips_by_warning[warning].append(clip)
     warnings = [
-        f"warning: {f'{clips[0]}: ' if len(clips) == 1 else f'{len(clips)} clips: '}{warning}"
-        for warning, clips in warned.items()
+        f"warning: {clips[0] if len(clips) == 1 else f'{len(clips)} clips'}: {warning}"
+        for warning, clips in clips_by_warning.items()
     ]
     return warnings + errors

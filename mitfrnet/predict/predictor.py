@@ -1,85 +1,77 @@
-"""A trained model that scores clips; what it was trained on is made again from their media.
+"""A trained model that scores clips.
 
-A clip goes through the same functions as a corpus does in the pipeline (probe, extractors,
-tensors, model), with the settings that the model folder holds, so that it gets the score that
-the `evaluate` stage gives it with nothing hidden.
+A clip goes through the functions of the pipeline (probe, extractors, tensors, model) with the
+settings in the model folder, so it gets the score that stage `evaluate` gives it with nothing
+hidden.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
-from huggingface_hub.errors import HTTPError
+from huggingface_hub import ModelCard, ModelHubMixin
 
-from mitfrnet.corpus.manifest import input_digest
-from mitfrnet.corpus.transcripts.words import Transcript, place_words, spread
+from mitfrnet.corpus.transcripts.words import Transcript
 from mitfrnet.data.tensors import SplitTensors
 from mitfrnet.errors import FeatureError, MediaError, MitfrnetError
 from mitfrnet.features.extractor import Clip, Features
-from mitfrnet.features.shards import FeatureRow
 from mitfrnet.labels import ClassScale, parse_scale
 from mitfrnet.media import decode
 from mitfrnet.modalities import MODALITIES
-from mitfrnet.predict.clips import ClipFeatures, manifest_row, observe
-from mitfrnet.predict.extraction import LIMITS, MEDIA, FeatureSettings
+from mitfrnet.predict.extraction import (
+    LIMITS,
+    MEDIA,
+    ClipFeatures,
+    FeatureSettings,
+    are_words_spread,
+    clip_tensors,
+    described_features,
+    extract_medium,
+)
+from mitfrnet.predict.hub import HUB_ERRORS, model_folder, upload_error
 from mitfrnet.predict.transcripts import find_transcripts, foreign_share
 from mitfrnet.trained.card import fingerprint, model_card, written_card
-from mitfrnet.trained.folder import CARD, ENCODER, FILES, REQUIRED
+from mitfrnet.trained.folder import CARD
 
-if TYPE_CHECKING:  # torch takes seconds to load, in which clips are already decoded
+if TYPE_CHECKING:  # torch takes seconds to load, and meanwhile clips are decoded
     from mitfrnet.trained.model import TrainedModel
 
-
-# What the hub's client raises: beside errors of its own those of the HTTP library it uses, for
-# answers that make no sense, and for parts of an upload.
-_HUB_ERRORS = (OSError, HTTPError, ValueError, RuntimeError)
-
-# Of a repository on the hub: no code and no pickle is among it.
-_FETCHED = [*FILES, *(f"{ENCODER}/*.{ending}" for ending in ("json", "safetensors", "txt"))]
-
-_CHECK = "check the name, the network and `hf auth login`"
-
-
-# Of an extractor's identity: what may differ on another machine without another setting.
+# Keys of an extractor's identity that may differ on another machine with the same settings.
 _VERSIONS = re.compile(r"identity\.(libraries\..*|package|torch|transformers)")
 
-
-# It changes results by less than 1e-5, and is where the model runs that decides.
+# The device changes results by less than 1e-5, and the machine that runs the model decides it.
 _DEVICE = "identity.device"
 
-
-# Of text, where the encoder is part of the model.
+# Ignored when the text encoder is saved with the model.
 _ENCODER_KEYS = ("identity.encoder", "identity.weights")
 
-
 _SPREAD = (
-    "nobody says when its words are spoken; they are taken as spread evenly over the clip (put a "
-    "file that holds their times beside it, or use --asr)"
+    "the times of its words are not known, so they are spread evenly over the clip (put a file "
+    "with word times beside it, or use --asr)"
 )
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model makes of one clip.
+    """What a model predicts for one clip.
 
     Attributes:
         clip: the media file.
-        score: on the scale of the model's labels; None of a model that predicts classes.
-        class_name: the predicted class; of a score `negative`, `neutral` or `positive`, by the
+        score: on the scale of the model's labels; None for a model that predicts classes.
+        class_name: the predicted class; for a score `negative`, `neutral` or `positive`, by the
             scale's neutral point.
-        tokens: of the transcript, without special ones, as far as the model read it.
+        tokens: how many tokens of the transcript the model read, without special ones.
         sound_seconds: how much sound was read.
         face_share: the share of the sampled frames in which a face was found, in [0, 1].
-        missing: which modalities are missing, and why.
-        transcript: what was taken as said; may be empty.
+        missing: the reason for each modality that is missing.
+        transcript: what is said; may be empty.
         transcript_source: `given`, the kind of file it is from, or `asr`; None: there is none.
-        warnings: what the score should be taken with.
+        warnings: caveats.
     """
 
     clip: Path
@@ -98,14 +90,19 @@ class Predictor(ModelHubMixin, library_name="mitfrnet"):
     """A trained model that scores clips.
 
     Args:
-        folder: of the model.
+        folder: the model folder.
         limits: what a clip may cost.
         other_versions: score although the libraries that make features have other versions than
             in training.
 
+    Attributes:
+        trained: the model.
+        settings: of its features.
+        extractors: that make the features, by modality.
+
     Raises:
-        FeatureError: the folder lacks a file, or one is damaged or of a newer version; or
-            features cannot be made as those that the model was trained on.
+        FeatureError: the folder lacks a file, or one is damaged or of a newer version; or the
+            features that the model was trained on cannot be made here.
     """
 
     def __init__(
@@ -118,16 +115,14 @@ class Predictor(ModelHubMixin, library_name="mitfrnet"):
         from mitfrnet.trained.model import TrainedModel
 
         self.folder = Path(folder)
-        self._recipe = FeatureSettings(self.folder, limits)
+        self.settings = FeatureSettings.of_model(self.folder, limits)
         self.trained: TrainedModel = TrainedModel.load(self.folder)
-        self._cautions: list[str] = []
-        self._extractors = {m: self._recipe.extractor(m) for m in MODALITIES}
-        self._check_features(other_versions)
-        # Now, so that an encoder that is not to be had is missed before clips are read.
-        self._text(Path(), "a")
+        self.extractors = self.settings.extractors()
+        self._version_warnings = tuple(self._check_features(other_versions))
+        self._text(Path(), "a")  # an absent text encoder is reported before clips are read
 
     @classmethod
-    def from_pretrained(  # type: ignore[override]  # what else the hub's takes has no place here
+    def from_pretrained(  # type: ignore[override]  # without the options that have no use here
         cls,
         name: Path | str,
         *,
@@ -135,46 +130,49 @@ class Predictor(ModelHubMixin, library_name="mitfrnet"):
         token: str | None = None,
         **options: Any,
     ) -> "Predictor":
-        """Return the model in a folder, or of the Hugging Face hub.
+        """Return the model in a folder, or from the Hugging Face hub.
 
         Args:
             name: a folder, or `<owner>/<repository>` on the hub.
             revision: a branch, tag or commit there.
             token: for a private repository.
-            options: as of the class.
+            options: those of the class.
 
         Raises:
-            FeatureError: as for the class, or nothing of that name is to be had.
+            FeatureError: as for the class, or there is no such model.
         """
         return cls(model_folder(name, revision=revision, token=token), **options)
 
-    def _check_features(self, other_versions: bool) -> None:
-        """Refuse what cannot give the features that the model was trained on."""
-        # Of no utterance: tensors know best what describes their features.
-        empty = self._recipe.tensors([], {m: [] for m in MODALITIES}, self._extractors)
-        for modality, trained_on in self._recipe.config["features"].items():
-            here = empty.metadata["features"][modality]
-            allowed = [_DEVICE, "digest"]
-            if modality == "text" and self._recipe.fine_tuned:
-                allowed += _ENCODER_KEYS
-            found = [d for d in _differences(trained_on, here) if d[0] not in allowed]
+    def _check_features(self, other_versions: bool) -> Iterator[str]:
+        """Yield a warning for each library of another version.
+
+        Raises:
+            FeatureError: the features here differ from those that the model was trained on.
+        """
+        features = described_features(self.settings, self.extractors)
+        for modality, trained_on in self.trained.config["features"].items():
+            here = features[modality]
+            ignored = [_DEVICE, "digest"]
+            if modality == "text" and self.settings.text_encoder is not None:
+                ignored += _ENCODER_KEYS
+            differences = [d for d in _differences(trained_on, here) if d[0] not in ignored]
             where = f"{self.folder}: {modality} features"
-            for key, there, this in found:
+            for key, in_training, value in differences:
                 name = key.removeprefix("identity.").removeprefix("libraries.")
-                what = f"{where}: {name} is {this!s:.60} here and {there!s:.60} in training"
+                line = f"{where}: {name} is {value!s:.60} here and {in_training!s:.60} in training"
                 if not _VERSIONS.fullmatch(key):
-                    raise FeatureError(f"{what} (train again, or use the release it is from)")
+                    raise FeatureError(f"{line} (train again, or use the release it is from)")
                 if not other_versions:
                     raise FeatureError(
-                        f"{what} (install that version, or pass --other-versions and take scores "
+                        f"{line} (install that version, or pass --other-versions and take scores "
                         "as approximate)"
                     )
-                self._cautions.append(f"{what}; scores are approximate")
+                yield f"{line}; scores are approximate"
             same = here["identity"] == trained_on["identity"]
-            if same and not found and here["digest"] != trained_on["digest"]:
+            if same and not differences and here["digest"] != trained_on["digest"]:
                 raise FeatureError(
-                    f"{where}: the fingerprint in config.json is not that of the settings in it "
-                    "(take the folder anew, or run train again)"
+                    f"{where}: the fingerprint in config.json does not match the settings in it "
+                    "(get the folder again, or run train again)"
                 )
 
     def predict(
@@ -182,133 +180,100 @@ class Predictor(ModelHubMixin, library_name="mitfrnet"):
     ) -> Prediction:
         """Return the score of one clip, whatever parts of it are missing.
 
+        `mitfrnet.predict.scoring.score_clips` scores many clips, and decodes them in parallel.
+
         Args:
             clip: the media file.
             text: what is said in it; None: what a file beside it holds, if there is one.
-            asr: a Whisper-type model that transcribes it where there is none.
+            asr: a Whisper-type model that transcribes a clip without a transcript.
 
         Raises:
-            MediaError: neither sound nor picture of it can be read.
+            MediaError: neither its sound nor its picture can be read.
             CorpusError: the file beside it is broken, or there is no such ASR model.
         """
-        texts = None if text is None else {Path(clip): text}
-        _, prediction = next(iter(self.predict_many([clip], texts, asr=asr)))
+        path = Path(clip)
+        texts = {} if text is None else {path: text}
+        transcript = find_transcripts([path], texts, self.settings, asr=asr)[path]
+        limits = self.settings.limits
+        media = {m: extract_medium(m, self.extractors[m], path, limits) for m in MEDIA}
+        prediction = self.score(path, media, transcript)
         if isinstance(prediction, MitfrnetError):
             raise prediction
         return prediction
 
-    def predict_many(
-        self,
-        clips: Sequence[Path | str],
-        texts: Mapping[Path, str] | None = None,
-        *,
-        asr: str | None = None,
-    ) -> Iterator[tuple[Path, "Prediction | MitfrnetError"]]:
-        """Yield each clip with its score, or with why it has none.
-
-        Args:
-            clips: media files.
-            texts: what is said in some of them.
-            asr: as of `predict`.
-        """
-        paths = [Path(clip) for clip in clips]
-        transcripts = find_transcripts(paths, texts or {}, self._recipe, asr=asr)
-        for path in paths:
-            observed = {
-                m: observe(self._extractors[m], self._recipe.limits, m, path) for m in MEDIA
-            }
-            yield path, self.score(path, observed, transcripts[path])
-
     def score(
-        self, path: Path, observed: Mapping[str, ClipFeatures], said: "Transcript | MitfrnetError"
+        self,
+        path: Path,
+        media: Mapping[str, ClipFeatures],
+        transcript: "Transcript | MitfrnetError",
     ) -> "Prediction | MitfrnetError":
-        """Return the score of a clip whose sound and face are there, or why it has none."""
-        if isinstance(said, MitfrnetError):
-            return said
-        if all(o.features is None for o in observed.values()) and (
-            unreadable := _unreadable(path, observed, self._recipe.limits)
-        ):
-            return unreadable
-        row = manifest_row(path, observed, said)
-        unplaced = self._recipe.tensor_params.align == "words" and said.text and not row["words"]
-        if unplaced:  # as an utterance of a corpus without word times
-            evenly = spread(said.text, 0.0, row["duration_s"])
-            row["words"] = [asdict(word) for word in place_words(said.text, evenly)]
-        features = {m: observed[m].features for m in MEDIA}
-        missing = {m: o.reason for m, o in observed.items() if o.reason}
-        text = self._text(path, said.text)
-        features["text"] = text
-        if text is None or text.reason:
-            missing["text"] = "empty_transcript"
-        rows = {
-            m: [
-                FeatureRow(
-                    row["utterance_id"], features[m], missing.get(m), input_digest(row, m), ""
-                )
-            ]
-            for m in MODALITIES
-        }
-        split = self._recipe.tensors([row], rows, self._extractors)
-        # They differ in versions alone, which was allowed.
-        split = replace(
-            split, metadata=split.metadata | {"features": self.trained.config["features"]}
-        )
-        for modality in MEDIA:  # aligned to the words, of which none may be where it is
-            if modality not in missing and not len(split.modalities[modality].detected):
+        """Return the score of a clip whose sound and face are extracted, or why it has none."""
+        if isinstance(transcript, MitfrnetError):
+            return transcript
+        if all(m.features is None for m in media.values()):
+            return _unreadable(path, media, self.settings.limits)
+        text = self._text(path, transcript.text)
+        clip = clip_tensors(path, media, text, transcript, self.settings, self.extractors)
+        missing = {m: clip.features[m]["reason"][0].as_py() for m in MODALITIES}
+        for modality in MEDIA:  # when aligned with words, it may have no step inside them
+            if not missing[modality] and not len(clip.tensors.modalities[modality].detected):
                 missing[modality] = "outside_words"
-        value = self._predict(split)
-        sound, face = features["acoustic"], features["visual"]
-        score, class_name = self._named(value)
+        sound, face = media["acoustic"].features, media["visual"].features
+        score, class_name = self._named(self._predict(clip.tensors))
         return Prediction(
             clip=path,
             score=score,
             class_name=class_name,
             tokens=0 if text is None else int((~text.columns["special"]).sum()),
-            sound_seconds=0.0 if sound is None else _seconds(sound, observed["acoustic"]),
+            sound_seconds=0.0 if sound is None else _seconds(sound, media["acoustic"].duration_s),
             face_share=0.0 if face is None else float(face.detected.mean()),
-            missing={m: missing[m] for m in MODALITIES if m in missing},
-            transcript=said.text,
-            transcript_source=said.source,
-            warnings=(*self._warnings(said.text, text), *[_SPREAD] * bool(unplaced)),
+            missing={m: reason for m, reason in missing.items() if reason},
+            transcript=transcript.text,
+            transcript_source=transcript.source,
+            warnings=tuple(self._warnings(transcript, text)),
         )
 
     def _text(self, path: Path, transcript: str) -> Features | None:
         if not transcript:
             return None
         with _threads_of_training(self.trained):
-            return self._extractors["text"].extract(Clip(str(path), path, transcript=transcript))
+            return self.extractors["text"].extract(Clip(str(path), path, transcript=transcript))
 
-    def _predict(self, split: SplitTensors) -> float:
+    def _predict(self, tensors: SplitTensors) -> float:
         from mitfrnet.data.masked_text import FrozenText
 
-        # Nothing is hidden, so the stored vectors serve and nothing is encoded anew.
+        # Nothing is hidden, so the stored vectors are used and nothing is encoded again.
         text = FrozenText(self.trained.config["features"]["text"]["identity"])
         with _threads_of_training(self.trained):
-            return float(self.trained.predict(split, split.steps.detected, text, whole=False)[0])
+            values = self.trained.predict(tensors, tensors.steps.detected, text, whole=False)
+        return float(values[0])
 
     def _named(self, value: float) -> tuple[float | None, str]:
+        """Return the score, None for classes, and the name of the class."""
         scale = parse_scale(self.trained.config["scale"])
         if isinstance(scale, ClassScale):
             return None, scale.classes[int(value)]
         side = int(np.sign(value - scale.neutral_point))
         return value, ("neutral", "positive", "negative")[side]
 
-    def _warnings(self, transcript: str, text: Features | None) -> Iterator[str]:
-        yield from self._cautions
-        language = self._recipe.language
-        if share := foreign_share(transcript, language):
+    def _warnings(self, transcript: Transcript, text: Features | None) -> Iterator[str]:
+        yield from self._version_warnings
+        language = self.settings.language
+        if share := foreign_share(transcript.text, language):
             yield (
-                f"{share:.0%} of the letters are of no script of language {language!r}, which the "
+                f"{share:.0%} of the letters are in no script of language {language!r}, which the "
                 "model was trained on"
             )
         if text is not None:
             end = int(text.columns["char_end"].max(initial=0))
-            if any(c.isalnum() for c in transcript[end:]):
-                yield f"the transcript was cut after {end} of {len(transcript)} characters"
+            if any(c.isalnum() for c in transcript.text[end:]):
+                yield f"the transcript was cut after {end} of {len(transcript.text)} characters"
+        if are_words_spread(transcript, self.settings):
+            yield _SPREAD
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        _ = self._written_card  # read before it goes: it may lie in this very folder
-        (save_directory / CARD).unlink(missing_ok=True)  # one of another model
+        _ = self._written_card  # read now, because it may lie in this very folder
+        (save_directory / CARD).unlink(missing_ok=True)  # of another model
         self.trained.save(save_directory)
 
     @cached_property
@@ -316,11 +281,11 @@ class Predictor(ModelHubMixin, library_name="mitfrnet"):
         return written_card(self.trained.config, self.folder)
 
     def generate_model_card(self, *args: Any, **card: Any) -> ModelCard:
-        """Return the model card: the one that was written, unless `card` says what stands in it.
+        """Return the model card: a new one if `card` is given, else the one that was written.
 
         Args:
-            args: of the hub's own cards; unused.
-            card: `scores` and `corpus`, as of `mitfrnet.trained.card.model_card`.
+            args: unused; the hub passes them for its own cards.
+            card: `scores` and `corpus`, as for `mitfrnet.trained.card.model_card`.
 
         Raises:
             FeatureError: the card that was written cannot be read.
@@ -339,23 +304,12 @@ class Predictor(ModelHubMixin, library_name="mitfrnet"):
                 are those of `generate_model_card`.
 
         Raises:
-            FeatureError: the hub is not reachable, or refuses.
+            FeatureError: the hub cannot be reached, or refuses.
         """
         try:
             return super().push_to_hub(repo_id, **options)
-        except _HUB_ERRORS as error:
-            raise FeatureError(
-                f"{repo_id}: cannot be written to the Hugging Face hub ({_reason(error)}); {_CHECK}"
-            ) from error
-
-
-def _differences(trained: Any, here: Any, at: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Yield what differs in two descriptions of features: dotted key, value there, value here."""
-    if isinstance(trained, dict) and isinstance(here, dict):
-        for key in sorted(set(trained) | set(here)):
-            yield from _differences(trained.get(key), here.get(key), f"{at}.{key}".lstrip("."))
-    elif trained != here:
-        yield at, trained, here
+        except HUB_ERRORS as error:
+            raise upload_error(repo_id, error) from error
 
 
 def load_model(name: Path | str, **options: Any) -> Predictor:
@@ -363,7 +317,7 @@ def load_model(name: Path | str, **options: Any) -> Predictor:
 
     Args:
         name: a folder, or `<owner>/<repository>` on the Hugging Face hub.
-        options: as of `Predictor.from_pretrained`.
+        options: those of `Predictor.from_pretrained`.
 
     Raises:
         FeatureError: there is no such model, or it cannot be used here.
@@ -371,56 +325,13 @@ def load_model(name: Path | str, **options: Any) -> Predictor:
     return Predictor.from_pretrained(name, **options)
 
 
-def model_folder(
-    name: Path | str, *, revision: str | None = None, token: str | None = None
-) -> Path:
-    """Return the folder of a model, fetched from the Hugging Face hub if need be.
-
-    Only the files that make up a model are fetched.
-
-    Args:
-        name: a folder, or `<owner>/<repository>` on the hub.
-        revision: a branch, tag or commit there.
-        token: for a private repository.
-
-    Raises:
-        FeatureError: there is no such folder, and no such model to be had from the hub.
-    """
-    folder = Path(name)
-    if folder.is_dir():
-        return folder
-    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", str(name)):
-        raise FeatureError(
-            f"{name}: no such folder (expected one with {', '.join(REQUIRED)}, or "
-            "<owner>/<repository> on the Hugging Face hub)"
-        )
-    try:
-        fetched = Path(
-            snapshot_download(str(name), revision=revision, token=token, allow_patterns=_FETCHED)
-        )
-    except _HUB_ERRORS as error:
-        raise FeatureError(
-            f"{name}: no such folder, and not to be had from the Hugging Face hub "
-            f"({_reason(error)}); {_CHECK}"
-        ) from error
-    for file in REQUIRED:
-        if not (fetched / file).is_file():
-            raise FeatureError(
-                f"{name}: no {file} in this repository of the Hugging Face hub (expected a model "
-                f"that was pushed by mitfrnet, with {', '.join(REQUIRED)})"
-            )
-    return fetched
-
-
-def _reason(error: BaseException) -> str:
-    """Return in one line what the hub answered, or else what first went wrong."""
-    while True:
-        response = getattr(error, "response", None)
-        if response is not None:
-            return f"{response.url.host} answers {response.status_code} {response.reason_phrase}"
-        if error.__cause__ is None:
-            return " ".join(str(error).split()) or repr(error)
-        error = error.__cause__
+def _differences(trained: Any, here: Any, at: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yield what differs in two descriptions of features: dotted key, value in each."""
+    if isinstance(trained, dict) and isinstance(here, dict):
+        for key in sorted(set(trained) | set(here)):
+            yield from _differences(trained.get(key), here.get(key), f"{at}.{key}".lstrip("."))
+    elif trained != here:
+        yield at, trained, here
 
 
 @contextmanager
@@ -437,10 +348,9 @@ def _threads_of_training(trained: "TrainedModel") -> Iterator[None]:
 
 
 def _unreadable(
-    path: Path, observed: Mapping[str, ClipFeatures], limits: decode.MediaLimits
-) -> MediaError | None:
-    """Return the line for a clip of which nothing can be read."""
-    reasons = list(dict.fromkeys(o.reason or "" for o in observed.values()))
+    path: Path, media: Mapping[str, ClipFeatures], limits: decode.MediaLimits
+) -> MediaError:
+    """Return the error for a clip whose sound and picture cannot be read."""
     hints = {
         "no_file": "expected a media file",
         "empty_file": "0 bytes; expected a media file",
@@ -448,13 +358,14 @@ def _unreadable(
         "too_long": f"expected at most {limits.max_duration_s:g} s; see --max-seconds",
         "too_large": f"expected at most {limits.max_bytes} bytes",
     }
-    said = ", ".join(r + (f" ({hints[r]})" if r in hints else "") for r in reasons)
-    return MediaError(f"{path}: cannot be read: {said}")
+    reasons = dict.fromkeys(m.reason or "" for m in media.values())
+    line = ", ".join(r + (f" ({hints[r]})" if r in hints else "") for r in reasons)
+    return MediaError(f"{path}: cannot be read: {line}")
 
 
-def _seconds(sound: Features, observed: ClipFeatures) -> float:
+def _seconds(sound: Features, duration_s: float) -> float:
     """Return how much sound was read: up to the end of the last step, or of the clip."""
     starts = sound.start_s.astype(float)
     if len(starts) < 2 or np.isnan(starts).any():
-        return observed.duration_s
-    return min(observed.duration_s, float(starts[-1] + starts[1] - starts[0]))
+        return duration_s
+    return min(duration_s, float(starts[-1] + starts[1] - starts[0]))

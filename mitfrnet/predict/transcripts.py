@@ -1,4 +1,4 @@
-"""What is said in clips that are in no corpus."""
+"""Transcripts of clips outside a corpus."""
 
 import os
 import tempfile
@@ -20,33 +20,35 @@ from mitfrnet.workers.params import RunParams, available_cores
 def find_transcripts(
     clips: Sequence[Path],
     texts: Mapping[Path, str],
-    recipe: FeatureSettings,
+    settings: FeatureSettings,
     *,
     asr: str | None = None,
 ) -> dict[Path, "Transcript | MitfrnetError"]:
-    """Return what is said in each clip, or what is wrong with the file that should say it.
+    """Return the transcript of each clip, or the error in a file that should hold it.
 
     Args:
         clips: media files.
-        texts: what is said in some of them, which goes before all else.
-        recipe: of the model.
-        asr: a Whisper-type model that transcribes those without.
+        texts: what is said in some of them; files beside those are ignored.
+        settings: of the model's features.
+        asr: a Whisper-type model that transcribes clips without a transcript.
 
     Raises:
         CorpusError: there is no such model, or it does not know the language.
     """
-    found: dict[Path, Transcript | MitfrnetError] = {
+    transcripts: dict[Path, Transcript | MitfrnetError] = {
         clip: Transcript(texts[clip], source="given")
         if clip in texts
-        else beside(clip, recipe.language)
+        else transcript_beside(clip, settings.language)
         for clip in clips
     }
-    silent = [c for c, t in found.items() if isinstance(t, Transcript) and not t.text]
-    return {**found, **_transcribed(silent, asr, recipe)} if asr is not None else found
+    if asr is not None:
+        without = [c for c, t in transcripts.items() if isinstance(t, Transcript) and not t.text]
+        transcripts |= _transcribed(without, asr, settings)
+    return transcripts
 
 
-def beside(clip: Path, language: str) -> Transcript | MitfrnetError:
-    """Return what files beside a clip say, or the error of one that is broken."""
+def transcript_beside(clip: Path, language: str) -> Transcript | MitfrnetError:
+    """Return the transcript in files beside a clip, or the error in one of them."""
     labelled = _labelled(clip, clip.parent)
     corpus = CorpusParams(layout="media_only", language=language)
     problems = Problems()
@@ -68,36 +70,39 @@ def _labelled(clip: Path, folder: Path) -> LabelledClip:
 
 
 def _transcribed(
-    clips: Sequence[Path], asr: str, recipe: FeatureSettings
+    clips: Sequence[Path], asr: str, settings: FeatureSettings
 ) -> dict[Path, Transcript]:
-    """Return what a model hears in the clips whose sound can be read."""
+    """Return what an ASR model hears in the clips whose sound can be read."""
     from mitfrnet.corpus.transcripts.asr import transcribe  # loads torch
 
     readable = {clip: clip.absolute() for clip in clips if clip.is_file()}
     root = Path(Path.cwd().anchor)
-    # Its ids have to be told apart, and names may occur twice.
+    # Names may occur twice, and ids must differ.
     labelled = {
         clip: replace(_labelled(path, root), clip_id=str(i))
         for i, (clip, path) in enumerate(readable.items())
     }
     with tempfile.TemporaryDirectory() as folder:
-        heard = transcribe(
+        transcripts = transcribe(
             root,
             [(labelled[clip], sha256_of(path)) for clip, path in readable.items()],
             model=asr,
-            language=recipe.language,
-            limits=recipe.limits,
+            language=settings.language,
+            limits=settings.limits,
             store=Path(folder, "asr.parquet"),
             run=RunParams(workers=len(available_cores()), timeout_seconds=TIMEOUT_S),
         )
-    found = {clip: heard.get(labelled[clip].utterance_id) for clip in readable}
-    return {clip: replace(t, source="asr") for clip, t in found.items() if t}
+    return {
+        clip: replace(transcript, source="asr")
+        for clip in readable
+        if (transcript := transcripts.get(labelled[clip].utterance_id))
+    }
 
 
 def foreign_share(transcript: str, language: str) -> float:
-    """Return the share of letters that are of no script of a language, if most are; else 0.
+    """Return the share of letters that are in no script of a language, if most are; else 0.
 
-    Of a language whose scripts are not known here, 0.
+    Also 0 for a language whose scripts are not known here.
     """
     scripts = scripts_of(language)
     letters = [c for c in transcript if c.isalpha()]

@@ -1,17 +1,19 @@
 """Model folders for tests: untrained networks behind the extractors that are shipped."""
 
+import json
+
 import torch
 
+from mitfrnet.data.alignment import TensorParams
 from mitfrnet.data.scaling import Scaling
 from mitfrnet.features.acoustic import AcousticExtractor, AcousticParams
-from mitfrnet.features.shards import description_of, feature_schema, to_table
 from mitfrnet.features.text import TextExtractor, TextParams
 from mitfrnet.features.text_encoder import TextEncoder
 from mitfrnet.features.visual import VisualExtractor
 from mitfrnet.labels import SCALES
 from mitfrnet.models import registry
 from mitfrnet.params import load_params
-from mitfrnet.predict.extraction import LIMITS
+from mitfrnet.predict.extraction import LIMITS, FeatureSettings, described_features
 from mitfrnet.trained.model import Network, TrainedModel, task_of
 from mitfrnet.training.settings import load_model_params
 from tests.helpers.faces import shipped_params
@@ -23,7 +25,7 @@ def text_extractor(encoder="embedded"):
     return TextExtractor(params, encoder)
 
 
-def make_model(*, encoder="embedded", fine_tuned=False, scale=None, seed=1):
+def make_model(*, encoder="embedded", fine_tuned=False, scale=None, align="none", seed=1):
     """Return a network with random weights, and the settings that its folder would hold."""
     extractors = {
         "text": text_extractor(encoder),
@@ -34,8 +36,15 @@ def make_model(*, encoder="embedded", fine_tuned=False, scale=None, seed=1):
     }
     dims = {m: len(e.feature_names) for m, e in extractors.items()}
     scale = scale or SCALES["mosi"].model_dump(mode="json")
-    shipped = load_model_params("mitfrnet")
-    settings = shipped.network
+    feature_settings = FeatureSettings(
+        sections={},
+        where="",
+        language="en",
+        scale=scale,
+        limits=LIMITS,
+        tensor_params=TensorParams(align=align, segments=1),
+    )
+    settings = load_model_params("mitfrnet").network
     torch.manual_seed(seed)
     model = registry.build("mitfrnet", dims=dims, task=task_of(scale), **settings)
     network = Network(model, TextEncoder(encoder) if fine_tuned else None)
@@ -45,9 +54,7 @@ def make_model(*, encoder="embedded", fine_tuned=False, scale=None, seed=1):
         "settings": settings,
         "dims": dims,
         "text": "finetuned" if fine_tuned else "frozen",
-        "features": {
-            m: description_of(to_table([], feature_schema(e))) for m, e in extractors.items()
-        },
+        "features": described_features(feature_settings, extractors),
         "language": "en",
         "scale": scale,
         "training": {
@@ -72,3 +79,16 @@ def make_model(*, encoder="embedded", fine_tuned=False, scale=None, seed=1):
         {m: torch.rand(dims[m], generator=generator) + 1 for m in ("acoustic", "visual")},
     )
     return TrainedModel(network.eval(), scaling, config)
+
+
+def edit_features(folder, modality, **changes):
+    """Change what a model folder says of one modality; `identity__x` is a key of its identity."""
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    for key, value in changes.items():
+        *parts, last = key.split("__")
+        section = config["features"][modality]
+        for part in parts:
+            section = section[part]
+        section[last] = value
+    path.write_text(json.dumps(config))

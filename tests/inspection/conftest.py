@@ -1,6 +1,7 @@
 import pytest
 
-from tests.helpers.inspected_project import run_pipeline
+from mitfrnet.inspection.inspect import inspect
+from tests.helpers.inspected_project import UTTERANCE, run_pipeline
 
 
 @pytest.fixture(scope="session")
@@ -9,3 +10,8 @@ def project(tmp_path_factory):
     folder = tmp_path_factory.mktemp("inspected")
     run_pipeline(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def view(project):
+    return inspect(f"mine/{UTTERANCE}", root=project)

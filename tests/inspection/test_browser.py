@@ -5,21 +5,17 @@ from dataclasses import replace
 
 import pytest
 
-from mitfrnet.inspection.inspect import inspect, write_page
+from mitfrnet.inspection.inspect import inspect
+from mitfrnet.inspection.page import write_page
 from mitfrnet.inspection.predictions import ModelPredictions
 from tests.helpers.browser import needs_browser, opened, sideways, until, violations
 from tests.helpers.clips import tone, write_clip
-from tests.helpers.inspected_project import HOSTILE, VIDEO
+from tests.helpers.inspected_project import HOSTILE, MODEL, UTTERANCE
 from tests.helpers.paths import ROOT
 
 CLIPS = ROOT.parent / "shared" / "clips" / "Raw"
 
 pytestmark = needs_browser
-
-
-@pytest.fixture(scope="module")
-def view(project):
-    return inspect(f"mine/{VIDEO}/01", root=project)
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +54,9 @@ def test_it_fits_and_is_accessible(running, path, width, dark):
 
 def test_it_is_small_and_names_break_nothing(page, path):
     assert path.stat().st_size < 1_000_000  # 1.8 s; the bound is 5 MB for 10 s
-    assert page.inner_text("h1") == f"{VIDEO}/01"
+    assert page.inner_text("h1") == UTTERANCE
     assert HOSTILE in page.inner_text("header")
-    assert page.title() == f"{VIDEO}/01: inspection"
+    assert page.title() == f"{UTTERANCE}: inspection"
     assert page.locator('img[src="x"]').count() == 0
 
 
@@ -182,8 +178,8 @@ def test_what_is_missing_by_nature_cannot_be_given(running, project, tmp_path):
     write_page(inspect("mine/quiet/01", root=project), tmp_path / "page.html")
     with opened(running, tmp_path / "page.html") as page:
         assert page.is_disabled("input[value=text]")
-        assert "missing by nature: empty transcript" in page.inner_text("#tracks")
-        assert "words missing by nature" in page.inner_text("#hidden")
+        assert "naturally missing: empty transcript" in page.inner_text("#tracks")
+        assert "words naturally missing" in page.inner_text("#hidden")
         assert value(page)
         assert page.locator("#by-way tbody tr").count() == 4  # all, two alone, nothing
         assert violations(page) == []
@@ -214,7 +210,7 @@ def test_classes_are_named(running, view, tmp_path):
         assert "labelled anger" in page.inner_text(".lead")
         page.uncheck("input[value=text]")
         assert value(page) == "anger"
-        assert "With all of it given: joy" in page.inner_text("#moved")
+        assert "With everything given: joy" in page.inner_text("#moved")
         assert page.is_hidden("#chart")
         assert sideways(page) == 0
         assert page.complaints == []
@@ -222,8 +218,8 @@ def test_classes_are_named(running, view, tmp_path):
 
 def test_sound_alone_plays_and_what_has_no_label_says_nothing_of_it(running, tmp_path, project):
     clip = write_clip(tmp_path / "sound.mkv", sound=tone(1.5))
-    model = project / "models/mine/mitfrnet/0.3/1"
-    write_page(inspect(str(clip), models=[model], root=project), tmp_path / "page.html")
+    view = inspect(str(clip), models=[project / MODEL], root=project)
+    write_page(view, tmp_path / "page.html")
     with opened(running, tmp_path / "page.html", width=390) as page:
         assert "label" not in page.inner_text(".now")
         until(page, "document.getElementById('media').readyState >= 3")
@@ -252,8 +248,8 @@ def test_a_page_without_model_or_clip_says_so(running, view, tmp_path):
 @pytest.mark.parametrize("name", ["address/000.mp4", "edge/face_then_none.mov", "talk/001.mp4"])
 def test_pages_of_real_clips(running, project, tmp_path, name):
     """Up to 8 s; the bound of 5 MB is for 10 s."""
-    model = project / "models/mine/mitfrnet/0.3/1"
-    view = inspect(str(CLIPS / name), models=[model], transcript="So it goes", root=project)
+    models = [project / MODEL]
+    view = inspect(str(CLIPS / name), models=models, transcript="So it goes", root=project)
     write_page(view, tmp_path / "page.html")
     assert (tmp_path / "page.html").stat().st_size < 5_000_000 * view.subject.duration_s / 10
     with opened(running, tmp_path / "page.html", width=390) as page:

@@ -1,12 +1,12 @@
 from dataclasses import replace
+from typing import get_args
 
-import numpy as np
 import pytest
 
 from mitfrnet.errors import FeatureError
-from mitfrnet.inspection.gather import only
 from mitfrnet.inspection.masking import Judged, ShownMasks, corpus_masks, draw
-from mitfrnet.missing import mask_corpus, mask_steps, write_masks
+from mitfrnet.inspection.utterance import only
+from mitfrnet.missing import Pattern, mask_corpus, mask_steps, write_masks
 from mitfrnet.modalities import MODALITIES
 from tests.helpers.splits import make_mask_params, make_split
 
@@ -27,9 +27,8 @@ def stored(tmp_path, params, rates=(0.3,)):
     return only(split_of("test"), INDEX)
 
 
-@pytest.mark.parametrize(
-    "pattern", ["random", "structured", "block", "modality", "modality_random"]
-)
+# The draws of `legacy` depend on all clips.
+@pytest.mark.parametrize("pattern", [p for p in get_args(Pattern) if p != "legacy"])
 def test_a_mask_of_one_clip_is_that_of_its_corpus(pattern):
     params, split = make_mask_params(pattern), make_split(seed=2)
     drawn = draw(only(split, INDEX), "test", params)
@@ -40,10 +39,10 @@ def test_a_mask_of_one_clip_is_that_of_its_corpus(pattern):
             assert mask.observed[modality].tolist() == whole[modality][INDEX].tolist()
 
 
-def masks_of(tensors, part, folder, otherwise, judged=None):
-    """Return the masks of a clip where all that are stored are of the grid."""
+def masks_of(tensors, part, folder, default_params, judged=None):
+    """Return the masks of a clip where the grid names all that are stored."""
     conditions = sorted(path.stem for path in folder.glob("*.parquet"))
-    return corpus_masks(tensors, part, folder, ShownMasks(conditions, otherwise, judged))
+    return corpus_masks(tensors, part, folder, ShownMasks(conditions, default_params, judged))
 
 
 def test_stored_masks_stand_among_those_drawn(tmp_path):
@@ -70,8 +69,8 @@ def test_stored_masks_stand_among_those_drawn(tmp_path):
 def test_the_mask_that_was_judged_under_comes_first(tmp_path, judged, name):
     params = make_mask_params(seed=7)
     tensors = stored(tmp_path, params)
-    found = masks_of(tensors, "test", tmp_path, params, Judged(*judged))
-    first = found.masks[found.opening]
+    masks = masks_of(tensors, "test", tmp_path, params, Judged(*judged))
+    first = masks.masks[masks.opening]
     assert first.name == name
     rate, seed = judged
     again = mask_steps(
@@ -91,7 +90,7 @@ def test_legacy_masks_depend_on_all_clips_and_are_only_read(tmp_path):
     tensors = stored(tmp_path, make_mask_params("legacy"))
     masks = masks_of(tensors, "test", tmp_path, make_mask_params())
     assert [mask.name for mask in masks.masks] == ["nothing hidden", "rate 0.3, as stored"]
-    assert masks.recipe.pattern == "legacy"
+    assert masks.params.pattern == "legacy"
 
 
 @pytest.mark.parametrize(("part", "shown"), [("train", True), ("test", False)])
@@ -103,11 +102,11 @@ def test_a_protocol_has_a_mask_where_its_stage_draws_one(tmp_path, part, shown):
     assert (masks[-1].name == "fixed_train, as stored") == shown
 
 
-def test_without_stored_masks_the_recipe_given_is_drawn_by(tmp_path):
+def test_without_stored_masks_the_default_settings_are_drawn_with(tmp_path):
     params = make_mask_params("block")
     tensors = only(make_split(), INDEX)
     masks = masks_of(tensors, "test", tmp_path, params)
-    assert masks.recipe is params
+    assert masks.params is params
     assert len(masks.masks) == 11
 
 
@@ -119,15 +118,3 @@ def test_masks_of_other_tensors_are_refused(tmp_path):
     (tmp_path / "0.3.parquet").write_bytes(b"no")
     with pytest.raises(FeatureError, match=r"0\.3\.parquet: no masks"):
         masks_of(tensors, "test", tmp_path, make_mask_params())
-
-
-def test_only_takes_one_utterance():
-    split = make_split(n=4, without=(1,))
-    for i in range(4):
-        one = only(split, i)
-        assert one.ids == [split.ids[i]]
-        for modality, ragged in split.modalities.items():
-            np.testing.assert_array_equal(
-                one.modalities[modality].values, ragged.rows(ragged.values)[i]
-            )
-        assert one.token_ids.tolist() == split.modalities["text"].rows(split.token_ids)[i].tolist()

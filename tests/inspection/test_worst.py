@@ -1,29 +1,22 @@
 """The clips that the report links to, in a finished run and in a real browser."""
 
 import json
-import os
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
 import pyarrow.parquet as pq
 import pytest
 
-from mitfrnet.inspection.masking import ShownMasks
-from mitfrnet.inspection.pages import write_pages
-from mitfrnet.missing import MaskParams
-from mitfrnet.params import load_params
-from mitfrnet.report.worst import WorstClip, page_name
+from mitfrnet.report.worst import page_name
 from tests.helpers.browser import needs_browser, opened, sideways, violations
-from tests.helpers.inspected_project import HOSTILE, VIDEO
+from tests.helpers.inspected_project import CORPUS, HOSTILE, UTTERANCE
 from tests.helpers.running import run_stage, write_params
 
 pytestmark = pytest.mark.slow
 
-CORPUS = {"layout": "mmsa", "language": "en", "scale": "mosi"}
 INSPECTED = "report/inspect/mine"
-IDS = [f"{VIDEO}/01", "quiet/01"]
+IDS = [UTTERANCE, "quiet/01"]
 
 
 def run(folder, stage, **item):
@@ -122,26 +115,6 @@ def test_a_clip_that_cannot_be_decoded_stops_nothing(copy):
             (copy / "raw/mine" / row["path"]).write_bytes(b"no clip")
     run(copy, "inspect", corpus="mine")
     assert set(clips(copy)) == set(IDS)
-
-
-class Breaks:
-    """Ends the process that takes a task with it, as a decoder does that goes astray."""
-
-    def __reduce__(self):
-        return os._exit, (1,)
-
-
-def test_a_clip_that_breaks_its_process_costs_its_page_alone(finished, tmp_path, capfd):
-    clip, other = (WorstClip("mine", i, "0.00", "1.00") for i in IDS)
-    (folder,) = (finished / "models/mine/mitfrnet/0.3").glob("[0-9]")
-    shown = ShownMasks([0.3], load_params(MaskParams, section="mask"))
-    written = write_pages(
-        [replace(clip, page=Breaks()), other], [folder], tmp_path,
-        shown=shown, timeout_s=60, root=finished,
-    )  # fmt: skip
-    assert written == {other.utterance_id}
-    assert [path.name for path in tmp_path.iterdir()] == [page_name(other.utterance_id)]
-    assert f"warning: mine/{clip.utterance_id}: no page (worker_crashed)" in capfd.readouterr().err
 
 
 def test_masks_of_a_rate_that_left_the_grid_are_not_looked_at(copy):

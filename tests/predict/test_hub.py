@@ -1,4 +1,4 @@
-"""A model on its way to a hub and back, over real connections, and what may go wrong there."""
+"""A model goes to a hub and back over real connections, with faults on the way."""
 
 import json
 import pickle
@@ -6,14 +6,14 @@ import pickle
 import pytest
 import yaml
 
+from mitfrnet.errors import FeatureError
+from mitfrnet.predict.hub import model_folder
 from mitfrnet.predict.predictor import Predictor
 from mitfrnet.trained.card import fingerprint, model_card
 from tests.helpers.hub_server import TOKEN, running_hub
 from tests.helpers.made_model import make_model
+from tests.helpers.predicting import SPOKEN, run_predict
 from tests.helpers.running import run_python
-from tests.predict.test_predictor import SPOKEN, command
-
-pytestmark = pytest.mark.slow
 
 MODEL = "me/name"
 TEXT = "The band was excellent."
@@ -77,7 +77,7 @@ def score(evaluated):
 def predict(hub, home, **environment):
     """Run `mitfrnet predict` elsewhere, with the cache in `home`."""
     environment = hub.environment(home) | environment
-    return command(SPOKEN, "--model", MODEL, "--text", TEXT, "--json", cwd=home, **environment)
+    return run_predict(SPOKEN, "--model", MODEL, "--text", TEXT, "--json", cwd=home, **environment)
 
 
 def score_in(process):
@@ -94,6 +94,13 @@ def only_line(process):
     return line
 
 
+@pytest.mark.parametrize("name", ["gone", "/gone/model", "./owner/name", "a/b/c", "../x"])
+def test_what_is_neither_folder_nor_hub_name_is_not_asked_for_on_the_hub(name):
+    with pytest.raises(FeatureError, match=r"no such folder \(expected one with model"):
+        model_folder(name)
+
+
+@pytest.mark.slow
 def test_a_model_scores_the_same_after_the_trip(hub, score, tmp_path):
     process = predict(hub, tmp_path)
     assert score_in(process) == score
@@ -105,6 +112,7 @@ def test_a_model_scores_the_same_after_the_trip(hub, score, tmp_path):
     assert float(process.stdout) == score
 
 
+@pytest.mark.slow
 def test_what_is_published_is_the_folder_and_the_card_with_scores(hub, evaluated):
     files = hub.files[MODEL]
     own = {p.name: p.read_bytes() for p in evaluated.iterdir()}
@@ -114,6 +122,7 @@ def test_what_is_published_is_the_folder_and_the_card_with_scores(hub, evaluated
     assert result["metrics"] == [{"type": "mae", "name": "mae", "value": 0.5}]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("status", "answer"),
     [
@@ -124,19 +133,21 @@ def test_what_is_published_is_the_folder_and_the_card_with_scores(hub, evaluated
         (200, "Expecting value"),  # an empty page, as of a login to some network
     ],
 )
-def test_a_hub_that_refuses_is_told_in_one_line(hub, tmp_path, status, answer):
+def test_a_hub_that_refuses_is_reported_in_one_line(hub, tmp_path, status, answer):
     hub.refused["."] = status
     line = only_line(predict(hub, tmp_path))
-    start = f"error: {MODEL}: no such folder, and not to be had from the Hugging Face hub ({answer}"
-    assert line.startswith(start)
+    failed = "no such folder, and the download from the Hugging Face hub failed"
+    assert line.startswith(f"error: {MODEL}: {failed} ({answer}")
     assert line.endswith("check the name, the network and `hf auth login`")
 
 
-def test_a_repository_that_is_not_there_is_told_in_one_line(hub, tmp_path):
+@pytest.mark.slow
+def test_a_repository_that_is_not_there_is_reported_in_one_line(hub, tmp_path):
     hub.files.clear()
     assert "(127.0.0.1 answers 404 Not Found); check the name" in only_line(predict(hub, tmp_path))
 
 
+@pytest.mark.slow
 def test_a_model_in_the_cache_needs_no_hub(hub, score, tmp_path):
     assert "offline mode is enabled" in only_line(predict(hub, tmp_path, HF_HUB_OFFLINE="1"))
     assert score_in(predict(hub, tmp_path)) == score
@@ -147,6 +158,7 @@ def test_a_model_in_the_cache_needs_no_hub(hub, score, tmp_path):
     assert score_in(predict(hub, tmp_path)) == score
 
 
+@pytest.mark.slow
 def test_a_broken_download_goes_on_where_it_was(hub, score, tmp_path):
     hub.drops["model.safetensors"] = 1
     process = predict(hub, tmp_path)
@@ -155,21 +167,23 @@ def test_a_broken_download_goes_on_where_it_was(hub, score, tmp_path):
     assert sum(line.startswith("GET") and "model.saf" in line for line in hub.asked) == 2
 
 
+@pytest.mark.slow
 def test_a_download_that_breaks_again_and_again_is_no_model(hub, score, tmp_path):
     hub.drops["model.safetensors"] = -1
     process = predict(hub, tmp_path)
     assert process.returncode == 1
     assert process.stdout == ""
     last = process.stderr.splitlines()[-1]  # before it, the client's own warnings
-    assert last.startswith(f"error: {MODEL}: no such folder, and not to be had")
+    assert last.startswith(f"error: {MODEL}: no such folder, and the download")
     assert "peer closed connection" in last
     assert "Traceback" not in process.stderr
     hub.drops.clear()
     assert score_in(predict(hub, tmp_path)) == score  # nothing half is left
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["model.safetensors", "scaling.safetensors", "config.json"])
-def test_a_repository_that_lacks_a_file_is_told_in_one_line(hub, tmp_path, name):
+def test_a_repository_that_lacks_a_file_is_reported_in_one_line(hub, tmp_path, name):
     del hub.files[MODEL][name]
     line = only_line(predict(hub, tmp_path))
     assert line.startswith(f"error: {MODEL}: no {name} in this repository of the Hugging Face hub")
@@ -185,6 +199,7 @@ class _Touch:
         return open, (str(self.path), "w")
 
 
+@pytest.mark.slow
 def test_pickles_and_code_in_a_repository_are_not_even_fetched(hub, score, tmp_path):
     ran = tmp_path / "ran"
     pickled = pickle.dumps(_Touch(ran))
@@ -206,6 +221,7 @@ def test_pickles_and_code_in_a_repository_are_not_even_fetched(hub, score, tmp_p
     assert not ran.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("token", "refused", "answer"),
     [
@@ -214,7 +230,7 @@ def test_pickles_and_code_in_a_repository_are_not_even_fetched(hub, score, tmp_p
         (TOKEN, {"PUT": 403}, "127.0.0.1 answers 403 Forbidden"),
     ],
 )
-def test_an_upload_that_is_refused_is_told_in_one_line(
+def test_an_upload_that_is_refused_is_reported_in_one_line(
     hub, evaluated, tmp_path, token, refused, answer
 ):
     hub.files.clear()
@@ -224,7 +240,7 @@ def test_an_upload_that_is_refused_is_told_in_one_line(
     quiet = {"HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     line = only_line(run_python("-c", code, cwd=tmp_path, **hub.environment(tmp_path), **quiet))
     assert line == (
-        f"error: {MODEL}: cannot be written to the Hugging Face hub ({answer}); check the name, "
+        f"error: {MODEL}: the upload to the Hugging Face hub failed ({answer}); check the name, "
         "the network and `hf auth login`"
     )
     assert not hub.files.get(MODEL)

@@ -1,6 +1,6 @@
 import pytest
 
-from mitfrnet.inspection.gather import _spoken
+from mitfrnet.inspection.subject import _spoken
 
 WORDS = [
     {"char_start": 0, "char_end": 4, "start_s": 1.0, "end_s": 2.0},
@@ -14,10 +14,10 @@ WORDS = [
         (0, 4, (1.0, 2.0)),
         (2, 4, (1.5, 2.0)),  # the second half of a word
         (5, 7, (3.0, 3.5)),
-        (7, 8, (3.5, 4.0)),  # of no word: as if all 8 characters shared the 4 s
+        (7, 8, (3.5, 4.0)),  # in no word: as if all 8 characters shared the 4 s
     ],
 )
-def test_tokens_are_where_their_words_are(start, end, expected):
+def test_tokens_have_the_times_of_their_words(start, end, expected):
     assert _spoken(start, end, 8, WORDS, 4.0) == pytest.approx(expected)
 
 
