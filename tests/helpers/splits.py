@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 import torch
 
-from mitfrnet.data.scaling import no_scaling
+from mitfrnet.data.scaling import SCALED, Scaling
 from mitfrnet.data.tensors import ModalityTensors, SplitTensors
 from mitfrnet.features.text_encoder import load_tokenizer, vocabulary_digest, weights_digest
 from mitfrnet.labels import SCALES
@@ -107,6 +107,11 @@ def mask_splits(splits, rate=0.4, params=None):
     return mask_corpus(steps, rate=rate, params=params or make_mask_params())
 
 
+def observe(split, rate, params=None):
+    """Return the observed steps of one split under a mask, per modality."""
+    return mask_splits({"train": split}, rate, params).observed["train"]
+
+
 def text_vectors(split):
     """Return the stored vectors of the complete transcripts, (steps, dim) per utterance."""
     text = split.modalities["text"]
@@ -146,4 +151,6 @@ def untrained_model(split, encoder=None, seed=1):
         "scale": scale,
         "training": {"train": {"threads": 1}},
     }
-    return TrainedModel(Network(model, encoder).eval(), no_scaling(split.dims), config)
+    columns = {m: torch.arange(split.dims[m], dtype=torch.float32) for m in SCALED}
+    scaling = Scaling(mean=columns, scale={m: 1 + c for m, c in columns.items()})
+    return TrainedModel(Network(model, encoder).eval(), scaling, config)
