@@ -57,6 +57,7 @@ def test_scaling_is_stored_and_read_back():
         assert torch.equal(again.scale[modality], scaling.scale[modality])
 
 
+@pytest.mark.filterwarnings("ignore:invalid value")
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_corrupt_observed_value_is_named(value):
     split = with_value(make_split(), "acoustic", 5, value)

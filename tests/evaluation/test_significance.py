@@ -10,11 +10,11 @@ from mitfrnet.evaluation.significance import (
     bootstrap_intervals,
     paired_test,
 )
-from mitfrnet.labels import SCALES, ClassScale
+from mitfrnet.labels import SCALES
 from mitfrnet.metrics import as_scored, metric_names, score
+from tests.helpers.scales import EMOTIONS, STARS
 
-EMOTIONS = ClassScale(classes=["anger", "joy", "sadness"])
-SCALES_TRIED = [*SCALES.values(), EMOTIONS]
+SCALES_TRIED = [*SCALES.values(), STARS, EMOTIONS]
 
 
 def made(scale, runs=3, clips=40, seed=0):
@@ -23,7 +23,7 @@ def made(scale, runs=3, clips=40, seed=0):
         true = rng.integers(0, 3, clips)
         other = rng.integers(0, 3, (runs, clips))
         return np.where(rng.random((runs, clips)) < 0.5, true, other), true
-    true = np.round(scale.high * rng.uniform(-1, 1, clips), 1)
+    true = np.round(rng.uniform(scale.low, scale.high, clips), 1)
     return true + scale.high * rng.normal(0, 0.5, (runs, clips)), true
 
 

@@ -126,22 +126,22 @@ class StoredText:
         return [v * torch.from_numpy(kept)[:, None] for v, kept in vectors]
 
 
-def untrained_model(split, encoder=None, seed=1):
+def untrained_model(split, name="mitfrnet", encoder=None):
     """Return a model with random weights for the features and the labels of a split.
 
     Args:
         split: from `make_split`.
+        name: a model of `params.yaml`.
         encoder: a `TextEncoder` to count as fine-tuned; None: text is frozen.
-        seed: of the weights.
     """
-    shipped = load_model_params("mitfrnet")
+    shipped = load_model_params(name)
     scale = split.metadata["scale"]
-    torch.manual_seed(seed)
+    torch.manual_seed(1)
     model = registry.build(
         shipped.architecture, dims=split.dims, task=task_of(scale), **shipped.network
     )
     config = {
-        "model": "mitfrnet",
+        "model": name,
         "architecture": shipped.architecture,
         "settings": shipped.network,
         "dims": split.dims,

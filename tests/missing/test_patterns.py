@@ -1,17 +1,26 @@
 import hashlib
 import itertools
 import json
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from mitfrnet.errors import ParamsError
-from mitfrnet.missing import check_rate, draw_masks, draw_rates, legacy_masks
+from mitfrnet.missing import (
+    WHOLE_PATTERNS,
+    Pattern,
+    check_rate,
+    draw_masks,
+    draw_rates,
+    legacy_masks,
+)
 from mitfrnet.modalities import MODALITIES
 
 IDS = [f"video/{i}" for i in range(40)]
 LENGTHS = [i % 23 for i in range(40)]
-KEYED = ["random", "structured", "block", "modality", "modality_random"]
+PATTERNS = get_args(Pattern)
+KEYED = [p for p in PATTERNS if p != "legacy"]  # each clip draws from a stream of its own
 # Clip i has text unless i % 5 is 0, and sound unless i % 7 is 0.
 PRESENT = {
     "text": [i % 5 > 0 for i in range(40)],
@@ -31,13 +40,13 @@ def draw(rate, ids=IDS, lengths=LENGTHS, **changes):
     return dict(zip(ids, draw_masks(lengths, ids, rate=rate, **settings), strict=True))
 
 
-@pytest.mark.parametrize("pattern", ["random", "structured", "block", "modality", "legacy"])
+@pytest.mark.parametrize("pattern", [p for p in PATTERNS if p != "modality_random"])
 def test_rate_0_hides_nothing_and_rate_1_everything(pattern):
     assert all(kept.all() for kept in draw(0.0, pattern=pattern).values())
     assert not any(kept.any() for kept in draw(1.0, pattern=pattern).values())
 
 
-@pytest.mark.parametrize("pattern", [*KEYED, "legacy"])
+@pytest.mark.parametrize("pattern", PATTERNS)
 @pytest.mark.parametrize("modality", MODALITIES)
 def test_what_is_hidden_stays_hidden_at_every_higher_rate(pattern, modality):
     changes = {"pattern": pattern, "modality": modality}
@@ -91,14 +100,14 @@ def test_the_share_of_hidden_steps_is_the_rate():
     assert np.mean(np.concatenate(masks)) == pytest.approx(0.7, abs=0.013)
 
 
-@pytest.mark.parametrize("pattern", ["random", "structured", "block"])
+@pytest.mark.parametrize("pattern", [p for p in KEYED if p not in WHOLE_PATTERNS])
 def test_only_maskable_steps_are_hidden(pattern):
     changes = {"pattern": pattern, "maskable": [np.array([False, True, True, False])]}
     kept = draw(1.0, ids=["a"], lengths=[4], modality="text", **changes)["a"]
     assert kept.tolist() == [True, False, False, True]
 
 
-@pytest.mark.parametrize("pattern", ["modality", "modality_random"])
+@pytest.mark.parametrize("pattern", WHOLE_PATTERNS)
 def test_a_modality_that_vanishes_takes_its_special_tokens_along(pattern):
     maskable = [np.array([False, True, False])] * 40
     drawn = draw(0.6, lengths=[3] * 40, modality="text", pattern=pattern, maskable=maskable)

@@ -1,6 +1,7 @@
 """The card of a model: what it tells, and whose it is."""
 
 import os
+from typing import get_args
 
 import pytest
 import yaml
@@ -8,6 +9,7 @@ from huggingface_hub import ModelCard
 
 from mitfrnet.errors import FeatureError
 from mitfrnet.labels import ClassScale
+from mitfrnet.missing import PROTOCOLS, WHOLE_PATTERNS, Pattern
 from mitfrnet.trained.card import fingerprint, model_card, written_card
 
 CONFIG = {
@@ -119,27 +121,31 @@ def test_a_variant_does_not_go_by_the_name_of_the_whole():
     assert header(card)["model-index"][0]["name"] == "MIT-FRNet without MMR"
 
 
-@pytest.mark.parametrize(
-    ("protocol", "told"),
-    [
-        ("complete_train", "nothing in training and validation"),
-        ("fixed_train", "in training and validation at missing rate 0.4"),
-        ("random_train", "at a missing rate of its own for each clip"),
-    ],
-)
-def test_each_protocol_is_told_as_it_is(protocol, told):
-    params = {"seed": 7, "fixed_rate": 0.4}
-    masks = {"params": params, "pattern": "block", "protocol": protocol, "rate": None}
-    card = card_of(CONFIG | {"training": CONFIG["training"] | {"masks": masks}})
-    assert f"protocol `{protocol}`: {told}" in card
+HIDDEN_BY = {
+    "complete_train": "nothing in training and validation",
+    "fixed_train": "in training and validation at missing rate 0.4",
+    "random_train": "at a missing rate of its own for each clip",
+}
+
+
+def card_of_masks(**masks):
+    masks = CONFIG["training"]["masks"] | masks
+    return card_of(CONFIG | {"training": CONFIG["training"] | {"masks": masks}})
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_each_protocol_is_described(protocol):
+    card = card_of_masks(protocol=protocol, rate=None, params={"seed": 7, "fixed_rate": 0.4})
+    assert f"protocol `{protocol}`: {HIDDEN_BY[protocol]}" in card
     assert "None" not in card
 
 
-def test_a_pattern_that_takes_modalities_away_hides_no_single_tokens():
-    masks = CONFIG["training"]["masks"] | {"pattern": "modality"}
-    card = card_of(CONFIG | {"training": CONFIG["training"] | {"masks": masks}})
-    assert "Text is hidden as a whole" in card
-    assert "token by token" not in card
+@pytest.mark.parametrize("pattern", get_args(Pattern))
+def test_only_patterns_of_whole_modalities_hide_text_as_a_whole(pattern):
+    card = card_of_masks(pattern=pattern)
+    whole = pattern in WHOLE_PATTERNS
+    assert ("Text is hidden as a whole" in card) == whole
+    assert ("token by token" in card) != whole
 
 
 def test_a_model_of_imported_features_is_not_offered_for_clips():

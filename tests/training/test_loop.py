@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from mitfrnet.data.masked_text import FrozenText
-from mitfrnet.errors import FeatureError, ParamsError, TrainingError
+from mitfrnet.errors import ParamsError, TrainingError
 from mitfrnet.features.text_encoder import TextEncoder
 from mitfrnet.labels import ClassScale
 from mitfrnet.missing import Protocol
 from mitfrnet.modalities import MODALITIES
+from mitfrnet.models import registry
 from mitfrnet.params import load_params
 from mitfrnet.trained.model import TrainedModel
 from mitfrnet.training import loop
@@ -142,25 +143,49 @@ def test_the_best_epoch_is_kept(splits, masks, trained, folder):
     assert error == pytest.approx(min(losses), abs=1e-5)
 
 
-@pytest.fixture
-def one_step(fit, splits, tmp_path):
-    """Return a function that gives the weights before and after one step on all utterances.
-
-    No word is hidden, so that no text encoder is loaded.
-    """
+@pytest.fixture(scope="module")
+def sound_and_face_masks(splits):
+    """Return masks that hide no word, so that no text encoder is loaded."""
     factors = {"text": 0.0, "acoustic": 1.0, "visual": 1.0}
-    masks = mask_splits(splits, params=make_mask_params(scale_factors=factors))
+    return mask_splits(splits, params=make_mask_params(scale_factors=factors))
+
+
+@slow
+@pytest.mark.parametrize("name", registry.MODELS)
+def test_each_model_is_trained(splits, sound_and_face_masks, tmp_path, name):
+    params = load_model_params(name)
+    optimiser = params.optimiser.model_copy(update={"batch_size": 8, "accumulate": 1})
+    result = train(
+        splits,
+        sound_and_face_masks,
+        name=name,
+        model_params=params.model_copy(update={"optimiser": optimiser}),
+        params=PARAMS,
+        seed=1,
+        curves=tmp_path / "curves",
+    )
+    losses = curve(tmp_path, "train/task")
+    assert losses[-1] < losses[0]
+    assert result.model.config["architecture"] == name
+
+
+@pytest.fixture
+def one_step(fit, sound_and_face_masks, tmp_path):
+    """Return a function that gives the weights before and after one step on all utterances."""
 
     def one_step(learning_rate=1e-3, **changes):
-        changes = {"batch_size": 20, **changes}
-        return [  # a rate of almost nothing leaves the first weights
-            dict(
-                fit(
-                    tmp_path, masks=masks, params=ONE_EPOCH, learning_rate=rate, **changes
-                ).model.network.named_parameters()
-            )
+        # A rate of almost nothing leaves the first weights.
+        models = [
+            fit(
+                tmp_path,
+                masks=sound_and_face_masks,
+                params=ONE_EPOCH,
+                learning_rate=rate,
+                **{"batch_size": 20, **changes},
+            ).model
             for rate in (1e-12, learning_rate)
         ]
+        return [dict(model.network.named_parameters()) for model in models]
 
     return one_step
 
@@ -301,15 +326,6 @@ def test_a_corpus_without_labels_is_refused(fit, splits, tmp_path):
     train = replace(splits["train"], metadata=splits["train"].metadata | {"scale": None})
     with pytest.raises(TrainingError, match="no labels to train on"):
         fit(tmp_path, splits={**splits, "train": train})
-
-
-def test_a_corrupt_feature_that_is_scaled_by_is_named_before_training(fit, splits, masks, tmp_path):
-    corrupt = {**splits, "train": with_value(splits["train"], "acoustic", 5, np.nan)}
-    observed = {**masks.observed["train"]}
-    observed["acoustic"] = [np.ones_like(kept) for kept in observed["acoustic"]]
-    masks = replace(masks, observed={**masks.observed, "train": observed})
-    with pytest.raises(FeatureError, match=r"acoustic features: column 1 of train/05 is nan"):
-        fit(tmp_path, splits=corrupt, masks=masks)
 
 
 @slow
