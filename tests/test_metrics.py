@@ -118,12 +118,12 @@ def test_no_label_other_than_zero_gives_null_not_a_crash():
         ([1.0], [1.0], "imdb", "scale: 'imdb' is unknown"),
     ],
 )
-def test_what_cannot_be_scored_is_refused(prediction, target, scale, message):
+def test_invalid_values_are_refused(prediction, target, scale, message):
     with pytest.raises(ValueError, match=message):
         score(prediction, target, scale)
 
 
-def test_a_scale_of_its_own_bounds():
+def test_a_family_on_other_bounds_clips_to_them():
     scale = Scale(low=-5, high=5, family="sims")
     assert score([7.0, -7.0], [5.0, -5.0], scale)["mae"] == 0
 
@@ -195,7 +195,7 @@ def test_means_over_one_rate_or_none_are_null_where_not_defined():
         over_rates({1.5: 0.2})
 
 
-def test_a_scale_of_its_own_by_hand():
+def test_a_scale_with_its_own_cuts_by_hand():
     """Stars from 1 to 5 around 3, a label of 3 left out of the two classes.
 
     true            1     2.5    3     3.5    5
@@ -215,13 +215,13 @@ def test_a_scale_of_its_own_by_hand():
 
 
 @pytest.mark.parametrize(("side", "expected"), [("positive", 1 / 3), ("negative", 2 / 3)])
-def test_the_neutral_point_counts_on_the_side_it_is_given(side, expected):
+def test_the_neutral_point_counts_on_the_side_that_the_scale_says(side, expected):
     """True 3, 2, 4 and predicted 2, 4, 4: with 3 positive + - + and - + +, else - - + and - + +."""
     scale = Scale(low=1, high=5, neutral=3, neutral_is=side, clip=False, cuts={})
     assert score([2, 4, 4], [3, 2, 4], scale)["acc2"] == pytest.approx(expected)
 
 
-def test_the_families_are_cases_of_a_scale_of_ones_own():
+def test_the_families_equal_scales_with_the_same_cuts():
     rng = np.random.default_rng(0)
     true = rng.choice(np.arange(-10, 11) / 10, 200)
     predicted = rng.choice(np.arange(-15, 16) / 10, 200)
@@ -256,7 +256,7 @@ def test_class_labels_by_hand():
     }
 
 
-def test_a_class_predicted_in_vain_lowers_macro_f1_and_an_absent_one_does_not():
+def test_a_class_only_predicted_lowers_macro_f1_and_an_absent_one_does_not():
     """True a a, predicted a j: F1 of a 2/3, of j 0, s does not occur; recall of a 1/2."""
     scores = score([0, 1], [0, 0], EMOTIONS)
     assert scores["f1_macro"] == pytest.approx(1 / 3)
@@ -302,7 +302,7 @@ def test_constant_is_a_range_of_at_most_a_millionth_of_the_labels(scale):
         assert (scores["corr"] is None) is constant
 
 
-def test_what_is_constant_once_clipped_is_constant():
+def test_predictions_that_clipping_makes_equal_are_constant():
     assert score([1.2, 1.5], [0.1, 0.4], "sims")["constant_prediction"] is True
     assert score([1.2, 1.5], [0.1, 0.4], "mosi")["constant_prediction"] is False
 

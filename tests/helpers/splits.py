@@ -20,7 +20,7 @@ DIMS = {"text": 384, "acoustic": 5, "visual": 4}
 
 @cache
 def _text_identity():
-    """Return what text features made with the embedded encoder are recognised by."""
+    """Return the identity of text features made with the embedded encoder."""
     return {
         "encoder": "embedded",
         "weights": weights_digest("embedded"),

@@ -61,7 +61,7 @@ def same(first, second):
 
 
 @pytest.mark.parametrize("pattern", STEP_PATTERNS)
-def test_natural_missingness_is_joined_in_and_special_tokens_are_kept(pattern):
+def test_what_is_naturally_missing_stays_missing_and_special_tokens_are_kept(pattern):
     params = make_mask_params(pattern)
     observed = mask(small_steps(), 0.0, params)
     assert observed["visual"][0].tolist() == [True, False, True]
@@ -124,11 +124,11 @@ def test_legacy_draws_on_the_padded_split_with_a_seed_per_modality():
 
 
 def test_the_reachable_rate_keeps_one_modality_per_clip():
-    """Clips of 3 and of 1 present modality: 2 of 4 may vanish. A face never found is none."""
+    """One clip has 3 modalities, one has 1: 2 of 4 may vanish. An undetected face is missing."""
     steps = small_steps()
     assert reachable_rate(steps) == 2 / 4
-    unseen = {**steps.detected, "visual": [np.zeros(3, bool), np.ones(0, bool)]}
-    assert reachable_rate(replace(steps, detected=unseen)) == 1 / 3
+    faceless = {**steps.detected, "visual": [np.zeros(3, bool), np.ones(0, bool)]}
+    assert reachable_rate(replace(steps, detected=faceless)) == 1 / 3
 
 
 def test_a_rate_that_random_modalities_cannot_reach_is_refused():
@@ -141,7 +141,7 @@ def test_a_rate_that_random_modalities_cannot_reach_is_refused():
         mask(small_steps(), 0.3, make_mask_params("modality_random", scale_factors=twice))
 
 
-def test_transcripts_alone_leave_nothing_to_hide_for_random_modalities():
+def test_random_modalities_hide_nothing_where_clips_have_one_modality():
     steps = small_steps()
     none = [np.ones(0, bool)] * 2
     steps = replace(steps, detected={"text": steps.detected["text"], "acoustic": none,
@@ -164,7 +164,7 @@ def test_every_clip_keeps_a_modality_it_has():
         assert all(any(observed[m][i].any() for m in MODALITIES) for i in range(40))
 
 
-def test_without_a_rate_each_clip_has_one_of_its_own_anew_each_epoch():
+def test_without_a_rate_each_clip_draws_one_in_each_epoch():
     steps = make_split().steps
     rates = draw_rates(steps.ids, seed=7, split="train", epoch=2)
     observed = mask(steps, None, epoch=2)
@@ -200,7 +200,7 @@ def test_realised_rates_of_whole_modalities_count_the_clips():
     assert rates["visual"]["clips_hidden"] == 0
 
 
-def test_what_was_asked_is_the_effective_rate_or_the_mean_over_clips():
+def test_the_asked_rate_is_the_effective_rate_or_its_mean_over_clips():
     factors = {"text": 1.0, "acoustic": 0.5, "visual": 4.0}
     rates = realised(small_steps(), [0.2, 0.4], make_mask_params(scale_factors=factors))
     assert [rates[m]["asked"] for m in MODALITIES] == pytest.approx([0.3, 0.15, 0.9])
@@ -227,7 +227,7 @@ def test_an_entry_of_the_grid_sets_the_rate_of_each_split(entry):
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_masks_come_back_as_written_and_the_file_is_the_same_again(tmp_path, pattern):
+def test_masks_are_read_back_as_written_and_the_bytes_are_the_same_again(tmp_path, pattern):
     splits = {"train": small_steps()}
     params = make_mask_params(pattern)
     masks = mask_corpus(splits, rate=0.5, params=params)
@@ -276,7 +276,7 @@ def test_masks_of_other_tensors_are_refused(tmp_path):
         ("legacy", {"seed": 99}),
     ],
 )
-def test_settings_that_play_no_part_leave_the_bytes_alone(tmp_path, pattern, changes):
+def test_unused_settings_do_not_change_the_bytes(tmp_path, pattern, changes):
     splits = {"train": small_steps()}
     for name, params in (
         ("a", make_mask_params(pattern)), ("b", make_mask_params(pattern, **changes))
@@ -285,7 +285,7 @@ def test_settings_that_play_no_part_leave_the_bytes_alone(tmp_path, pattern, cha
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-def test_a_modality_that_the_pattern_does_not_hide_is_asked_for_nothing():
+def test_the_asked_rate_of_a_modality_that_is_never_hidden_is_0():
     rates = realised(small_steps(), 0.5, make_mask_params("modality", modalities=["visual"]))
     assert [rates[m]["asked"] for m in ("text", "acoustic", "visual")] == [0.0, 0.0, 0.5]
 
