@@ -99,7 +99,7 @@ def test_scale_factors_set_the_rate_of_each_modality():
 
 
 def test_structured_masks_hide_the_same_moments_by_the_steps_own_times():
-    """Steps of text last 1 s, at the same centres as acoustic ones: both lose the same."""
+    """Steps of text and sound last 1 s and have the same centres: they lose the same steps."""
     steps = make_split().steps
     observed = mask(steps, 0.5, make_mask_params("structured", cell_seconds=1.0))
     for text, special, acoustic in zip(
@@ -154,7 +154,7 @@ def test_random_modalities_hide_nothing_where_clips_have_one_modality():
 
 
 def test_every_clip_keeps_a_modality_it_has():
-    """Every other clip has no sound, so one of two may vanish there: .6 of all at most."""
+    """Every other clip has no sound, and may lose one of two: at most .6 of all."""
     steps = make_split(n=40).steps
     silent = [d & bool(i % 2) for i, d in enumerate(steps.detected["acoustic"])]
     steps = replace(steps, detected={**steps.detected, "acoustic": silent})

@@ -23,7 +23,7 @@ from tests.helpers.splits import make_split, mask_splits
 pytestmark = pytest.mark.slow
 
 EPOCHS = 6
-# Dropout draws other numbers in each process.
+# Each process draws its own dropout.
 NO_DROPOUT = {
     **{
         f"{name}_dropout": 0.0
@@ -74,7 +74,7 @@ def finish(process):
 
 
 def epochs_done(work):
-    """Return how many epochs a checkpoint holds; 0 before there is one."""
+    """Return how many epochs the checkpoint holds; 0 if there is none yet."""
     for path in work.glob("[!.]*.safetensors"):
         with safe_open(path, framework="pt") as file:
             return len(json.loads(file.metadata()["mitfrnet"]))
