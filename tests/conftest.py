@@ -2,11 +2,22 @@ import pytest
 
 import pipeline  # noqa: F401 - sets how threads wait, before any test imports torch
 from tests.helpers.browser import browser, opened
+from tests.helpers.proofs import PROOFS
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    """Fail a test that docs/fidelity.md names as proof where it would be skipped."""
+    report = yield
+    if report.skipped and item.nodeid.partition("[")[0] in PROOFS:
+        report.outcome = "failed"
+        report.longrepr = f"docs/fidelity.md names this test as proof, but: {report.longrepr}"
+    return report
 
 
 @pytest.fixture
 def s3(monkeypatch):
-    """Return an S3 server, that of this process and of those it starts, empty at first."""
+    """Return an empty S3 server, which this process and those it starts use."""
     for package in ("s3fs", "moto"):
         pytest.importorskip(package, reason=f"needs {package} (pip install 'mitfrnet[dev]')")
     from tests.helpers.s3_server import clean_environment, serving
@@ -17,14 +28,14 @@ def s3(monkeypatch):
 
 @pytest.fixture(scope="session")
 def running():
-    """Return a browser; only for tests that are marked `needs_browser`."""
+    """Return a browser, for tests marked `needs_browser`."""
     with browser() as running:
         yield running
 
 
 @pytest.fixture
 def page(running, path):
-    """Return the page at the fixture `path`, of which nothing may complain or ask for more."""
+    """Return the page at the fixture `path`; it may neither log an error nor request a file."""
     with opened(running, path) as page:
         yield page
         assert page.complaints == []

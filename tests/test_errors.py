@@ -1,4 +1,4 @@
-"""What the system says of a file becomes one line; a fault of ours keeps its traceback."""
+"""Expected errors become one line; a bug keeps its traceback."""
 
 import errno
 import os
@@ -27,11 +27,11 @@ def test_an_error_is_one_line(capsys):
         (errno.EROFS, "Read-only file system (it must be writable)"),
     ],
 )
-def test_what_the_system_says_of_a_file_is_one_line(capsys, number, line):
-    status, said = reported(OSError(number, os.strerror(number), "data/x"), capsys)
+def test_a_system_error_about_a_file_is_one_line(capsys, number, line):
+    status, output = reported(OSError(number, os.strerror(number), "data/x"), capsys)
     assert status == 1
-    assert said.startswith(f"error: data/x: {line}")
-    assert said.count("\n") == 1
+    assert output.startswith(f"error: data/x: {line}")
+    assert output.count("\n") == 1
 
 
 def test_other_errors_keep_their_traceback(monkeypatch):

@@ -1,4 +1,4 @@
-"""All or nothing: a file is there as a whole, or as it was before."""
+"""A file is replaced as a whole, or stays as it was."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 from mitfrnet.errors import OutputError
 from mitfrnet.files import replacing
 
-FULL = Path("/dev/full")  # of which every write says that there is no room
+FULL = Path("/dev/full")  # every write to it fails for lack of space
 
 needs_full = pytest.mark.skipif(not FULL.exists(), reason="no /dev/full on this system")
 
@@ -53,8 +53,8 @@ def test_a_full_disk_is_named_with_the_file(tmp_path, write):
     assert path.read_text() == "old"
 
 
-def test_what_safetensors_says_of_the_system_is_understood(tmp_path):
-    """Its errors are none of Python's; here it is given a folder that is not there."""
+def test_a_system_error_within_safetensors_is_explained(tmp_path):
+    """It raises an error of its own with the system's message in it; here, of an absent folder."""
     path = tmp_path / "x"
     with pytest.raises(OutputError, match=rf"^{path}: cannot be written: No such file"):
         replaced(path, lambda p: save_file({"a": np.zeros(1)}, p / "absent"))
@@ -66,7 +66,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
         replaced(tmp_path / "file" / "x", lambda p: p.write_text(""))
 
 
-def test_an_error_that_is_not_of_the_system_is_left_alone(tmp_path):
+def test_an_error_without_a_system_number_is_not_changed(tmp_path):
     def fail(path):
         raise OSError("odd")
 

@@ -5,10 +5,8 @@ import pytest
 
 from mitfrnet.data.tensors import read_steps, read_tensors, write_tensors
 from mitfrnet.errors import FeatureError
-from mitfrnet.modalities import MODALITIES
+from mitfrnet.modalities import MODALITIES, SPLITS
 from tests.helpers.splits import DIMS, make_split
-
-SPLITS = ("train", "valid", "test")
 
 
 @pytest.fixture
@@ -16,18 +14,18 @@ def splits():
     return {name: make_split(5 + i, seed=i, without=[2]) for i, name in enumerate(SPLITS)}
 
 
-def test_tensors_come_back_as_written(tmp_path, splits):
+def test_tensors_are_read_back_as_written(tmp_path, splits):
     write_tensors(splits, tmp_path)
-    found = read_tensors(tmp_path)
+    read = read_tensors(tmp_path)
     for name, split in splits.items():
-        assert found[name].ids == split.ids
-        assert found[name].metadata == split.metadata
-        assert found[name].dims == DIMS
-        assert np.array_equal(found[name].label, split.label)
-        assert np.array_equal(found[name].token_ids, split.token_ids)
+        assert read[name].ids == split.ids
+        assert read[name].metadata == split.metadata
+        assert read[name].dims == DIMS
+        assert np.array_equal(read[name].label, split.label)
+        assert np.array_equal(read[name].token_ids, split.token_ids)
         for modality in MODALITIES:
             for part in ("values", "detected", "time_s", "offsets"):
-                ours, theirs = (getattr(s.modalities[modality], part) for s in (found[name], split))
+                ours, theirs = (getattr(s.modalities[modality], part) for s in (read[name], split))
                 assert ours.dtype == theirs.dtype
                 assert np.array_equal(ours, theirs)
 
@@ -35,14 +33,14 @@ def test_tensors_come_back_as_written(tmp_path, splits):
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="no list of mapped files")
 def test_features_are_mapped_and_not_read(tmp_path, splits):
     write_tensors(splits, tmp_path)
-    found = read_tensors(tmp_path, ["train"])["train"]
-    address = found.modalities["acoustic"].values.ctypes.data
+    train = read_tensors(tmp_path, ["train"])["train"]
+    address = train.modalities["acoustic"].values.ctypes.data
     for line in Path("/proc/self/maps").read_text().splitlines():
         first, end = (int(x, 16) for x in line.split()[0].split("-"))
         if first <= address < end:
             assert line.endswith("train.safetensors")
             return
-    raise AssertionError("the array is in no part of the memory")
+    raise AssertionError("the address of the array is not in the list")
 
 
 def test_the_same_tensors_give_the_same_bytes(tmp_path, splits):
@@ -53,7 +51,7 @@ def test_the_same_tensors_give_the_same_bytes(tmp_path, splits):
         assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
-def test_steps_are_those_of_the_tensors(tmp_path, splits):
+def test_steps_are_read_without_the_features(tmp_path, splits):
     write_tensors(splits, tmp_path)
     for name, steps in read_steps(tmp_path).items():
         expected = splits[name].steps

@@ -10,30 +10,32 @@ from mitfrnet.evaluation.significance import (
     bootstrap_intervals,
     paired_test,
 )
-from mitfrnet.labels import SCALES, ClassScale
+from mitfrnet.labels import SCALES
 from mitfrnet.metrics import as_scored, metric_names, score
+from tests.helpers.scales import EMOTIONS, STARS
 
-EMOTIONS = ClassScale(classes=["anger", "joy", "sadness"])
-SCALES_TRIED = [*SCALES.values(), EMOTIONS]
+SCALES_TRIED = [*SCALES.values(), STARS, EMOTIONS]
 
 
-def made(scale, runs=3, clips=40, seed=0):
+def draw_runs(scale, runs=3, clips=40, seed=0):
+    """Return random predictions, (runs, clips), that resemble random labels, and these labels."""
     rng = np.random.default_rng(seed)
     if scale is EMOTIONS:
         true = rng.integers(0, 3, clips)
         other = rng.integers(0, 3, (runs, clips))
         return np.where(rng.random((runs, clips)) < 0.5, true, other), true
-    true = np.round(scale.high * rng.uniform(-1, 1, clips), 1)
+    true = np.round(rng.uniform(scale.low, scale.high, clips), 1)
     return true + scale.high * rng.normal(0, 0.5, (runs, clips)), true
 
 
-def whole(predictions, true, scale, metric):
+def mean_score(predictions, true, scale, metric):
+    """Return the mean over runs of a score of all clips."""
     return np.mean([score(run, true, scale)[metric] for run in predictions])
 
 
 @pytest.mark.parametrize("scale", SCALES_TRIED)
 def test_on_each_clip_once_resampling_gives_the_score(scale):
-    predictions, true = made(scale)
+    predictions, true = draw_runs(scale)
     prepared = as_scored(predictions, true, scale)
     for metric in metric_names(scale):
         (got,) = _resampled_scores(*prepared, scale, metric, np.ones((1, 40)))
@@ -45,9 +47,9 @@ def test_on_each_clip_once_resampling_gives_the_score(scale):
 
 
 @pytest.mark.parametrize("scale", SCALES_TRIED)
-def test_a_resample_is_scored_as_if_its_clips_were_written_out(scale):
+def test_a_resample_is_scored_like_a_list_of_its_clips(scale):
     """Six clips: some resamples lack a class, or hold one clip six times."""
-    predictions, true = made(scale, clips=6)
+    predictions, true = draw_runs(scale, clips=6)
     prepared = as_scored(predictions, true, scale)
     counts = np.concatenate([_resampled_counts(6, 30, seed=1), [[0, 0, 6, 0, 0, 0]]])
     for metric in metric_names(scale):
@@ -82,8 +84,8 @@ def test_an_exchange_that_makes_a_model_nearly_constant_has_no_correlation():
 
 
 @pytest.mark.parametrize("scale", SCALES_TRIED)
-def test_an_exchange_is_scored_as_if_predictions_were_exchanged(scale):
-    (a, true), (b, _) = made(scale, seed=0), made(scale, seed=1)
+def test_an_exchange_is_scored_like_exchanged_predictions(scale):
+    (a, true), (b, _) = draw_runs(scale, seed=0), draw_runs(scale, seed=1)
     exchanged = np.random.default_rng(2).random((20, 40)) < 0.5
     first, prepared_true = as_scored(a, true, scale)
     second, _ = as_scored(b, true, scale)
@@ -96,22 +98,22 @@ def test_an_exchange_is_scored_as_if_predictions_were_exchanged(scale):
                 assert row[run] == pytest.approx(one - other, abs=1e-9)
 
 
-def test_the_interval_of_an_accuracy_is_that_of_a_share():
+def test_the_interval_of_an_accuracy_is_that_of_a_proportion():
     """360 of 400 right: the share .9 has standard error .015, so 1.96 of it is .029."""
     true = np.ones(400)
     predictions = np.where(np.arange(400) < 360, 1.0, -1.0)[None]
-    found = bootstrap_intervals(
+    interval = bootstrap_intervals(
         predictions, true, "mosi", metrics=["acc2_has0"], seed=1, resamples=4000
     )["acc2_has0"]
-    assert found.value == 0.9
-    assert found.low == pytest.approx(0.9 - 0.029, abs=0.004)
-    assert found.high == pytest.approx(0.9 + 0.029, abs=0.004)
-    assert found.skipped == 0
+    assert interval.value == 0.9
+    assert interval.low == pytest.approx(0.9 - 0.029, abs=0.004)
+    assert interval.high == pytest.approx(0.9 + 0.029, abs=0.004)
+    assert interval.skipped == 0
 
 
 def test_the_same_run_twice_is_no_second_sample():
     """Runs share their clips: repeating one must not narrow the interval."""
-    predictions, true = made(SCALES["mosi"], runs=1)
+    predictions, true = draw_runs(SCALES["mosi"], runs=1)
     metrics = ["acc7", "mae", "corr", "f1_non0"]
     once = bootstrap_intervals(predictions, true, "mosi", metrics=metrics, seed=3)
     twice = bootstrap_intervals(np.repeat(predictions, 2, 0), true, "mosi", metrics=metrics, seed=3)
@@ -121,7 +123,7 @@ def test_the_same_run_twice_is_no_second_sample():
 
 
 def test_the_seed_alone_decides():
-    predictions, true = made(SCALES["mosi"])
+    predictions, true = draw_runs(SCALES["mosi"])
 
     def interval(seed):
         np.random.seed(seed)
@@ -132,7 +134,7 @@ def test_the_seed_alone_decides():
 
 
 def test_a_wider_level_holds_the_narrower():
-    predictions, true = made(SCALES["sims"])
+    predictions, true = draw_runs(SCALES["sims"])
     wide, narrow = (
         bootstrap_intervals(predictions, true, "sims", metrics=["corr"], seed=1, level=level)
         for level in (0.99, 0.5)
@@ -140,67 +142,69 @@ def test_a_wider_level_holds_the_narrower():
     assert wide["corr"].low < narrow["corr"].low < narrow["corr"].high < wide["corr"].high
 
 
-def test_what_is_not_defined_has_no_interval():
+def test_an_undefined_score_has_no_interval():
     """Constant runs are flagged; one beside others is left out of the mean of corr alone."""
-    predictions, true = made(SCALES["mosi"])
+    predictions, true = draw_runs(SCALES["mosi"])
     constant = np.zeros((1, 40))
-    found = bootstrap_intervals(constant, true, "mosi", metrics=["corr", "mae"], seed=1)
-    assert found["corr"] is None
-    assert found["mae"].constant_runs == 1
-    both = np.concatenate([predictions, constant])
-    found = bootstrap_intervals(both, true, "mosi", metrics=["corr", "mae"], seed=1)
-    assert found["corr"].value == pytest.approx(whole(predictions, true, "mosi", "corr"))
-    assert found["mae"].value == pytest.approx(whole(both, true, "mosi", "mae"))
-    assert found["corr"].constant_runs == 1
+    intervals = bootstrap_intervals(constant, true, "mosi", metrics=["corr", "mae"], seed=1)
+    assert intervals["corr"] is None
+    assert intervals["mae"].constant_runs == 1
+    mixed = np.concatenate([predictions, constant])
+    intervals = bootstrap_intervals(mixed, true, "mosi", metrics=["corr", "mae"], seed=1)
+    assert intervals["corr"].value == pytest.approx(mean_score(predictions, true, "mosi", "corr"))
+    assert intervals["mae"].value == pytest.approx(mean_score(mixed, true, "mosi", "mae"))
+    assert intervals["corr"].constant_runs == 1
 
 
 def test_resamples_without_the_score_are_counted():
-    """Of two clips, half of the resamples hold one clip twice, without a correlation."""
-    found = bootstrap_intervals(
+    """Half of the resamples of two clips hold one clip twice, and have no correlation."""
+    interval = bootstrap_intervals(
         [[0.1, 0.9]], [0.2, 0.8], "sims", metrics=["corr"], seed=1, resamples=1000
     )["corr"]
-    assert found.skipped == pytest.approx(500, abs=60)
-    assert (found.low, found.high) == (pytest.approx(1), pytest.approx(1))
-    found = bootstrap_intervals([[0.1]], [0.2], "sims", metrics=["corr"], seed=1)
-    assert found["corr"] is None
+    assert interval.skipped == pytest.approx(500, abs=60)
+    assert (interval.low, interval.high) == (pytest.approx(1), pytest.approx(1))
+    intervals = bootstrap_intervals([[0.1]], [0.2], "sims", metrics=["corr"], seed=1)
+    assert intervals["corr"] is None
 
 
 def test_p_is_that_of_all_exchanges():
-    """Eight clips have 256 exchanges: p must come near their share with so large a difference."""
-    (a, true), (b, _) = (made(SCALES["sims"], runs=1, clips=8, seed=s) for s in (0, 5))
-    observed = whole(a, true, "sims", "mae") - whole(b, true, "sims", "mae")
+    """Eight clips have 256 exchanges: p is near the share with a difference at least as large."""
+    (a, true), (b, _) = (draw_runs(SCALES["sims"], runs=1, clips=8, seed=s) for s in (0, 5))
+    observed = mean_score(a, true, "sims", "mae") - mean_score(b, true, "sims", "mae")
     all_differences = []
     for here in itertools.product([False, True], repeat=8):
         one, other = np.where(here, b, a), np.where(here, a, b)
-        all_differences.append(whole(one, true, "sims", "mae") - whole(other, true, "sims", "mae"))
+        all_differences.append(
+            mean_score(one, true, "sims", "mae") - mean_score(other, true, "sims", "mae")
+        )
     exact = np.mean(np.abs(all_differences) >= abs(observed) - 1e-12)
-    found = paired_test(a, b, true, "sims", metric="mae", seed=1, resamples=20000)
-    assert found.difference == pytest.approx(observed)
-    assert found.p_value == pytest.approx(exact, abs=0.01)
+    test = paired_test(a, b, true, "sims", metric="mae", seed=1, resamples=20000)
+    assert test.difference == pytest.approx(observed)
+    assert test.p_value == pytest.approx(exact, abs=0.01)
     assert 0.02 < exact < 0.98
 
 
 def test_a_model_does_not_differ_from_itself_and_the_smallest_p_is_one_over_all():
-    predictions, true = made(SCALES["mosi"], clips=200)
+    predictions, true = draw_runs(SCALES["mosi"], clips=200)
     for metric in metric_names("mosi"):
         same = paired_test(predictions, predictions, true, "mosi", metric=metric, seed=1)
         assert (same.difference, same.low, same.high, same.p_value) == (0, 0, 0, 1)
     better = np.repeat(true[None], 3, 0)
-    found = paired_test(better, predictions, true, "mosi", metric="mae", seed=1, resamples=99)
-    assert found.p_value == 1 / 100
-    assert found.high < 0
+    test = paired_test(better, predictions, true, "mosi", metric="mae", seed=1, resamples=99)
+    assert test.p_value == 1 / 100
+    assert test.high < 0
 
 
 @pytest.mark.parametrize("metric", ["acc7", "mae", "corr"])
 def test_exchanging_the_models_changes_the_sign_alone(metric):
-    (a, true), (b, _) = made(SCALES["mosi"], seed=0), made(SCALES["mosi"], seed=1)
+    (a, true), (b, _) = draw_runs(SCALES["mosi"], seed=0), draw_runs(SCALES["mosi"], seed=1)
     ab, ba = (paired_test(*pair, true, "mosi", metric=metric, seed=1) for pair in [(a, b), (b, a)])
     assert ab.p_value == ba.p_value
     assert (ab.difference, ab.low, ab.high) == pytest.approx((-ba.difference, -ba.high, -ba.low))
 
 
 def test_p_is_uniform_where_models_do_not_differ():
-    """Of 200 pairs of equally good models about 5 % have p <= .05: 10, deviation 3.1."""
+    """About 5 % of 200 pairs of equally good models have p <= .05: 10, deviation 3.1."""
     small = 0
     for seed in range(200):
         rng = np.random.default_rng(seed)
@@ -213,19 +217,22 @@ def test_p_is_uniform_where_models_do_not_differ():
 
 
 def test_models_may_have_different_numbers_of_runs():
-    (a, true), (b, _) = made(SCALES["mosi"], runs=3, seed=0), made(SCALES["mosi"], runs=2, seed=1)
-    found = paired_test(a, b, true, "mosi", metric="mae", seed=1)
-    expected = whole(a, true, "mosi", "mae") - whole(b, true, "mosi", "mae")
-    assert found.difference == pytest.approx(expected)
-    assert found.low < expected < found.high
+    (a, true), (b, _) = (
+        draw_runs(SCALES["mosi"], runs=3, seed=0),
+        draw_runs(SCALES["mosi"], runs=2, seed=1),
+    )
+    test = paired_test(a, b, true, "mosi", metric="mae", seed=1)
+    expected = mean_score(a, true, "mosi", "mae") - mean_score(b, true, "mosi", "mae")
+    assert test.difference == pytest.approx(expected)
+    assert test.low < expected < test.high
 
 
 def test_a_constant_model_is_flagged_and_has_no_correlation_to_test():
-    predictions, true = made(SCALES["mosi"], runs=2)
+    predictions, true = draw_runs(SCALES["mosi"], runs=2)
     constant = np.zeros((1, 40))
     assert paired_test(predictions, constant, true, "mosi", metric="corr", seed=1) is None
-    found = paired_test(predictions, constant, true, "mosi", metric="mae", seed=1)
-    assert found.constant_runs == (0, 1)
+    test = paired_test(predictions, constant, true, "mosi", metric="mae", seed=1)
+    assert test.constant_runs == (0, 1)
 
 
 @pytest.mark.parametrize(
@@ -241,7 +248,7 @@ def test_a_constant_model_is_flagged_and_has_no_correlation_to_test():
         ({"target": [0.1]}, r"prediction is \(1, 2\), target is \(1,\)"),
     ],
 )
-def test_what_cannot_be_resampled_is_refused(change, message):
+def test_invalid_arguments_are_refused(change, message):
     arguments = {
         "predictions": [[0.1, 0.2]], "target": [0.1, 0.3], "scale": "mosi", "metrics": ["mae"],
         "seed": 1,

@@ -1,13 +1,18 @@
+import tracemalloc
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from mitfrnet.data.ragged import Steps
+from mitfrnet.data.ragged import RaggedArray, Steps
 from mitfrnet.errors import FeatureError, ParamsError
 from mitfrnet.missing import (
+    PROTOCOLS,
+    WHOLE_PATTERNS,
     MaskParams,
+    Pattern,
     draw_rates,
     legacy_masks,
     mask_corpus,
@@ -18,12 +23,12 @@ from mitfrnet.missing import (
     realised_rates,
     write_masks,
 )
-from mitfrnet.modalities import MODALITIES
+from mitfrnet.modalities import MODALITIES, SPLITS
 from tests.helpers.splits import make_mask_params, make_split
 
 PARAMS = make_mask_params()
-PATTERNS = ["random", "structured", "block", "modality", "modality_random", "legacy"]
-STEP_PATTERNS = ["random", "structured", "block", "legacy"]
+PATTERNS = get_args(Pattern)
+STEP_PATTERNS = [pattern for pattern in PATTERNS if pattern not in WHOLE_PATTERNS]
 
 
 def small_steps():
@@ -56,7 +61,7 @@ def same(first, second):
 
 
 @pytest.mark.parametrize("pattern", STEP_PATTERNS)
-def test_natural_missingness_is_joined_in_and_special_tokens_are_kept(pattern):
+def test_what_is_naturally_missing_stays_missing_and_special_tokens_are_kept(pattern):
     params = make_mask_params(pattern)
     observed = mask(small_steps(), 0.0, params)
     assert observed["visual"][0].tolist() == [True, False, True]
@@ -94,7 +99,7 @@ def test_scale_factors_set_the_rate_of_each_modality():
 
 
 def test_structured_masks_hide_the_same_moments_by_the_steps_own_times():
-    """Steps of text last 1 s, at the same centres as acoustic ones: both lose the same."""
+    """Steps of text and sound last 1 s and have the same centres: they lose the same steps."""
     steps = make_split().steps
     observed = mask(steps, 0.5, make_mask_params("structured", cell_seconds=1.0))
     for text, special, acoustic in zip(
@@ -119,11 +124,11 @@ def test_legacy_draws_on_the_padded_split_with_a_seed_per_modality():
 
 
 def test_the_reachable_rate_keeps_one_modality_per_clip():
-    """Clips of 3 and of 1 present modality: 2 of 4 may vanish. A face never found is none."""
+    """One clip has 3 modalities, one has 1: 2 of 4 may vanish. An undetected face is missing."""
     steps = small_steps()
     assert reachable_rate(steps) == 2 / 4
-    unseen = {**steps.detected, "visual": [np.zeros(3, bool), np.ones(0, bool)]}
-    assert reachable_rate(replace(steps, detected=unseen)) == 1 / 3
+    faceless = {**steps.detected, "visual": [np.zeros(3, bool), np.ones(0, bool)]}
+    assert reachable_rate(replace(steps, detected=faceless)) == 1 / 3
 
 
 def test_a_rate_that_random_modalities_cannot_reach_is_refused():
@@ -136,7 +141,7 @@ def test_a_rate_that_random_modalities_cannot_reach_is_refused():
         mask(small_steps(), 0.3, make_mask_params("modality_random", scale_factors=twice))
 
 
-def test_transcripts_alone_leave_nothing_to_hide_for_random_modalities():
+def test_random_modalities_hide_nothing_where_clips_have_one_modality():
     steps = small_steps()
     none = [np.ones(0, bool)] * 2
     steps = replace(steps, detected={"text": steps.detected["text"], "acoustic": none,
@@ -149,7 +154,7 @@ def test_transcripts_alone_leave_nothing_to_hide_for_random_modalities():
 
 
 def test_every_clip_keeps_a_modality_it_has():
-    """Every other clip has no sound, so one of two may vanish there: .6 of all at most."""
+    """Every other clip has no sound, and may lose one of two: at most .6 of all."""
     steps = make_split(n=40).steps
     silent = [d & bool(i % 2) for i, d in enumerate(steps.detected["acoustic"])]
     steps = replace(steps, detected={**steps.detected, "acoustic": silent})
@@ -159,7 +164,7 @@ def test_every_clip_keeps_a_modality_it_has():
         assert all(any(observed[m][i].any() for m in MODALITIES) for i in range(40))
 
 
-def test_without_a_rate_each_clip_has_one_of_its_own_anew_each_epoch():
+def test_without_a_rate_each_clip_draws_one_in_each_epoch():
     steps = make_split().steps
     rates = draw_rates(steps.ids, seed=7, split="train", epoch=2)
     observed = mask(steps, None, epoch=2)
@@ -195,67 +200,62 @@ def test_realised_rates_of_whole_modalities_count_the_clips():
     assert rates["visual"]["clips_hidden"] == 0
 
 
-def test_what_was_asked_is_the_effective_rate_or_the_mean_over_clips():
+def test_the_asked_rate_is_the_effective_rate_or_its_mean_over_clips():
     factors = {"text": 1.0, "acoustic": 0.5, "visual": 4.0}
     rates = realised(small_steps(), [0.2, 0.4], make_mask_params(scale_factors=factors))
     assert [rates[m]["asked"] for m in MODALITIES] == pytest.approx([0.3, 0.15, 0.9])
 
 
-@pytest.mark.parametrize(
-    ("entry", "train", "valid", "test"),
-    [
-        (0.3, 0.3, 0.3, 0.3),
-        ("complete_train", 0, 0, 0),
-        ("fixed_train", 0.5, 0.5, 0),
-        ("random_train", 0, "drawn", 0),
-    ],
-)
-def test_a_condition_sets_the_rate_of_each_split(entry, train, valid, test):
-    splits = {s: make_split(seed=i).steps for i, s in enumerate(("train", "valid", "test"))}
-    masks = mask_corpus(splits, rate=parse_protocol(entry), params=PARAMS)
-    drawn = draw_rates(splits["valid"].ids, seed=7, split="valid")
-    for split, rate in {"train": train, "valid": valid, "test": test}.items():
-        rate = drawn if rate == "drawn" else rate
-        expected = mask_steps(splits[split], rate=rate, split=split, params=PARAMS)
+@pytest.mark.parametrize("entry", [0.3, *PROTOCOLS])
+def test_an_entry_of_the_grid_sets_the_rate_of_each_split(entry):
+    splits = {s: make_split(seed=i).steps for i, s in enumerate(SPLITS)}
+    protocol = parse_protocol(entry)
+    masks = mask_corpus(splits, rate=protocol, params=PARAMS)
+    for split, steps in splits.items():
+        rate = protocol.rate_of(split, PARAMS.fixed_rate)
+        if rate is None:
+            rate = draw_rates(steps.ids, seed=7, split=split)
+        expected = mask_steps(steps, rate=rate, split=split, params=PARAMS)
         assert same(masks.observed[split], expected)
-        if split in masks.metadata["realised"]:
+        stored = split in masks.metadata["realised"]
+        assert stored != protocol.drawn_later(split)
+        if stored:
             asked = masks.metadata["realised"][split]["text"]["asked"]
             assert asked == pytest.approx(np.mean(rate))
-    assert masks.metadata["protocol"] == (entry if isinstance(entry, str) else "matched")
-    assert masks.metadata["rate"] == (None if isinstance(entry, str) else entry)
+    assert masks.metadata["protocol"] == protocol.name
+    assert masks.metadata["rate"] == protocol.rate
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_masks_come_back_as_written_and_the_file_is_the_same_again(tmp_path, pattern):
+def test_masks_are_read_back_as_written_and_the_bytes_are_the_same_again(tmp_path, pattern):
     splits = {"train": small_steps()}
     params = make_mask_params(pattern)
     masks = mask_corpus(splits, rate=0.5, params=params)
     for name in ("a", "b"):
         write_masks(masks, splits, tmp_path / name)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-    found = read_masks(tmp_path / "a", splits)
-    assert found.metadata == masks.metadata
-    again = mask_corpus(splits, rate=0.5, params=MaskParams(**found.metadata["params"]))
+    read = read_masks(tmp_path / "a", splits)
+    assert read.metadata == masks.metadata
+    again = mask_corpus(splits, rate=0.5, params=MaskParams(**read.metadata["params"]))
     assert same(again.observed["train"], masks.observed["train"])
-    seed = 0 if pattern == "legacy" else 7  # which has seeds of its own
-    assert [found.metadata[k] for k in ("rate", "pattern", "seed")] == [0.5, pattern, seed]
-    assert same(found.observed["train"], masks.observed["train"])
+    seed = 0 if pattern == "legacy" else 7  # `legacy` has seeds of its own
+    assert [read.metadata[k] for k in ("rate", "pattern", "seed")] == [0.5, pattern, seed]
+    assert same(read.observed["train"], masks.observed["train"])
     assert pq.read_schema(tmp_path / "a").names == [
         "utterance_id", "split", "text", "acoustic", "visual"
     ]  # fmt: skip
 
 
 def test_rows_in_another_order_are_found_by_their_ids(tmp_path):
-    splits = {name: make_split(seed=i).steps for i, name in enumerate(("train", "test"))}
-    splits["test"] = replace(splits["test"], ids=[f"t/{i}" for i in range(12)])
+    splits = {name: make_split(video=name).steps for name in ("train", "test")}
     masks = mask_corpus(splits, rate=0.5, params=PARAMS)
     write_masks(masks, splits, tmp_path / "masks")
     table = pq.read_table(tmp_path / "masks")
     pq.write_table(table.take([*range(1, len(table), 2), *range(0, len(table), 2)]),
                    tmp_path / "other")  # fmt: skip
-    found = read_masks(tmp_path / "other", splits)
+    read = read_masks(tmp_path / "other", splits)
     for split in splits:
-        assert same(found.observed[split], masks.observed[split])
+        assert same(read.observed[split], masks.observed[split])
 
 
 def test_masks_of_other_tensors_are_refused(tmp_path):
@@ -276,7 +276,7 @@ def test_masks_of_other_tensors_are_refused(tmp_path):
         ("legacy", {"seed": 99}),
     ],
 )
-def test_settings_that_play_no_part_leave_the_bytes_alone(tmp_path, pattern, changes):
+def test_unused_settings_do_not_change_the_bytes(tmp_path, pattern, changes):
     splits = {"train": small_steps()}
     for name, params in (
         ("a", make_mask_params(pattern)), ("b", make_mask_params(pattern, **changes))
@@ -285,13 +285,33 @@ def test_settings_that_play_no_part_leave_the_bytes_alone(tmp_path, pattern, cha
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-def test_only_masks_that_are_stored_have_realised_rates():
-    splits = dict.fromkeys(("train", "valid", "test"), small_steps())
-    for protocol, stored in (("complete_train", {"train", "valid"}), ("random_train", {"valid"})):
-        masks = mask_corpus(splits, rate=parse_protocol(protocol), params=PARAMS)
-        assert set(masks.metadata["realised"]) == stored
-
-
-def test_a_modality_that_the_pattern_does_not_hide_is_asked_for_nothing():
+def test_the_asked_rate_of_a_modality_that_is_never_hidden_is_0():
     rates = realised(small_steps(), 0.5, make_mask_params("modality", modalities=["visual"]))
     assert [rates[m]["asked"] for m in ("text", "acoustic", "visual")] == [0.0, 0.0, 0.5]
+
+
+def test_masks_of_many_clips_take_little_more_than_their_steps(tmp_path):
+    """Each clip has 3 x 2 steps; an array per clip and modality would take 380 bytes a clip."""
+    n, ones = 2000, np.ones(4000, bool)
+    offsets = np.arange(n + 1) * 2
+    steps = Steps(
+        ids=[f"v/{i}" for i in range(n)],
+        detected={m: RaggedArray(ones, offsets) for m in MODALITIES},
+        special=RaggedArray(~ones, offsets),
+        times={m: RaggedArray(np.zeros(2 * n), offsets) for m in MODALITIES},
+    )
+    splits, path = {"train": steps}, tmp_path / "masks"
+    drawn = mask_corpus(splits, rate=0.5, params=make_mask_params())
+    write_masks(drawn, splits, path)
+    read_masks(path, splits)  # the first time, modules are loaded
+    del drawn
+    tracemalloc.start()
+    drawn = mask_corpus(splits, rate=0.5, params=make_mask_params())
+    held, _ = tracemalloc.get_traced_memory()
+    assert held < 100 * n
+    del drawn
+    masks = read_masks(path, splits)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(masks.observed["train"]["visual"]) == n
+    assert held < 100 * n

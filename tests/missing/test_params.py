@@ -1,8 +1,11 @@
+from typing import get_args
+
 import numpy as np
 import pytest
 
 from mitfrnet.errors import ParamsError
-from mitfrnet.missing import MaskParams, Protocol, parse_protocol
+from mitfrnet.missing import PROTOCOLS, MaskParams, Pattern, Protocol, parse_protocol
+from mitfrnet.modalities import SPLITS
 from mitfrnet.params import load_params, parse_params
 from tests.helpers.paths import ROOT
 from tests.helpers.splits import make_mask_params
@@ -12,26 +15,31 @@ from tests.helpers.splits import make_mask_params
 def test_a_number_is_a_rate_of_all_splits(entry):
     protocol = parse_protocol(entry)
     assert protocol == Protocol("matched", 0.3)
-    assert [protocol.rate_of(s, 0.5) for s in ("train", "valid", "test")] == [0.3] * 3
+    assert [protocol.rate_of(s, 0.5) for s in SPLITS] == [0.3] * 3
+    assert not any(protocol.drawn_later(s) for s in SPLITS)
 
 
-@pytest.mark.parametrize(
-    ("name", "rates"),
-    [
-        ("complete_train", [0, 0, 0]),
-        ("fixed_train", [0.5, 0.5, 0]),
-        ("random_train", [0, None, 0]),
-    ],
-)
-def test_protocols_hide_in_training_and_leave_the_test_split_to_evaluation(name, rates):
+# The rate of each split if `fixed_rate` is 0.5; None: each clip has its own. Masks of the splits
+# in the second list are not stored, but drawn where they are used.
+OF_PROTOCOL = {
+    "complete_train": ([0, 0, 0], ["test"]),
+    "fixed_train": ([0.5, 0.5, 0], ["test"]),
+    "random_train": ([0, None, 0], ["train", "test"]),
+}
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_protocols_hide_in_training_and_leave_the_test_split_to_evaluation(name):
     protocol = parse_protocol(name)
     assert protocol == Protocol(name)
-    assert [protocol.rate_of(s, 0.5) for s in ("train", "valid", "test")] == rates
+    rates, drawn_later = OF_PROTOCOL[name]
+    assert [protocol.rate_of(s, 0.5) for s in SPLITS] == rates
+    assert [s for s in SPLITS if protocol.drawn_later(s)] == drawn_later
 
 
 @pytest.mark.parametrize("entry", ["random_trian", "matched", "", "1.1", -0.1, "nan"])
 def test_an_entry_that_is_neither_rate_nor_protocol_is_refused(entry):
-    expected = r"\(expected a number in \[0, 1\], or complete_train, fixed_train, random_train\)"
+    expected = rf"\(expected a number in \[0, 1\], or {', '.join(PROTOCOLS)}\)"
     with pytest.raises(ParamsError, match=f"missing rate is {entry} {expected}"):
         parse_protocol(entry)
 
@@ -64,7 +72,7 @@ def test_wrong_parameters_are_answered_with_one_line(change, message):
     assert "\n" not in str(caught.value)
 
 
-def test_the_shipped_parameters_hold_for_every_pattern():
+@pytest.mark.parametrize("pattern", get_args(Pattern))
+def test_the_shipped_parameters_hold_for_every_pattern(pattern):
     shipped = load_params(MaskParams, section="mask", path=ROOT / "params.yaml")
-    for pattern in ("structured", "block", "modality", "modality_random", "legacy"):
-        parse_params(MaskParams, shipped.model_dump() | {"pattern": pattern}, where="mask")
+    parse_params(MaskParams, shipped.model_dump() | {"pattern": pattern}, where="mask")

@@ -1,17 +1,26 @@
 import hashlib
 import itertools
 import json
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from mitfrnet.errors import ParamsError
-from mitfrnet.missing import check_rate, draw_masks, draw_rates, legacy_masks
+from mitfrnet.missing import (
+    WHOLE_PATTERNS,
+    Pattern,
+    check_rate,
+    draw_masks,
+    draw_rates,
+    legacy_masks,
+)
 from mitfrnet.modalities import MODALITIES
 
 IDS = [f"video/{i}" for i in range(40)]
 LENGTHS = [i % 23 for i in range(40)]
-KEYED = ["random", "structured", "block", "modality", "modality_random"]
+PATTERNS = get_args(Pattern)
+KEYED = [p for p in PATTERNS if p != "legacy"]  # each clip draws from a stream of its own
 # Clip i has text unless i % 5 is 0, and sound unless i % 7 is 0.
 PRESENT = {
     "text": [i % 5 > 0 for i in range(40)],
@@ -31,13 +40,13 @@ def draw(rate, ids=IDS, lengths=LENGTHS, **changes):
     return dict(zip(ids, draw_masks(lengths, ids, rate=rate, **settings), strict=True))
 
 
-@pytest.mark.parametrize("pattern", ["random", "structured", "block", "modality", "legacy"])
+@pytest.mark.parametrize("pattern", [p for p in PATTERNS if p != "modality_random"])
 def test_rate_0_hides_nothing_and_rate_1_everything(pattern):
     assert all(kept.all() for kept in draw(0.0, pattern=pattern).values())
     assert not any(kept.any() for kept in draw(1.0, pattern=pattern).values())
 
 
-@pytest.mark.parametrize("pattern", [*KEYED, "legacy"])
+@pytest.mark.parametrize("pattern", PATTERNS)
 @pytest.mark.parametrize("modality", MODALITIES)
 def test_what_is_hidden_stays_hidden_at_every_higher_rate(pattern, modality):
     changes = {"pattern": pattern, "modality": modality}
@@ -75,8 +84,8 @@ def test_seed_split_epoch_and_but_for_joint_patterns_modality_give_other_masks(p
     assert same == ("modality" in change and pattern in ("structured", "modality"))
 
 
-def test_random_hides_step_i_where_the_ith_draw_of_the_keyed_stream_is_at_most_the_rate():
-    """The keyed stream, built anew."""
+def test_random_hides_step_i_where_the_ith_draw_of_its_stream_is_at_most_the_rate():
+    """The stream is rebuilt here from its key."""
     digest = hashlib.sha256(json.dumps([7, "train", "acoustic", "a"]).encode()).digest()
     stream = np.random.Generator(np.random.Philox(int.from_bytes(digest[:16], "big")))
     uniform = stream.random(30)
@@ -91,15 +100,15 @@ def test_the_share_of_hidden_steps_is_the_rate():
     assert np.mean(np.concatenate(masks)) == pytest.approx(0.7, abs=0.013)
 
 
-@pytest.mark.parametrize("pattern", ["random", "structured", "block"])
+@pytest.mark.parametrize("pattern", [p for p in KEYED if p not in WHOLE_PATTERNS])
 def test_only_maskable_steps_are_hidden(pattern):
     changes = {"pattern": pattern, "maskable": [np.array([False, True, True, False])]}
     kept = draw(1.0, ids=["a"], lengths=[4], modality="text", **changes)["a"]
     assert kept.tolist() == [True, False, False, True]
 
 
-@pytest.mark.parametrize("pattern", ["modality", "modality_random"])
-def test_a_modality_that_vanishes_takes_its_special_tokens_along(pattern):
+@pytest.mark.parametrize("pattern", WHOLE_PATTERNS)
+def test_a_wholly_hidden_modality_loses_its_special_tokens_too(pattern):
     maskable = [np.array([False, True, False])] * 40
     drawn = draw(0.6, lengths=[3] * 40, modality="text", pattern=pattern, maskable=maskable)
     assert {tuple(kept) for kept in drawn.values()} == {(True,) * 3, (False,) * 3}
@@ -135,8 +144,8 @@ def test_structured_needs_times():
 def test_a_block_has_exactly_the_asked_length_and_every_legal_start(n, rate, length):
     """floor(3.5 + .5) = 4, floor(2.1 + .5) = 2, floor(.35 + .5) = 0; starts 0 to 7 - k.
 
-    The first and last of the nine steps may not be hidden. 200 ids reach each of at most 6
-    starts but for a chance of 1e-15.
+    The first and last of the steps may not be hidden. There are at most 6 starts; the chance
+    that 200 ids miss one is about 1e-15.
     """
     ids = [f"v/{i}" for i in range(200)]
     maskable = [np.array([False, *[True] * n, False])] * 200
@@ -157,15 +166,15 @@ def test_blocks_do_not_accumulate_over_seeds():
             assert (~kept).sum() == 6
 
 
-def test_a_block_passes_over_steps_that_were_not_detected():
-    """Of 6 steps 4 are detected; half of them are 2, next to each other among those 4."""
+def test_a_block_skips_steps_that_were_not_detected():
+    """4 of 6 steps are detected; half of them are 2 that follow one another among those 4."""
     maskable = [np.array([True, False, True, True, False, True])] * 40
     allowed = [{0, 2}, {2, 3}, {3, 5}]
     for kept in draw(0.5, lengths=[6] * 40, pattern="block", maskable=maskable).values():
         assert set(np.flatnonzero(~kept)) in allowed
 
 
-def test_given_modalities_vanish_together_in_a_share_of_the_clips():
+def test_the_listed_modalities_are_hidden_together_in_a_share_of_the_clips():
     """400 clips: four standard errors of a share of .3 are .092."""
     ids = [f"v/{i}" for i in range(400)]
     settings = {"ids": ids, "lengths": [2] * 400, "pattern": "modality"}
@@ -194,8 +203,8 @@ def test_random_modalities_meet_the_rate_on_average_and_one_is_always_kept(rate)
     assert hidden.mean(1) == pytest.approx([rate] * 3, abs=0.043)
 
 
-def test_of_two_present_modalities_the_rate_is_met_too():
-    """2000 clips hide none or one of two at .3: four standard errors of the share are .022."""
+def test_random_modalities_meet_the_rate_where_two_are_present():
+    """2000 clips hide none or one of two modalities: four standard errors of .3 are .022."""
     ids = [f"v/{i}" for i in range(2000)]
     settings = {"ids": ids, "lengths": [1] * 2000, "pattern": "modality_random"}
     settings["present"] = {
@@ -208,7 +217,7 @@ def test_of_two_present_modalities_the_rate_is_met_too():
     assert np.mean([hidden[0], hidden[2]]) == pytest.approx(0.3, abs=0.022)
 
 
-def test_of_random_modalities_only_present_ones_count_and_the_last_is_kept_at_rate_1():
+def test_random_modalities_count_present_ones_alone_and_keep_one_at_rate_1():
     drawn = [draw(1.0, modality=m, pattern="modality_random", present=PRESENT) for m in MODALITIES]
     for i, u in enumerate(IDS):
         if not LENGTHS[i]:
@@ -218,10 +227,10 @@ def test_of_random_modalities_only_present_ones_count_and_the_last_is_kept_at_ra
 
 
 def generated(lengths, steps, rate, seed, *, text):
-    """Return what TFR-Net's way of drawing keeps, with NumPy's global generator.
+    """Return what TFR-Net's generator keeps, drawn with NumPy's global generator.
 
-    One seed per modality, uniform numbers of the padded shape, kept where above the rate; of
-    text also the first position and the last real one.
+    Uniform numbers of the padded shape, one seed per modality; a step is kept where its number
+    is above the rate. Text also keeps its first position and its last real one.
     """
     state = np.random.get_state()
     np.random.seed(seed)
@@ -267,7 +276,7 @@ def test_legacy_leaves_the_global_generator_alone():
     assert before[2:] == after[2:]
 
 
-def test_legacy_stands_clips_without_a_step_and_splits_of_only_these():
+def test_legacy_takes_clips_without_a_step_and_splits_of_only_such_clips():
     drawn = draw(0.5, ids=IDS[:3], lengths=[0, 4, 0], modality="text", pattern="legacy")
     assert [len(kept) for kept in drawn.values()] == [0, 4, 0]
     drawn = draw(0.5, ids=IDS[:2], lengths=[0, 0], modality="text", pattern="legacy")

@@ -1,6 +1,7 @@
-"""The card of a model: what it tells, and whose it is."""
+"""The card of a model: what it says, and which model it belongs to."""
 
 import os
+from typing import get_args
 
 import pytest
 import yaml
@@ -8,6 +9,7 @@ from huggingface_hub import ModelCard
 
 from mitfrnet.errors import FeatureError
 from mitfrnet.labels import ClassScale
+from mitfrnet.missing import PROTOCOLS, WHOLE_PATTERNS, Pattern
 from mitfrnet.trained.card import fingerprint, model_card, written_card
 
 CONFIG = {
@@ -43,17 +45,17 @@ FOUND = {"acc7": 0.35, "constant_prediction": False, "corr": None, "mae": 0.6347
 SCORES = {0.3: {7: FOUND}}
 
 
-def card_of(config=CONFIG, **told):
-    return model_card(config, fingerprint="f", **told)
+def card_of(config=CONFIG, **arguments):
+    return model_card(config, fingerprint="f", **arguments)
 
 
 def header(card):
     return yaml.safe_load(card.split("---\n")[1])
 
 
-def test_it_tells_data_missing_protocol_scores_and_limits():
+def test_a_card_describes_data_masks_scores_and_limits():
     card = card_of(scores=SCORES, corpus="mine")
-    for told in (
+    for text in (
         "corpus `mine`, 160 clips, and 40 to choose the epoch by (number 9, with a task loss of "
         "0.5123 on them); language `en`",
         "SHA-256 of `train.safetensors`, which holds them: `e1`",
@@ -66,7 +68,7 @@ def test_it_tells_data_missing_protocol_scores_and_limits():
         "## Intended use, and limits",
         'load_model("<this folder>")',
     ):
-        assert told in card
+        assert text in card
 
 
 def test_the_hub_finds_the_scores_and_no_nulls():
@@ -82,7 +84,7 @@ def test_the_hub_finds_the_scores_and_no_nulls():
     }
 
 
-def test_the_hubs_client_writes_it_again_with_the_same_bytes():
+def test_the_hubs_client_writes_the_same_bytes():
     for card in (card_of(scores=SCORES, corpus="mine"), card_of()):
         assert ModelCard(card).content == card
 
@@ -98,20 +100,20 @@ def test_each_rate_and_mask_seed_has_a_row_and_a_result():
     assert len(header(card)["model-index"][0]["results"]) == 4
 
 
-def test_scores_at_another_rate_than_trained_at_go_by_that_rate():
+def test_scores_at_another_rate_are_listed_under_that_rate():
     card = card_of(scores={0.9: {2: FOUND}})
     assert "| 0.9 | 2 | 0.350 | 0.635 |  |" in card
     (result,) = header(card)["model-index"][0]["results"]
     assert result["dataset"]["config"] == "missing rate 0.9, mask seed 2"
 
 
-def test_without_scores_it_says_so():
+def test_a_card_without_scores_says_so():
     card = card_of()
     assert "saved without its scores" in card
     assert not {"model-index", "model_name"} & set(header(card))
 
 
-def test_a_variant_does_not_go_by_the_name_of_the_whole():
+def test_a_variant_has_a_name_of_its_own():
     variant = {"model": "mine", "settings": {"dim": 30, "mmr": False}}
     card = card_of(CONFIG | variant, scores=SCORES, corpus="mine")
     assert "# MIT-FRNet without MMR, mine\n" in card
@@ -119,30 +121,34 @@ def test_a_variant_does_not_go_by_the_name_of_the_whole():
     assert header(card)["model-index"][0]["name"] == "MIT-FRNet without MMR"
 
 
-@pytest.mark.parametrize(
-    ("protocol", "told"),
-    [
-        ("complete_train", "nothing in training and validation"),
-        ("fixed_train", "in training and validation at missing rate 0.4"),
-        ("random_train", "at a missing rate of its own for each clip"),
-    ],
-)
-def test_each_protocol_is_told_as_it_is(protocol, told):
-    params = {"seed": 7, "fixed_rate": 0.4}
-    masks = {"params": params, "pattern": "block", "protocol": protocol, "rate": None}
-    card = card_of(CONFIG | {"training": CONFIG["training"] | {"masks": masks}})
-    assert f"protocol `{protocol}`: {told}" in card
+HIDDEN_BY = {
+    "complete_train": "nothing in training and validation",
+    "fixed_train": "in training and validation at missing rate 0.4",
+    "random_train": "at a missing rate of its own for each clip",
+}
+
+
+def card_of_masks(**masks):
+    masks = CONFIG["training"]["masks"] | masks
+    return card_of(CONFIG | {"training": CONFIG["training"] | {"masks": masks}})
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_each_protocol_is_described(protocol):
+    card = card_of_masks(protocol=protocol, rate=None, params={"seed": 7, "fixed_rate": 0.4})
+    assert f"protocol `{protocol}`: {HIDDEN_BY[protocol]}" in card
     assert "None" not in card
 
 
-def test_a_pattern_that_takes_modalities_away_hides_no_single_tokens():
-    masks = CONFIG["training"]["masks"] | {"pattern": "modality"}
-    card = card_of(CONFIG | {"training": CONFIG["training"] | {"masks": masks}})
-    assert "Text is hidden as a whole" in card
-    assert "token by token" not in card
+@pytest.mark.parametrize("pattern", get_args(Pattern))
+def test_only_patterns_of_whole_modalities_hide_text_as_a_whole(pattern):
+    card = card_of_masks(pattern=pattern)
+    whole = pattern in WHOLE_PATTERNS
+    assert ("Text is hidden as a whole" in card) == whole
+    assert ("token by token" in card) != whole
 
 
-def test_a_model_of_imported_features_is_not_offered_for_clips():
+def test_a_model_trained_on_imported_features_is_not_offered_for_clips():
     imported = {"digest": "d", "identity": {"source": "s", "key": "text"}}
     card = card_of(CONFIG | {"features": dict.fromkeys(CONFIG["features"], imported)})
     assert "load_model" not in card
@@ -155,14 +161,14 @@ def test_classes_are_named():
     assert "one of the classes `joy`, `anger`" in card_of(CONFIG | {"scale": scale})
 
 
-def test_a_model_trained_before_its_data_were_named_has_a_card():
+def test_a_model_without_digests_of_its_tensors_has_a_card():
     training = {k: v for k, v in CONFIG["training"].items() if k != "tensors"}
     assert "160 clips" in card_of(CONFIG | {"training": training})
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """Return a folder with what a fingerprint is of."""
+    """Return a folder with the files that a fingerprint depends on."""
     folder = tmp_path / "models/sample/mitfrnet/0.3/1"
     for name in ("model.safetensors", "scaling.safetensors", "text_encoder/model.safetensors"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -180,7 +186,7 @@ def test_other_weights_are_another_model(folder, name):
     assert fingerprint(config, folder) != before
 
 
-def test_what_a_folder_held_before_is_not_of_the_model(folder):
+def test_other_files_do_not_change_the_fingerprint(folder):
     before = fingerprint(CONFIG, folder)
     (folder / "text_encoder/model.safetensors").unlink()
     (folder / "other.safetensors").write_text("other")
@@ -200,9 +206,9 @@ def card_of_stage(folder):
     return folder.parents[4] / "report/cards/sample/mitfrnet/0.3/1.md"
 
 
-def write_card(path, of="", text="", **told):
+def write_card(path, of="", **arguments):
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(model_card(CONFIG, fingerprint=of, **told) + text)
+    path.write_text(model_card(CONFIG, fingerprint=of, **arguments))
 
 
 def test_the_card_of_the_stage_is_found_by_any_name_of_the_folder(folder, monkeypatch):
@@ -214,20 +220,20 @@ def test_the_card_of_the_stage_is_found_by_any_name_of_the_folder(folder, monkey
         assert "0.635" in written_card(CONFIG, name).text
 
 
-def test_the_card_in_a_folder_comes_first_and_may_be_of_ones_own(folder):
+def test_a_card_in_the_model_folder_comes_first_and_may_be_written_by_hand(folder):
     write_card(card_of_stage(folder), of=fingerprint(CONFIG, folder))
     (folder / "README.md").write_text("by hand")
     assert written_card(CONFIG, folder).text == "by hand"
 
 
 @pytest.mark.parametrize("in_folder", [True, False])
-def test_the_card_of_another_model_counts_as_none(folder, in_folder):
+def test_the_card_of_another_model_is_ignored(folder, in_folder):
     path = folder / "README.md" if in_folder else card_of_stage(folder)
     write_card(path, of="another", scores=SCORES)
     assert written_card(CONFIG, folder) is None
 
 
-def test_a_card_that_names_no_model_counts_only_in_the_folder(folder):
+def test_a_card_without_a_fingerprint_counts_only_in_the_model_folder(folder):
     card_of_stage(folder).parent.mkdir(parents=True)
     card_of_stage(folder).write_text("---\ntags: [notes]\n---\n")
     assert written_card(CONFIG, folder) is None

@@ -1,4 +1,4 @@
-"""Training as a process of its own: killed and run again, or several that train together."""
+"""Training in processes of its own: one that is killed and run again, or several together."""
 
 import json
 import os
@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 
 import pytest
 import torch
@@ -16,16 +15,15 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from mitfrnet.data.tensors import write_tensors
-from mitfrnet.missing import MaskParams, mask_corpus, write_masks
-from mitfrnet.params import load_params
+from mitfrnet.missing import write_masks
 from tests.helpers.paths import ROOT
 from tests.helpers.running import write_params
-from tests.helpers.splits import make_split
+from tests.helpers.splits import make_split, mask_splits
 
 pytestmark = pytest.mark.slow
 
 EPOCHS = 6
-# Dropout draws other numbers in each process.
+# Each process draws its own dropout.
 NO_DROPOUT = {
     **{
         f"{name}_dropout": 0.0
@@ -39,21 +37,23 @@ NO_DROPOUT = {
 def corpus(tmp_path_factory):
     """Return a folder with tensors, masks and params.yaml, batches of eight."""
     folder = tmp_path_factory.mktemp("corpus")
-    valid = replace(make_split(6, seed=1), ids=[f"w/{i}" for i in range(6)])
-    splits = {"train": make_split(20, seed=0, without=[3]), "valid": valid}
+    splits = {
+        "train": make_split(19, seed=0, without=[3], video="train"),
+        "valid": make_split(6, seed=1, video="valid"),
+    }
     steps = {name: split.steps for name, split in splits.items()}
-    masks = mask_corpus(steps, rate=0.4, params=load_params(MaskParams, section="mask"))
     write_tensors(splits, folder / "tensors")
-    write_masks(masks, steps, folder / "masks.parquet")
+    write_masks(mask_splits(splits), steps, folder / "masks.parquet")
     write_params(folder, train__max_epochs=EPOCHS, model__mitfrnet__optimiser__batch_size=8)
+    (folder / "plan.json").write_text("{}")
     return folder
 
 
 def stage(out):
     return [
-        "-m", "pipeline.train", "--tensors", "tensors", "--masks", "masks.parquet",
-        "--model", "mitfrnet", "--seed", "1", "--work", "work", "--out", out,
-        "--timings", f"{out}.json",
+        "-m", "pipeline.train", "--plan", "plan.json", "--tensors", "tensors",
+        "--masks", "masks.parquet", "--model", "mitfrnet", "--seed", "1", "--work", "work",
+        "--out", out, "--timings", f"{out}.json",
     ]  # fmt: skip
 
 
@@ -74,7 +74,7 @@ def finish(process):
 
 
 def epochs_done(work):
-    """Return how many epochs a checkpoint holds; 0 before there is one."""
+    """Return how many epochs the checkpoint holds; 0 if there is none yet."""
     for path in work.glob("[!.]*.safetensors"):
         with safe_open(path, framework="pt") as file:
             return len(json.loads(file.metadata()["mitfrnet"]))
@@ -109,87 +109,97 @@ def test_a_training_killed_at_any_moment_gives_the_same_bytes(corpus, tmp_path):
     assert json.loads((folder / "killed.json").read_text())["epochs"] == EPOCHS
 
 
-# One step on one batch, whose gradients the first process keeps.
+# Train for one step, and keep its gradients, its losses and the statistics of BatchNorm.
 STEP = """
 import sys
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors.torch import save_file
 
 from mitfrnet.data.tensors import read_tensors
-from mitfrnet.data.masked import FrozenText, fit_scaling
 from mitfrnet.missing import read_masks
 from mitfrnet.params import load_params
+from mitfrnet.training.loop import train
+from mitfrnet.training.settings import TrainParams, load_model_params
 from mitfrnet.workers.params import RunParams
-from mitfrnet.training import TrainParams, load_model_params
-from mitfrnet.training.batching import Utterances
-from mitfrnet.training.losses import EpochLosses
-from mitfrnet.training.fit import Fit
-from mitfrnet.training.loop import _build, _launched
-from mitfrnet.trained.model import Network
 
+steps = []
+adam_step = torch.optim.Adam.step
+
+
+def step(optimiser, *args):
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    steps.append({f"gradient/{i}": p.grad.clone() for i, p in enumerate(parameters)})
+    return adam_step(optimiser, *args)
+
+
+torch.optim.Adam.step = step
 splits = read_tensors(Path("tensors"), ["train", "valid"])
 masks = read_masks(Path("masks.parquet"), {n: s.steps for n, s in splits.items()})
-train = splits["train"]
-scaling = fit_scaling(train, masks.observed["train"])
-text = FrozenText(train.metadata["features"]["text"]["identity"])
-utterances = Utterances(splits, masks, scaling, frozen=text, redrawn=None)
-params = load_model_params("mitfrnet")
-fabric = _launched(
-    load_params(TrainParams, section="train"), load_params(RunParams, section="run")
+result = train(
+    splits,
+    masks,
+    name="mitfrnet",
+    model_params=load_model_params("mitfrnet"),
+    params=load_params(TrainParams, section="train"),
+    seed=1,
+    curves=Path("curves"),
+    run=load_params(RunParams, section="run"),
 )
-torch.manual_seed(1)
-network = Network(_build(train, scaling, params), None).train()
-optimiser = params.optimiser.model_copy(update={"clip_value": None})
-fit = Fit(fabric, network, optimiser, utterances, seed=1, name="mitfrnet")
-losses = EpochLosses()
-fit._step(fit._parts(utterances.train(1), np.arange(19)), losses, aux=True)
-means = fit._means(losses, "", "train", utterances.train(1), [np.arange(19)])
-if fabric.is_global_zero:
-    found = {n: p.grad for n, p in network.named_parameters() if p.grad is not None}
-    found |= {n: torch.tensor(v) for n, v in means.items()}
-    found |= {n: b for n, b in network.named_buffers() if b.is_floating_point()}
-    save_file(found, sys.argv[1])
+if result.first:
+    (tensors,) = steps
+    for path in Path("curves").rglob("train/*.tsv"):
+        value = float(path.read_text().split()[-1])
+        tensors[f"loss/{path.stem}"] = torch.tensor(value)
+    for name, buffer in result.model.network.named_buffers():
+        if buffer.is_floating_point():
+            tensors[f"buffer/{name}"] = buffer
+    save_file(tensors, sys.argv[1])
 """
 
 
 @pytest.mark.parametrize(
-    ("norm", "runs"),  # a run: processes, and batch_size
+    ("norm", "runs"),  # a run: processes, batch_size and accumulate
     [
-        ("layer", [(1, 19), (1, 8), (2, 8)]),
-        ("batch", [(1, 19), (2, 19)]),
-        ("batch", [(1, 8), (2, 8)]),
+        ("layer", [(1, 19, 1), (1, 8, 3), (2, 8, 3)]),
+        ("batch", [(1, 19, 1), (2, 19, 1)]),
+        ("batch", [(1, 8, 3), (2, 8, 3)]),
     ],
 )
 def test_two_processes_take_the_step_of_one(corpus, tmp_path, norm, runs):
     """19 utterances as one batch, whole or in three parts, which BatchNorm would tell apart."""
-    found = []
-    for devices, size in runs:
+    results = []
+    for devices, size, accumulate in runs:
         folder = tmp_path / f"{devices}-{size}"
         shutil.copytree(corpus, folder)
         write_params(
             folder,
             run__devices=devices,
+            train__max_epochs=1,
             model__mitfrnet__optimiser__batch_size=size,
+            model__mitfrnet__optimiser__accumulate=accumulate,
+            model__mitfrnet__optimiser__clip_value=None,
             model__mitfrnet__network__classifier_norm=norm,
+            model__mitfrnet__network__aux_start_epoch=1,
             **{f"model__mitfrnet__network__{k}": v for k, v in NO_DROPOUT.items()},
         )
         (folder / "step.py").write_text(STEP)
-        finish(start(folder, "step.py", "found.safetensors"))
-        found.append(load_file(folder / "found.safetensors"))
-    one, *more = found
-    assert len([n for n in one if n.startswith("model.")]) > 100
-    assert max(float(g.abs().max()) for g in one.values()) > 0.1
-    for other in more:
+        finish(start(folder, "step.py", "step.safetensors"))
+        results.append(load_file(folder / "step.safetensors"))
+    one, *others = results
+    gradients = [tensor for name, tensor in one.items() if name.startswith("gradient/")]
+    assert len(gradients) > 100
+    assert max(float(gradient.abs().max()) for gradient in gradients) > 0.1
+    assert {"loss/task", "loss/invariance"} <= one.keys()
+    for other in others:
         assert one.keys() == other.keys()
         for name in one:
             torch.testing.assert_close(other[name], one[name], atol=1e-5, rtol=1e-5, msg=name)
 
 
 def test_processes_that_train_together_write_one_model(corpus, tmp_path):
-    """The first alone, after the epochs of a single one."""
+    """The first one writes it, after the same epochs as a single process."""
     losses = []
     for devices in (1, 2):
         folder = tmp_path / str(devices)
@@ -215,7 +225,7 @@ def test_processes_that_train_together_write_one_model(corpus, tmp_path):
 
 
 def test_more_processes_than_utterances_in_a_batch_are_refused(corpus, tmp_path):
-    """20 utterances in batches of one: none is left for the second process."""
+    """In a batch of one utterance there is none for the second process."""
     folder = tmp_path / "run"
     shutil.copytree(corpus, folder)
     write_params(folder, run__devices=2, model__mitfrnet__optimiser__batch_size=1)
