@@ -15,12 +15,13 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from mitfrnet.corpus.params import CorpusParams
 from mitfrnet.errors import CorpusError, FeatureError, ParamsError
 from mitfrnet.grid import Condition, GridParams
-from mitfrnet.labels import SCALES, Scale
+from mitfrnet.labels import Scale
 from mitfrnet.metrics import Score
 from mitfrnet.models.registry import MODELS
-from mitfrnet.params import PARAMS_FILE, load_params, parse_params, read_section
+from mitfrnet.params import PARAMS_FILE, load_params
 from mitfrnet.report.results import read_scores
 from mitfrnet.report.runs import defined, deviation_of, mean_of
 from mitfrnet.report.tables.table import delimited
@@ -170,9 +171,9 @@ def compare(
         same_corpus: whether the user says that the two corpora are the same.
 
     Raises:
-        ParamsError: `params.yaml` lacks the corpus or its scale, the paper lacks the table, or the
-            grid shares no cell with it.
-        CorpusError: the labels of `corpus` are classes, which the paper does not score.
+        ParamsError: `params.yaml` lacks the corpus or is wrong about it, the paper lacks the
+            table, or the grid shares no cell with it.
+        CorpusError: the labels of `corpus` are not scores.
         FeatureError: no cell has scores, or a file of scores cannot be read.
     """
     grid = load_params(GridParams, section="grid")
@@ -264,23 +265,13 @@ def _scale_notes(corpus: str, published_corpus: str) -> list[str]:
     """Return a note if the label scales differ.
 
     Raises:
-        ParamsError: the scale of the corpus is absent or wrong.
-        CorpusError: its labels are classes.
+        ParamsError: the parameters of the corpus are wrong.
+        CorpusError: its labels are not scores.
     """
-    where = f"{PARAMS_FILE}: corpora.{corpus}"
-    block = read_section(f"corpora.{corpus}")
-    if not isinstance(block, dict):
-        raise ParamsError(f"{where}: {block!r} (expected a mapping)")
-    if block.get("classes") is not None:
-        raise CorpusError(f"{where}: its labels are classes (expected scores, as in the paper)")
-    setting = block.get("scale")
-    if setting is None or (isinstance(setting, str) and setting not in SCALES):
-        names = ", ".join(SCALES)
-        raise ParamsError(f"{where}.scale: {setting!r} (expected {names}, or a custom scale)")
-    if isinstance(setting, str):
-        scale = SCALES[setting]
-    else:
-        scale = parse_params(Scale, setting, where=f"{where}.scale")
+    section = f"corpora.{corpus}"
+    scale = load_params(CorpusParams, section=section).resolved_scale
+    if not isinstance(scale, Scale):
+        raise CorpusError(f"{PARAMS_FILE}: {section}: labels are not scores, as in the paper")
     if scale.family == published_corpus:
         return []
     ours = scale.family or f"from {scale.low:g} to {scale.high:g}"

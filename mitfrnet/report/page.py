@@ -13,7 +13,7 @@ from mitfrnet.params import StageParams
 from mitfrnet.report.charts import figures
 from mitfrnet.report.charts.agreement import Agreement, agreement
 from mitfrnet.report.charts.drawing import Chart
-from mitfrnet.report.charts.losses import MAX_SEEDS, LossCharts, loss_charts
+from mitfrnet.report.charts.losses import MAX_SEEDS, loss_charts
 from mitfrnet.report.charts.scores import average_charts, bars_in_words, rate_charts
 from mitfrnet.report.over_rates import Block, blocks
 from mitfrnet.report.results import Corpus, Results
@@ -73,9 +73,9 @@ class CorpusView:
         groups: its scores.
         scores: the first table; None if there are too many groups for it.
         blocks: its scores over test rates.
-        losses: per model.
+        losses: charts by model.
         timings, trainings, masks: tables.
-        agreements: per model, at the lowest, middle and highest rate.
+        agreements: by model, at the lowest, middle and highest rate.
         worst: the clips that the first model gets most wrong at the lowest rate.
     """
 
@@ -83,11 +83,11 @@ class CorpusView:
     groups: Sequence[Group]
     scores: Table | None
     blocks: Sequence[BlockView]
-    losses: Sequence[LossCharts]
+    losses: Mapping[str, Sequence[Chart]]
     timings: Table
     trainings: Table
     masks: Table
-    agreements: Sequence[Sequence[Agreement]]
+    agreements: Mapping[str, Sequence[Agreement]]
     worst: Sequence[WorstClip]
 
     @property
@@ -105,9 +105,10 @@ class CorpusView:
     @property
     def figures(self) -> list[Chart]:
         """Return every chart that becomes a file."""
-        over_rates = [c for b in self.blocks for c in (*b.curves, *b.averages)]
-        losses = [[m.convergence] if m.convergence else m.charts for m in self.losses]
-        return over_rates + [chart for charts in losses for chart in charts]
+        figures = [chart for b in self.blocks for chart in (*b.curves, *b.averages)]
+        for charts in self.losses.values():
+            figures += [chart for chart in charts if chart.wide] or charts
+        return figures
 
 
 def write_report(
@@ -181,17 +182,17 @@ def _corpus_view(
         groups=groups,
         scores=headline_table(groups, params.bootstrap) if few else None,
         blocks=[_block_view(results, b, params, folded=b not in shown) for b in all_blocks],
-        losses=[loss_charts(results, corpus.name, m, names[m]) for m in results.grid.models],
+        losses={m: loss_charts(results, corpus.name, m, names[m]) for m in results.grid.models},
         timings=timing_table(results, corpus.name, names),
         trainings=training_table(results, corpus.name, names),
         masks=mask_table(corpus),
-        agreements=[
-            [
+        agreements={
+            m: [
                 agreement(results.select(corpus.name, m, group.trained)[0], group, names[m])
                 for group in _spread(all_blocks[0].groups)
             ]
             for m in results.grid.models
-        ],
+        },
         worst=worst,
     )
 
@@ -234,7 +235,7 @@ def _render(results: Results, views: Sequence[CorpusView], params: ReportParams)
         settings=_settings(results),
         versions=_versions(results),
         inputs=_inputs(results),
-        predictors={row.key: row.name for v in views for row in v.groups[0].rows},
+        names={row.key: row.name for v in views for row in v.groups[0].rows},
         modalities=MODALITIES,
         splits=SPLITS,
         max_dots=figures.MAX_DOTS,

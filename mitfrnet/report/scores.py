@@ -239,9 +239,9 @@ def score_groups(results: Results, bootstrap: BootstrapParams | None = None) -> 
             first = next(iter(by_model.values()))[0]
             for tested in sorted(first.scores):
                 label, references = _references(first, tested)
-                rows = [_model_row(m, names[m], c, first, tested) for m, c in by_model.items()]
-                rows = _completed([*rows, *references], label, first.scale, bootstrap)
-                groups.append(Group(corpus, first.scale, trained, tested, label, tuple(rows)))
+                models = [_model_row(m, names[m], c, first, tested) for m, c in by_model.items()]
+                rows = _completed([*models, *references], label, first.scale, bootstrap)
+                groups.append(Group(corpus, first.scale, trained, tested, label, rows))
     return groups
 
 
@@ -282,25 +282,20 @@ def _completed(
     label: NDArray[np.float32],
     scale: LabelScale,
     bootstrap: BootstrapParams | None,
-) -> list[ScoreRow]:
+) -> tuple[ScoreRow, ...]:
     """Return rows, with majority-class counts and intervals filled in."""
     majority = next(row for row in rows if row.key == "majority").predictions[:1]
+    metrics = [column.key for column in all_columns(scale)]
     completed = []
     for row in rows:
         intervals: Mapping[str, Interval | None] = {}
         if bootstrap:
             intervals = bootstrap_intervals(
-                row.predictions,
-                label,
-                scale,
-                metrics=[column.key for column in all_columns(scale)],
-                seed=bootstrap.seed,
-                resamples=bootstrap.resamples,
-                level=bootstrap.level,
+                row.predictions, label, scale, metrics=metrics, **bootstrap.model_dump()
             )
         majority_runs = _majority_runs(row.predictions, majority, label, scale)
         completed.append(replace(row, majority_runs=majority_runs, intervals=intervals))
-    return completed
+    return tuple(completed)
 
 
 def _majority_runs(

@@ -19,7 +19,6 @@ class Agreement:
         group: corpus and missing rates.
         title: model, corpus, rate and seed.
         chart: a scatter of predictions over labels; None if labels are classes.
-        thinned: whether the scatter leaves out clips.
         classes: the classes; on a scale, the sides of the neutral point that occur, in order.
         confusion: number of clips by class of the label, then of the prediction.
     """
@@ -27,7 +26,6 @@ class Agreement:
     group: Group
     title: str
     chart: Chart | None
-    thinned: bool
     classes: Sequence[str]
     confusion: Mapping[str, Mapping[str, int]]
 
@@ -46,7 +44,7 @@ def agreement(cell: Cell, group: Group, name: str) -> Agreement:
     counts = confusion(label.tolist(), prediction.tolist(), scale)
     title = f"{name} on {cell.corpus}, {group.title}, seed {cell.seed}"
     if not isinstance(scale, Scale):
-        return Agreement(group, title, None, False, classes_of(scale), counts)
+        return Agreement(group, title, None, classes_of(scale), counts)
 
     # Neutral is shown only if a label or a prediction is exactly that.
     has_neutral = scale.neutral_point in label or scale.neutral_point in prediction
@@ -66,7 +64,6 @@ def agreement(cell: Cell, group: Group, name: str) -> Agreement:
         group=group,
         title=title,
         chart=chart,
-        thinned=len(label) > figures.MAX_DOTS,
         classes=[sign for sign in SIGNS if sign != "neutral" or has_neutral],
         confusion=counts,
     )

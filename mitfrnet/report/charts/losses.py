@@ -1,7 +1,6 @@
 """Charts of the losses of one model over epochs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from mitfrnet.grid import Condition
 from mitfrnet.modalities import MODALITIES
@@ -13,25 +12,13 @@ from mitfrnet.report.results import Cell, Results
 MAX_SEEDS = 3
 
 
-@dataclass(frozen=True)
-class LossCharts:
-    """The losses of one model on one corpus.
+def loss_charts(results: Results, corpus: str, model: str, name: str) -> list[Chart]:
+    """Return how one model, shown as `name`, converged.
 
-    Attributes:
-        corpus, model: names.
-        convergence: task loss by condition; None if there is a single condition.
-        charts: losses of the first seed: the auxiliary ones with a curve per condition, or, if
-            there is a single condition, all of them with a curve per term.
+    Under one condition there is a chart per loss of the first seed. Under several, a wide chart
+    has the task loss of each condition, and the charts of the other losses have a curve per
+    condition.
     """
-
-    corpus: str
-    model: str
-    convergence: Chart | None
-    charts: Sequence[Chart]
-
-
-def loss_charts(results: Results, corpus: str, model: str, name: str) -> LossCharts:
-    """Return how one model, shown as `name`, converged."""
     seeds = results.grid.seeds[:MAX_SEEDS]
     cells = [cell for cell in results.select(corpus, model) if cell.seed in seeds]
     first_seed = [cell for cell in cells if cell.seed == seeds[0]]
@@ -56,7 +43,7 @@ def loss_charts(results: Results, corpus: str, model: str, name: str) -> LossCha
         )
         for title, curves in panels.items()
     ]
-    return LossCharts(corpus, name, None if one_condition else _convergence(cells, name), charts)
+    return charts if one_condition else [_convergence(cells, name), *charts]
 
 
 def _convergence(cells: Sequence[Cell], name: str) -> Chart:

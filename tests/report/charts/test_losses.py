@@ -10,12 +10,13 @@ def charts_of(monkeypatch, results):
     drawn = []
     monkeypatch.setattr(losses, "line_chart", lambda curves, **_: drawn.append(curves))
     charts = losses.loss_charts(results, "one", "mitfrnet", "MIT-FRNet")
-    return dict(zip([chart.title for chart in charts.charts], drawn, strict=True)), charts
+    titles = [chart.title for chart in charts if not chart.wide]
+    return dict(zip(titles, drawn, strict=True)), charts
 
 
 def test_one_condition_has_a_curve_per_term(monkeypatch, tmp_path):
     curves, charts = charts_of(monkeypatch, make_results(tmp_path))
-    assert charts.convergence is None
+    assert not any(chart.wide for chart in charts)
     assert {title: [c.label for c in of_title] for title, of_title in curves.items()} == {
         "Task loss": ["training", "validation"],
         "Reconstruction loss": list(MODALITIES),
@@ -27,7 +28,7 @@ def test_several_conditions_have_a_curve_each_with_the_sum_over_modalities(monke
     """The losses of the modalities are v, v / 2 and v / 3, where v is a third of the invariance."""
     results = make_results(tmp_path, rates=(0.0, 0.3, "random_train"), tested=(0.5,))
     curves, charts = charts_of(monkeypatch, results)
-    assert charts.convergence.name == "convergence_one_mitfrnet"
+    assert [chart.name for chart in charts if chart.wide] == ["convergence_one_mitfrnet"]
     assert list(curves) == ["Reconstruction loss", "Invariance loss"]
     rebuilt = curves["Reconstruction loss"]
     assert [curve.label for curve in rebuilt] == ["0.3", "random_train"]  # rate 0 rebuilds nothing
