@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from mitfrnet.labels import ClassScale, Edges, LabelScale, Scale
 from mitfrnet.metrics import metric_names
+from mitfrnet.report.words import listed
 
 
 @dataclass(frozen=True)
@@ -124,16 +125,9 @@ def _accuracy(key: str, scale: LabelScale) -> Column:
         return Column(key, "Acc-2", "Acc-2", f"positive or not, {where[str(side)]}")
     classes = int(key.removeprefix("acc"))
     cut = (scale.cuts or {}).get(classes)
+    edges = cut.edges if isinstance(cut, Edges) else ()
     if scale.family == "sims":
         edges = (-0.1, 0.1) if classes == 3 else (-0.7, -0.1, 0.1, 0.7)
-        meaning = _cut_at(classes, edges)
-    elif isinstance(cut, Edges):
-        meaning = _cut_at(classes, cut.edges)
-    else:
-        meaning = f"exact class of {classes}, after rounding"
-    return Column(key, f"Acc-{classes}", f"Acc-{classes}", meaning)
-
-
-def _cut_at(classes: int, edges: tuple[float, ...]) -> str:
-    *firsts, last = (f"{edge:g}" for edge in edges)
-    return f"exact class of {classes}, cut at {', '.join(firsts)} and {last}"
+    how = f"cut at {listed(f'{edge:g}' for edge in edges)}" if edges else "after rounding"
+    name = f"Acc-{classes}"
+    return Column(key, name, name, f"exact class of {classes}, {how}")

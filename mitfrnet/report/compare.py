@@ -25,6 +25,7 @@ from mitfrnet.params import PARAMS_FILE, load_params
 from mitfrnet.report.results import read_scores
 from mitfrnet.report.runs import defined, deviation_of, mean_of
 from mitfrnet.report.tables.table import delimited
+from mitfrnet.report.words import listed
 
 CORPORA = {"mosi": "CMU-MOSI", "sims": "CH-SIMS"}
 
@@ -187,7 +188,7 @@ def compare(
     if table is not None and table not in tables:
         raise ParamsError(
             f"Table {table} has no scores on {CORPORA[published_corpus]} "
-            f"(expected {_listed(tables, 'or')})"
+            f"(expected {listed(tables, 'or')})"
         )
     scale_notes = _scale_notes(corpus, published_corpus)
     printed = [p for p in printed if table in (None, p.table)]
@@ -201,7 +202,7 @@ def compare(
         tables = sorted({p.table for p in printed})
         raise ParamsError(
             f"{PARAMS_FILE}: grid: shares no {axis} with Table{'s' * (len(tables) > 1)} "
-            f"{_listed(tables)} of the paper (expected one of: {', '.join(map(str, expected))})"
+            f"{listed(tables)} of the paper (expected one of: {', '.join(map(str, expected))})"
         )
     runs: dict[tuple[str, float], list[Mapping[str, Score]]] = {}
     absent = 0
@@ -230,11 +231,6 @@ def compare(
     compared = sum(row.difference is not None for row in rows)
     notes.append(f"{compared} of {len(rows)} published numbers have one of ours beside them.")
     return Comparison(corpus, rows, tuple(shared), tuple(notes))
-
-
-def _listed(tables: Sequence[int], conjunction: str = "and") -> str:
-    *firsts, last = map(str, tables)
-    return f"{', '.join(firsts)} {conjunction} {last}" if firsts else last
 
 
 def _rate(condition: Condition) -> float | None:

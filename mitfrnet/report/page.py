@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mitfrnet.files import replacing
-from mitfrnet.labels import ClassScale, LabelScale
+from mitfrnet.labels import LabelScale
 from mitfrnet.modalities import MODALITIES
 from mitfrnet.params import StageParams
 from mitfrnet.report.charts import figures
@@ -27,9 +27,16 @@ from mitfrnet.report.tables.scores import headline_table, score_tables
 from mitfrnet.report.tables.table import Table
 from mitfrnet.report.tables.trainings import timing_table, training_table
 from mitfrnet.report.template import page_environment
+from mitfrnet.report.words import (
+    flatten,
+    in_words,
+    labels_in_words,
+    listed,
+    percent,
+    scale_in_words,
+    shortened,
+)
 from mitfrnet.report.worst import WorstClip, WorstParams
-
-_TRANSCRIPT_CHARACTERS = 160  # in a table
 
 
 class ReportParams(StageParams):
@@ -226,7 +233,7 @@ def _spread(groups: Sequence[Group]) -> list[Group]:
 def _render(results: Results, views: Sequence[CorpusView], params: ReportParams) -> str:
     """Return the page as HTML, with all data escaped."""
     environment = page_environment(Path(__file__).parent, "page.js")
-    environment.filters |= {"percent": percent, "words": words, "shortened": shortened}
+    environment.filters |= {"percent": percent, "words": in_words, "shortened": shortened}
     return environment.get_template("page.html.jinja").render(
         title=params.title,
         summary=_summary(results, views),
@@ -249,57 +256,12 @@ def _render(results: Results, views: Sequence[CorpusView], params: ReportParams)
     )
 
 
-def labels_in_words(label: Mapping[str, Any]) -> str:
-    """Return in words how many clips have each kind of label."""
-    counts = label.get("classes") or {
-        "negative": label["negative"],
-        "neutral": label["zero"],
-        "positive": label["positive"],
-    }
-    shown = ", ".join(f"{n} {name}" for name, n in counts.items())
-    return f"{shown}; mean {label['mean']:.3f}" if "mean" in label else shown
-
-
-def scale_in_words(scale: LabelScale) -> str:
-    """Return the range of the labels, or the number of classes, in words."""
-    if isinstance(scale, ClassScale):
-        return f"{len(scale.classes)} classes"
-    family = f" ({scale.family})" if scale.family else f", neutral at {scale.neutral_point:g}"
-    return f"{scale.low:g} to {scale.high:g}{family}"
-
-
-def percent(share: float | None) -> str:
-    """Return a share in percent, or a dash for None."""
-    return "\N{EN DASH}" if share is None else f"{100 * share:.1f} %"
-
-
-def words(key: str) -> str:
-    """Return a key of a file as words."""
-    return key.replace("_", " ")
-
-
-def shortened(text: str) -> str:
-    """Return a transcript on one line of a table, cut short if it is long."""
-    line = " ".join(text.split())
-    return (
-        line
-        if len(line) <= _TRANSCRIPT_CHARACTERS
-        else line[: _TRANSCRIPT_CHARACTERS - 1].rstrip() + "…"
-    )
-
-
-def listed(things: Sequence[object]) -> str:
-    """Return `a`, `a and b`, or `a, b and c`."""
-    *firsts, last = map(str, things)
-    return f"{', '.join(firsts)} and {last}" if firsts else last
-
-
 def _summary(results: Results, views: Sequence[CorpusView]) -> str:
     """Return one sentence on the models, rates, seeds and clips."""
     grid = results.grid
-    models = listed(list(model_names(results).values()))
+    models = listed(model_names(results).values())
     rates = [c for c in grid.missing_rates if not isinstance(c, str)]
-    protocols = [words(c) for c in grid.missing_rates if isinstance(c, str)]
+    protocols = [in_words(c) for c in grid.missing_rates if isinstance(c, str)]
     trained = [f"with missing rate{'s' * (len(rates) > 1)} {listed(rates)}"] if rates else []
     trained += [f"by protocol {listed(protocols)}"] if protocols else []
     seeds, cells = grid.seeds, len(results.cells)
@@ -324,20 +286,6 @@ def _settings(results: Results) -> dict[str, dict[str, dict[str, str]]]:
             "Mask": flatten({key: masks[key] for key in ("pattern", "seed")}),
         }
     return by_model
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Return nested values as text under dotted keys, with true and false as in YAML."""
-    flat: dict[str, str] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        elif isinstance(value, list):
-            flat[prefix + key] = ", ".join(map(str, value))
-        else:
-            is_constant = value is None or isinstance(value, bool)
-            flat[prefix + key] = str(value).lower() if is_constant else str(value)
-    return flat
 
 
 def _versions(results: Results) -> dict[str, str]:

@@ -4,18 +4,10 @@ import html
 import re
 from html.parser import HTMLParser
 
-import numpy as np
 import pytest
 import yaml
 
-from mitfrnet.report.page import (
-    flatten,
-    labels_in_words,
-    listed,
-    percent,
-    shortened,
-    write_report,
-)
+from mitfrnet.report.page import write_report
 from mitfrnet.report.worst import WorstClip
 from tests.helpers.made_results import REPORT, make_results, write_results
 from tests.helpers.paths import ROOT
@@ -97,11 +89,6 @@ def test_numbers_of_the_first_table_by_hand(tmp_path):
     assert values == ["50.0", "33.3", "0.0", "2.000", "\N{EN DASH}"]
     assert "In one run, one clip is worth 25.0 points of Acc-2" in html
     assert "4 test clips, one run of each model." in html
-
-
-def test_a_constant_model_is_flagged(tmp_path):
-    html = make(tmp_path, predict=lambda m, r, s, label: np.full(len(label), 0.5))
-    assert Page(html).tables[0][2][0] == "MIT-FRNet constant prediction"
 
 
 def test_the_page_loads_nothing(study):
@@ -256,18 +243,6 @@ def test_the_paper_is_cited_as_the_citation_file_does(study):
         assert str(paper[fact]) in cited
 
 
-def test_values_in_words():
-    assert listed([1]) == "1"
-    assert listed([1, 2, 3]) == "1, 2 and 3"
-    assert percent(None) == "\N{EN DASH}"
-    assert labels_in_words({"classes": {"calm": 3, "angry": 1}}) == "3 calm, 1 angry"
-    assert flatten({"a": {"b": True, "c": None}, "d": [1, 2]}) == {
-        "a.b": "true",
-        "a.c": "none",
-        "d": "1, 2",
-    }
-
-
 @pytest.mark.parametrize("rates", [(0.0,), (0.0, 0.3)])
 def test_a_cell_with_nothing_to_reconstruct_has_no_such_curve(tmp_path, rates):
     html = make(tmp_path, rates=rates)
@@ -304,13 +279,6 @@ def test_classes_have_a_confusion_table_and_no_scatter(tmp_path):
     assert "the test clips put in a wrong class by most runs" in html
     assert "3 classes" in html
     assert "Accuracy % ↑" in html.replace('<span class="unit" aria-hidden="true">', "")
-
-
-def test_a_transcript_is_one_short_line():
-    assert shortened(" So\tit\n goes. ") == "So it goes."
-    long = shortened("这" * 500)  # Chinese has no spaces to cut at
-    assert 100 < len(long) <= 160
-    assert long.endswith("这…")
 
 
 def test_protocols_are_shown_by_name(tmp_path):

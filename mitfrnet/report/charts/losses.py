@@ -7,6 +7,7 @@ from mitfrnet.modalities import MODALITIES
 from mitfrnet.report.charts.drawing import SERIES, Chart, shade
 from mitfrnet.report.charts.figures import Curve, describe, line_chart, small_multiples
 from mitfrnet.report.results import Cell, Results
+from mitfrnet.report.words import in_words
 
 # Seeds whose losses are drawn.
 MAX_SEEDS = 3
@@ -31,7 +32,7 @@ def loss_charts(results: Results, corpus: str, model: str, name: str) -> list[Ch
     if rebuilt:
         panels["Reconstruction loss"] = _term_curves(first_seed, rebuilt)
     for term in sorted(terms - set(rebuilt)):
-        panels[f"{term.replace('_', ' ').capitalize()} loss"] = _term_curves(first_seed, [term])
+        panels[f"{in_words(term).capitalize()} loss"] = _term_curves(first_seed, [term])
     best = first_seed[0].config["training"]["best_epoch"] if one_condition else None
     charts = [
         Chart(
@@ -73,9 +74,7 @@ def _convergence(cells: Sequence[Cell], name: str) -> Chart:
 
 
 def _panel_title(condition: Condition) -> str:
-    if isinstance(condition, str):
-        return condition.replace("_", " ")
-    return f"missing rate {condition}"
+    return in_words(condition) if isinstance(condition, str) else f"missing rate {condition}"
 
 
 def _task_curves(cell: Cell) -> list[Curve]:
@@ -98,7 +97,7 @@ def _term_curves(cells: Sequence[Cell], terms: Sequence[str]) -> list[Curve]:
             total = [(points[0][0], sum(value for _, value in points)) for points in epochs]
             curves.append(Curve(str(cell.condition), total, shade(i, len(cells))))
         elif len(terms) > 1:
-            names = [term.removeprefix("reconstruction_").replace("_", " ") for term in losses]
+            names = [in_words(term.removeprefix("reconstruction_")) for term in losses]
             curves += map(Curve, names, losses.values(), SERIES)
         else:
             curves.append(Curve(terms[0], losses[terms[0]], SERIES[0], in_legend=False))

@@ -6,6 +6,7 @@ from typing import Any
 from mitfrnet.report.results import Cell, Results
 from mitfrnet.report.runs import deviation_of, mean_of
 from mitfrnet.report.tables.table import Entry, Line, Table
+from mitfrnet.report.words import in_words
 
 
 def timing_table(results: Results, corpus: str, names: Mapping[str, str]) -> Table:
@@ -46,7 +47,7 @@ def timing_table(results: Results, corpus: str, names: Mapping[str, str]) -> Tab
             "Parameters",
             "Peak memory, MB",
             "Epochs",
-            *(f"s at {str(c).replace('_', ' ')}" for c in results.grid.missing_rates),
+            *(f"s at {in_words(c)}" for c in results.grid.missing_rates),
         ),
         lines=tuple(lines),
         records=tuple(records),
