@@ -26,7 +26,8 @@ def invoke(*argv):
 def run_of_one_cell(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     grid = {"corpora": ["mine"], "models": ["mitfrnet"], "missing_rates": [0.3], "seeds": [1]}
-    params = {"grid": grid, "corpora": {"mine": {"scale": "mosi"}}}
+    block = {"layout": "mmsa", "language": "en", "scale": "mosi"}
+    params = {"grid": grid, "corpora": {"mine": block}}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     path = tmp_path / "metrics/mine/mitfrnet/0.3/1.json"
     path.parent.mkdir(parents=True)

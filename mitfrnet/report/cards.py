@@ -1,4 +1,4 @@
-"""The model cards of trained cells."""
+"""Write a model card for each trained cell."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,15 +12,19 @@ def write_cards(cells: Iterable[Cell], models: Path, out: Path) -> None:
     """Write `<corpus>/<model>/<rate>/<seed>.md` for each cell.
 
     Args:
-        cells: of the grid.
-        models: the folder that holds the model folders of the cells.
-        out: the folder to write to.
+        cells: the cells of the grid.
+        models: folder of the model folders.
+        out: folder of the cards.
 
     Raises:
         OutputError: a card cannot be written.
     """
     for cell in cells:
-        own = fingerprint(cell.config, models / cell.path)
-        card = model_card(cell.config, fingerprint=own, scores=cell.scores, corpus=cell.corpus)
+        card = model_card(
+            cell.config,
+            fingerprint=fingerprint(cell.config, models / cell.path),
+            scores=cell.scores,
+            corpus=cell.corpus,
+        )
         with replacing(out / f"{cell.path}.md") as temporary:
             temporary.write_text(card, encoding="utf-8")

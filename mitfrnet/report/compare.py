@@ -1,29 +1,31 @@
-"""A run beside the scores that the paper prints, cell by cell.
+"""Scores of the grid beside those that the paper prints.
 
-`published.csv` holds Tables 4 to 7 of Li et al. 2024, MIT-FRNet, in full. Much of what they print
-cannot be reached, or should not be: `CAVEATS` says what is wrong, and the column `caveats` of the
-file says where.
+`published.csv` holds Tables 4 to 7 of Li et al. 2024, MIT-FRNet, in full. Many of these numbers
+cannot or should not be reproduced. `CAVEATS` says what is wrong, and the column `caveats` of the
+file says with which numbers.
 """
 
 import csv
-import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from statistics import mean, stdev
-from typing import Any
 
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from mitfrnet.corpus.params import CorpusParams
 from mitfrnet.errors import CorpusError, FeatureError, ParamsError
-from mitfrnet.grid import GridParams
-from mitfrnet.labels import SCALES, Scale
+from mitfrnet.grid import Condition, GridParams
+from mitfrnet.labels import Scale
+from mitfrnet.metrics import Score
 from mitfrnet.models.registry import MODELS
-from mitfrnet.params import PARAMS_FILE, load_params, parse_params, read_section
-from mitfrnet.report.tables.plain import delimited
+from mitfrnet.params import PARAMS_FILE, load_params
+from mitfrnet.report.results import read_scores
+from mitfrnet.report.runs import defined, deviation_of, mean_of
+from mitfrnet.report.tables.table import delimited
+from mitfrnet.report.words import listed
 
 CORPORA = {"mosi": "CMU-MOSI", "sims": "CH-SIMS"}
 
@@ -34,21 +36,21 @@ _MODEL_NAMES = {name: entry.label for name, entry in MODELS.items()} | {
 
 # What is wrong with a published number, or with one of ours.
 CAVEATS = {
-    "swapped": "F1 was published with its arguments swapped, so that predicted shares weigh the "
-    "classes; ours beside it is swapped too, and is not the F1 of the report.",
-    "majority": "Exactly what one constant prediction gets on the test split: the share of a "
+    "swapped": "F1 was published with its arguments swapped, so that classes are weighted by "
+    "their predicted shares. Ours is swapped too, and is not the F1 of the report.",
+    "majority": "Exactly the score of one constant prediction on the test split: the share of a "
     "class, and no skill.",
     "undefined": "Printed as a dash: a run with a constant prediction has no correlation (the "
     "paper blames sparse features).",
-    "not_best": "Another model of the same table is better here, whatever the paper claims of its "
-    "own.",
-    "arrow": "The paper's arrow for better or worse disagrees with its own Table 4.",
-    "duplicate": "To the last digit the number of the full model in Table 4.",
-    "bert": "The authors' code reads Chinese with bert-base-uncased, the English BERT: no target "
-    "for a model that reads it right.",
-    "unit": "The paper does not say of what these are the seconds, nor on which machine; some are "
-    "0. Ours are not set beside them.",
-    "constant": "In at least one of our runs the prediction is the same for every clip.",
+    "not_best": "Another model of the same table is better here, although the paper says that its "
+    "own is the best.",
+    "arrow": "The paper's arrow for better or worse contradicts its own Table 4.",
+    "duplicate": "Equal to the number of the full model in Table 4, to the last digit.",
+    "bert": "The authors' code reads Chinese with bert-base-uncased, the English BERT: not a "
+    "target for a model with a Chinese one.",
+    "unit": "The paper does not say what these seconds measure, nor on which machine; some are 0. "
+    "Ours are not shown.",
+    "constant": "At least one of our runs predicts the same value for every clip.",
 }
 
 
@@ -59,10 +61,10 @@ class Published:
     Attributes:
         table: 4, 5, 6 or 7.
         corpus: a key of `CORPORA`.
-        metric: our key of the same score; `running_time_s` has none.
+        metric: our key of the score; `running_time_s` is no score of ours.
         model: as in the grid.
         missing_rate: of training and test.
-        value: a fraction, an error in units of the label, or seconds; None: a dash.
+        value: a fraction, an error in units of the label, or seconds; None for a dash.
         caveats: keys of `CAVEATS`.
     """
 
@@ -77,56 +79,55 @@ class Published:
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """A published number and the runs of the same cell.
+    """A published number and our runs of the same cell.
 
     Attributes:
         published: the number.
-        runs: scores of each run; empty where the cell was not run.
+        runs: scores of each run; empty if the cell was not run.
     """
 
     published: Published
-    runs: tuple[Mapping[str, Any], ...]
+    runs: tuple[Mapping[str, Score], ...]
 
     @property
     def values(self) -> list[float]:
-        """Return our scores, of the runs for which the metric is defined."""
-        found = (run.get(self.published.metric) for run in self.runs)
-        return [float(value) for value in found if value is not None]
+        """Return the score of each run that defines it."""
+        return defined(self.runs, self.published.metric)
 
     @property
     def mean(self) -> float | None:
         """Return the mean over `values`."""
-        return mean(self.values) if self.values else None
+        return mean_of(self.values)
 
     @property
     def deviation(self) -> float | None:
-        """Return the sample standard deviation over `values`; None with fewer than two."""
-        return stdev(self.values) if len(self.values) > 1 else None
+        """Return the standard deviation over `values`."""
+        return deviation_of(self.values)
 
     @property
     def difference(self) -> float | None:
-        """Return ours minus the published one; None where either is not defined."""
+        """Return ours minus the published number; None if either is not defined."""
         if self.mean is None or self.published.value is None:
             return None
         return self.mean - self.published.value
 
     @property
     def caveats(self) -> tuple[str, ...]:
-        """Return what is wrong with either number."""
+        """Return the caveats of both numbers."""
         constant = any(run["constant_prediction"] for run in self.runs)
-        own = ("constant",) if constant and self.values else ()
-        return (*self.published.caveats, *own)
+        ours = ("constant",) if constant and self.values else ()
+        return (*self.published.caveats, *ours)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All published numbers of some tables, and what a run has of them.
+    """All published numbers of some tables, and our runs of the same cells.
 
     Attributes:
-        corpus: of the run.
+        corpus: the corpus of our runs.
         rows: in the order of the paper.
-        models: of the grid, in its order.
-        notes: sentences without which the numbers would mislead.
+        models: the models of the grid that the paper has, in the grid's order.
+        notes: caveats of the whole comparison, a sentence each.
     """
 
     corpus: str
@@ -161,31 +162,35 @@ def compare(
     table: int | None = None,
     same_corpus: bool = False,
 ) -> Comparison:
-    """Return the grid's runs on `corpus` beside the published numbers.
+    """Return the published numbers beside the grid's runs on `corpus`.
 
     Args:
         corpus: one of `grid.corpora`.
         published_corpus: a key of `CORPORA`.
         metrics: folder of the scores.
-        table: of the paper; None: all tables of the published corpus.
+        table: a table of the paper; None for all tables of the published corpus.
         same_corpus: whether the user says that the two corpora are the same.
 
     Raises:
-        ParamsError: `params.yaml` has no such corpus or no right scale of it, the paper has no
-            such table of it, or the grid nothing of the tables.
-        CorpusError: the labels of `corpus` are classes, which the paper does not score.
-        FeatureError: no cell has scores, or a file of them cannot be read.
+        ParamsError: `params.yaml` lacks the corpus or is wrong about it, the paper lacks the
+            table, or the grid shares no cell with it.
+        CorpusError: the labels of `corpus` are not scores.
+        FeatureError: no cell has scores, or a file of scores cannot be read.
     """
     grid = load_params(GridParams, section="grid")
     if corpus not in grid.corpora:
         names = ", ".join(grid.corpora)
-        raise ParamsError(f"{PARAMS_FILE}: grid.corpora: has no {corpus} (found: {names})")
+        raise ParamsError(
+            f"{PARAMS_FILE}: grid.corpora: has no {corpus} (expected one of: {names})"
+        )
     printed = [p for p in read_published() if p.corpus == published_corpus]
     tables = sorted({p.table for p in printed})
     if table is not None and table not in tables:
-        known = _listed(tables)
-        raise ParamsError(f"Table {table} is not of {CORPORA[published_corpus]} (its own: {known})")
-    of_scales = _scale_notes(corpus, published_corpus)
+        raise ParamsError(
+            f"Table {table} has no scores on {CORPORA[published_corpus]} "
+            f"(expected {listed(tables, 'or')})"
+        )
+    scale_notes = _scale_notes(corpus, published_corpus)
     printed = [p for p in printed if table in (None, p.table)]
 
     rates = dict.fromkeys(p.missing_rate for p in printed)
@@ -193,113 +198,88 @@ def compare(
     conditions = {c: rate for c in grid.missing_rates if (rate := _rate(c)) in rates}
     shared = [m for m in grid.models if m in models]
     if not shared or not conditions:
-        what, there = ("missing rate", rates) if shared else ("model", models)
+        axis, expected = ("missing rate", rates) if shared else ("model", models)
         tables = sorted({p.table for p in printed})
         raise ParamsError(
-            f"{PARAMS_FILE}: grid: shares no {what} with Table{'s' * (len(tables) > 1)} "
-            f"{_listed(tables)} of the paper (expected one of: {', '.join(map(str, there))})"
+            f"{PARAMS_FILE}: grid: shares no {axis} with Table{'s' * (len(tables) > 1)} "
+            f"{listed(tables)} of the paper (expected one of: {', '.join(map(str, expected))})"
         )
-    runs: dict[tuple[str, float], list[Mapping[str, Any]]] = {}
+    runs: dict[tuple[str, float], list[Mapping[str, Score]]] = {}
     absent = 0
-    cells = list(product(shared, conditions, grid.seeds))
-    for model, condition, seed in cells:
-        found = _scores(metrics / corpus / model / str(condition) / f"{seed}.json", condition)
-        runs.setdefault((model, conditions[condition]), []).extend(found)
-        absent += not found
+    cells = list(product(shared, conditions.items(), grid.seeds))
+    for model, (condition, rate), seed in cells:
+        path = metrics / corpus / model / str(condition) / f"{seed}.json"
+        cell_runs = _runs_tested_at(rate, path)
+        runs.setdefault((model, rate), []).extend(cell_runs)
+        absent += not cell_runs
     if absent == len(cells):
         raise FeatureError(
-            f"{metrics / corpus}: scores of none of the {absent} cells that the grid shares with "
-            "the paper (run `dvc repro`)"
+            f"{metrics / corpus}: no scores of the {absent} cells that the grid shares with the "
+            "paper (run `dvc repro`)"
         )
     rows = tuple(PublishedRow(p, tuple(runs.get((p.model, p.missing_rate), ()))) for p in printed)
     notes = [] if same_corpus else [_other_corpus(corpus, published_corpus)]
-    notes += of_scales
+    notes += scale_notes
     if absent:
-        notes.append(f"{absent} of {len(cells)} cells of the grid have no scores: left out.")
+        notes.append(f"{absent} of {len(cells)} cells of the grid have no scores and are left out.")
     if left := [*(m for m in grid.models if m not in models)]:
-        notes.append(f"Not in the paper, and left out: {', '.join(left)}.")
+        notes.append(f"Models that are not in the paper and are left out: {', '.join(left)}.")
     if left := [str(c) for c in grid.missing_rates if c not in conditions]:
-        notes.append(f"No missing rate of the paper, and left out: {', '.join(left)}.")
-    beside = sum(row.difference is not None for row in rows)
-    notes.append(f"{beside} of {len(rows)} published numbers have one of this run beside them.")
+        notes.append(
+            f"Missing rates that are not in the paper and are left out: {', '.join(left)}."
+        )
+    compared = sum(row.difference is not None for row in rows)
+    notes.append(f"{compared} of {len(rows)} published numbers have one of ours beside them.")
     return Comparison(corpus, rows, tuple(shared), tuple(notes))
 
 
-def _listed(tables: Sequence[int]) -> str:
-    return " and ".join(filter(None, [", ".join(map(str, tables[:-1])), str(tables[-1])]))
-
-
-def _rate(condition: float | str) -> float | None:
-    """Return an entry of `grid.missing_rates` as a number; None: it is a protocol."""
+def _rate(condition: Condition) -> float | None:
+    """Return a condition as a number; None if it is a protocol."""
     try:
         return round(float(condition), 6)
     except ValueError:
         return None
 
 
-def _scores(path: Path, condition: float | str) -> list[Mapping[str, Any]]:
-    """Return the scores at the rate of training, one set per seed of the test masks."""
+def _runs_tested_at(rate: float, path: Path) -> list[Mapping[str, Score]]:
+    """Return the scores at one rate in a file, a set per mask seed; none if the file is absent."""
     if not path.is_file():
         return []
-    try:
-        scores = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise FeatureError(f"{path}: not valid JSON ({error})") from error
-    try:
-        runs: list[Mapping[str, Any]] = [scores]
-        if "by_rate" in scores:
-            at_rates = scores["by_rate"].items()
-            tested = [found for rate, found in at_rates if _rate(rate) == _rate(condition)]
-            runs = [run for found in tested for run in found["by_mask_seed"].values()]
-        whole = all(isinstance(run["constant_prediction"], bool) for run in runs)
-    except (AttributeError, KeyError, TypeError):
-        whole = False
-    if not whole:
-        raise FeatureError(f"{path}: not the scores of a run (expected what `evaluate` writes)")
-    return runs
+    by_mask = read_scores(path, rate, mask_seed=1)
+    return [run for tested in by_mask if _rate(tested) == rate for run in by_mask[tested].values()]
 
 
 def _other_corpus(corpus: str, published_corpus: str) -> str:
     name = CORPORA[published_corpus]
     return (
-        f"For all this command knows, {corpus} is not {name}: a difference is then one of corpora "
-        f"and says nothing of the models (--same-corpus, if it is {name})."
+        f"{corpus} may not be {name}, and a difference may come from the corpus rather than the "
+        f"model (pass --same-corpus if it is {name})."
     )
 
 
 def _scale_notes(corpus: str, published_corpus: str) -> list[str]:
-    """Return what differs between the label scales.
+    """Return a note if the label scales differ.
 
     Raises:
-        ParamsError: the corpus has no scale, or a wrong one.
-        CorpusError: its labels are classes.
+        ParamsError: the parameters of the corpus are wrong.
+        CorpusError: its labels are not scores.
     """
-    where = f"{PARAMS_FILE}: corpora.{corpus}"
-    block = read_section(f"corpora.{corpus}")
-    if not isinstance(block, dict):
-        raise ParamsError(f"{where}: is no mapping (found: {block!r})")
-    if block.get("classes") is not None:
-        raise CorpusError(f"{where}: its labels are classes (expected scores, as in the paper)")
-    found = block.get("scale")
-    if found is None or (isinstance(found, str) and found not in SCALES):
-        known = ", ".join(SCALES)
-        raise ParamsError(f"{where}.scale: {found!r} (expected {known}, or a scale of its own)")
-    if isinstance(found, str):
-        scale = SCALES[found]
-    else:
-        scale = parse_params(Scale, found, where=f"{where}.scale")
+    section = f"corpora.{corpus}"
+    scale = load_params(CorpusParams, section=section).resolved_scale
+    if not isinstance(scale, Scale):
+        raise CorpusError(f"{PARAMS_FILE}: {section}: labels are not scores, as in the paper")
     if scale.family == published_corpus:
         return []
-    own = f"scale {scale.family}" if scale.family else f"one from {scale.low:g} to {scale.high:g}"
+    ours = scale.family or f"from {scale.low:g} to {scale.high:g}"
     return [
-        f"The labels of {corpus} are on {own}, those of {CORPORA[published_corpus]} on scale "
-        f"{published_corpus}: mae is in other units, classes are cut elsewhere, and a score that "
-        "only one of the two has stands alone."
+        f"The labels of {corpus} are on the scale {ours}, those of {CORPORA[published_corpus]} on "
+        f"the scale {published_corpus}: mae has other units, classes are cut elsewhere, and a "
+        "score that only one scale has cannot be compared."
     ]
 
 
 def comparison_csv(comparison: Comparison) -> str:
-    """Return every row, unrounded, also those that were not run."""
+    """Return every row, unrounded, including those that were not run."""
     return delimited(
         (
             {
@@ -323,7 +303,7 @@ def comparison_csv(comparison: Comparison) -> str:
 
 
 def render(comparison: Comparison) -> Iterator[RenderableType]:
-    """Yield what the terminal shows, 100 columns wide: tables, legend, notes."""
+    """Yield the tables, legend and notes for a terminal 100 columns wide."""
     marks: dict[str, str] = {}
     for table in dict.fromkeys(row.published.table for row in comparison.rows):
         printed = [row for row in comparison.rows if row.published.table == table]
@@ -332,7 +312,7 @@ def render(comparison: Comparison) -> Iterator[RenderableType]:
             if rows:
                 yield from _model_table(rows, printed, marks)
                 yield ""
-    yield "Shares in percent; mae in units of the label; after ±, the deviation over our runs."
+    yield "Shares in percent; mae in units of the label; ±: the standard deviation over our runs."
     for code, mark in marks.items():
         yield Text(f"{mark}: {CAVEATS[code]}")
     yield ""
@@ -345,12 +325,12 @@ def _model_table(
 ) -> Iterator[RenderableType]:
     """Yield a title, and one model's numbers with a column per missing rate.
 
-    What holds for all of a table, or of a metric, is marked once, beside its name.
+    A caveat of a whole table or metric is marked once, beside its name.
 
     Args:
-        rows: of one model and one table of the paper, that were run.
+        rows: the rows of one model and one table of the paper that were run.
         printed: all rows of that table.
-        marks: the letter of each caveat, added to.
+        marks: the letter of each caveat; new ones are added.
     """
     first = rows[0].published
     rates = sorted({row.published.missing_rate for row in rows})
@@ -365,9 +345,9 @@ def _model_table(
         table.add_column(f"{rate:.1f}", justify="right", no_wrap=True)
     for metric in dict.fromkeys(row.published.metric for row in rows):
         of_metric = [row for row in rows if row.published.metric == metric]
-        of_all = _shared_caveats(row for row in printed if row.published.metric == metric)
-        table.add_row(_marked(metric, of_all - shared, marks), style="bold")
-        for name, cells in _lines(metric, of_metric, of_all, marks):
+        on_head = _shared_caveats(row for row in printed if row.published.metric == metric)
+        table.add_row(_marked(metric, on_head - shared, marks), style="bold")
+        for name, cells in _lines(metric, of_metric, on_head, marks):
             table.add_row(f"  {name}", *cells)
     yield table
 
@@ -377,7 +357,7 @@ def _shared_caveats(rows: Iterable[PublishedRow]) -> frozenset[str]:
 
 
 def _marked(text: str, codes: Collection[str], marks: dict[str, str]) -> str:
-    """Return `text` and the letters of its caveats; a new caveat gets the next letter."""
+    """Return `text` with the letters of its caveats; a new caveat gets the next letter."""
     letters = [marks.setdefault(c, chr(ord("a") + len(marks))) for c in CAVEATS if c in codes]
     return " ".join([text, "".join(letters)]) if letters else text
 
@@ -385,13 +365,13 @@ def _marked(text: str, codes: Collection[str], marks: dict[str, str]) -> str:
 def _lines(
     metric: str, rows: Sequence[PublishedRow], shared: frozenset[str], marks: dict[str, str]
 ) -> Iterator[tuple[str, list[str]]]:
-    """Yield the lines of one metric: their name, and a cell per row.
+    """Yield the lines of one metric: a name, and a cell per row.
 
     Args:
         metric: its key.
         rows: one per missing rate, rising.
         shared: caveats that are marked elsewhere.
-        marks: the letter of each caveat, added to.
+        marks: the letter of each caveat; new ones are added.
     """
 
     def cell(value: float | None, caveats: Iterable[str]) -> str:
@@ -407,7 +387,7 @@ def _lines(
 
 
 def _show(metric: str, value: float | None, sign: str = "") -> str:
-    """Return a number as printed: percent with two decimals, as the paper; others with three."""
+    """Return a number as printed: percent with two decimals as in the paper, others with three."""
     if value is None:
         return "-"
     if metric == "running_time_s":

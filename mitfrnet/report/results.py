@@ -1,4 +1,7 @@
-"""What the other stages wrote about the cells of the grid, and no others: DVC keeps stale files."""
+"""Read what the other stages wrote about the cells of the grid.
+
+Other cells are ignored: DVC keeps the files of cells that left the grid.
+"""
 
 import csv
 import json
@@ -18,7 +21,8 @@ from mitfrnet.grid import Condition, GridParams
 from mitfrnet.labels import LabelScale, parse_scale
 from mitfrnet.metrics import Score
 
-Run = tuple[int, int]  # seed of the training, seed of the test masks
+# Scores by missing rate of the test masks, then by their seed.
+ScoresByMask = Mapping[float, Mapping[int, Mapping[str, Score]]]
 
 
 @dataclass(frozen=True)
@@ -28,8 +32,8 @@ class Corpus:
     Attributes:
         name: as in the grid.
         quality: counts of clips, videos, hours and labels.
-        features: steps, shares detected and what is naturally missing, per modality.
-        masks: protocol, pattern, seed and realised rates, per condition of the grid.
+        features: steps, share of detected steps and naturally missing clips, by modality.
+        masks: protocol, pattern, seed and realised rates, by condition.
     """
 
     name: str
@@ -40,17 +44,18 @@ class Corpus:
 
 @dataclass(frozen=True)
 class Cell:
-    """One trained model, its curves and what it made of the test split.
+    """One trained model, its loss curves, and its predictions and scores on the test split.
 
     Attributes:
-        corpus, model, condition, seed: its place in the grid; the condition is what it was
-            trained under: a missing rate, or a protocol.
-        config: of the model folder.
-        timings: what training took.
-        losses: (epoch, value), of the epochs in which a term counts; keys are `train/<term>` and
+        corpus, model, condition, seed: its place in the grid; the condition is the missing rate
+            or the protocol of its training.
+        config: the configuration in its model folder.
+        timings: seconds per epoch, epochs, parameters, memory and device of the training.
+        losses: (epoch, value) of each epoch in which a term counts, by `train/<term>` and
             `valid/<term>`.
-        scores: per missing rate of the test masks and their seed.
-        predictions: `utterance_id, missing_rate, mask_seed, label, prediction`, references.
+        scores: by missing rate and seed of the test masks.
+        predictions: `utterance_id, missing_rate, mask_seed, label, prediction`, and a column per
+            reference.
     """
 
     corpus: str
@@ -60,12 +65,12 @@ class Cell:
     config: Mapping[str, Any]
     timings: Mapping[str, Any]
     losses: Mapping[str, list[tuple[int, float]]]
-    scores: Mapping[float, Mapping[int, Mapping[str, Score]]]
+    scores: ScoresByMask
     predictions: pa.Table
 
     @cached_property
     def scale(self) -> LabelScale:
-        """Return the label scale, or the classes."""
+        """Return the label scale."""
         return parse_scale(self.config["scale"])
 
     @property
@@ -74,7 +79,7 @@ class Cell:
         return f"{self.corpus}/{self.model}/{self.condition}/{self.seed}"
 
     def tested_at(self, rate: float, mask_seed: int | None = None) -> pa.Table:
-        """Return the predictions under the test masks of `rate`, of their first seed or another."""
+        """Return the predictions under one test mask, by default that of the first mask seed."""
         seed = next(iter(self.scores[rate])) if mask_seed is None else mask_seed
         table = self.predictions
         rows = pc.and_(pc.equal(table["missing_rate"], rate), pc.equal(table["mask_seed"], seed))
@@ -83,14 +88,14 @@ class Cell:
 
 @dataclass(frozen=True)
 class Results:
-    """All of the grid: cells by corpus, condition, model and seed, in the grid's order."""
+    """The corpora and cells of a grid; cells by corpus, condition, model and seed, in its order."""
 
     grid: GridParams
     corpora: list[Corpus]
     cells: list[Cell]
 
     def select(self, corpus: str, model: str, condition: Condition | None = None) -> list[Cell]:
-        """Return the cells of one model on one corpus, of all conditions or of one."""
+        """Return the cells of one model on one corpus, under one condition or all."""
         return [
             cell
             for cell in self.cells
@@ -104,22 +109,22 @@ def read_results(
     """Return the results of the grid's cells.
 
     Args:
-        grid: which corpora, models, conditions and seeds.
-        metrics: folder of quality, features, masks and scores.
-        predictions: folder of predictions.
-        models: folder of models.
-        timings: folder of what trainings took.
+        grid: the corpora, models, conditions and seeds.
+        metrics: folder of the scores, and of each corpus's quality, features and masks.
+        predictions: folder of the predictions.
+        models: folder of the model folders.
+        timings: folder of the training times.
 
     Raises:
-        FeatureError: a file that the grid calls for is absent or cannot be read.
+        FeatureError: a file of a cell or corpus is absent or cannot be read.
     """
     corpora = [
         Corpus(
             name=name,
-            quality=_read_json(metrics / name / "quality.json"),
-            features=_read_json(metrics / name / "features.json"),
+            quality=read_json(metrics / name / "quality.json"),
+            features=read_json(metrics / name / "features.json"),
             masks={
-                condition: _read_json(metrics / name / "masks" / f"{condition}.json")
+                condition: read_json(metrics / name / "masks" / f"{condition}.json")
                 for condition in grid.missing_rates
             },
         )
@@ -142,36 +147,56 @@ def read_cells(
         place = Path(corpus, model, str(condition))
         folder = models / place / str(seed)
         table = _read_parquet(predictions / place / f"{seed}.parquet")
+        first_mask = (table["missing_rate"][0].as_py(), table["mask_seed"][0].as_py())
         cells.append(
             Cell(
                 corpus=corpus,
                 model=model,
                 condition=condition,
                 seed=seed,
-                config=_read_json(folder / "config.json"),
-                timings=_read_json(timings / place / f"{seed}.json") if timings else {},
+                config=read_json(folder / "config.json"),
+                timings=read_json(timings / place / f"{seed}.json") if timings else {},
                 losses=_read_losses(folder / "curves" / "plots" / "metrics"),
-                scores=_by_rate(_read_json(metrics / place / f"{seed}.json"), table),
+                scores=read_scores(metrics / place / f"{seed}.json", *first_mask),
                 predictions=table,
             )
         )
     return cells
 
 
-def _by_rate(
-    scores: Mapping[str, Any], predictions: pa.Table
-) -> dict[float, dict[int, Mapping[str, Score]]]:
-    """Return scores by test rate and mask seed; a flat file has one of each."""
-    if "by_rate" not in scores:
-        rate, mask_seed = (predictions[c][0].as_py() for c in ("missing_rate", "mask_seed"))
-        return {rate: {mask_seed: scores}}
-    return {
-        float(rate): {int(seed): found for seed, found in at_rate["by_mask_seed"].items()}
-        for rate, at_rate in scores["by_rate"].items()
-    }
+def read_scores(path: Path, rate: float, mask_seed: int) -> ScoresByMask:
+    """Return what stage `evaluate` wrote about one cell.
+
+    Args:
+        path: the file.
+        rate: missing rate of the test mask, for a file with the scores of a single mask.
+        mask_seed: seed of that mask.
+
+    Raises:
+        FeatureError: the file is absent or holds no scores.
+    """
+    scores = read_json(path)
+    try:
+        single_mask = {rate: {"by_mask_seed": {mask_seed: scores}}}
+        by_mask: ScoresByMask = {
+            float(tested): {int(seed): run for seed, run in at_rate["by_mask_seed"].items()}
+            for tested, at_rate in scores.get("by_rate", single_mask).items()
+        }
+        runs = [run for by_seed in by_mask.values() for run in by_seed.values()]
+        valid = all(isinstance(run["constant_prediction"], bool) for run in runs)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        valid = False
+    if not valid:
+        raise FeatureError(f"{path}: not the scores of a run (expected what `evaluate` writes)")
+    return by_mask
 
 
-def _read_json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
+    """Return the content of a JSON file.
+
+    Raises:
+        FeatureError: the file is absent or not valid JSON.
+    """
     _must_exist(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -190,8 +215,8 @@ def _read_parquet(path: Path) -> pa.Table:
 def _read_losses(folder: Path) -> dict[str, list[tuple[int, float]]]:
     """Return DVCLive's curves as (epoch, value), epochs counted from 1.
 
-    A row is an epoch, whatever its `step` says. The validation loss has all of them; a term that
-    starts later has the last ones.
+    Each row is an epoch; its `step` does not count epochs. The validation loss has a row for every
+    epoch. A term that starts later has rows for the last epochs only.
     """
     validation = folder / "valid" / "task.tsv"
     _must_exist(validation)

@@ -1,4 +1,4 @@
-"""Pages of one file: a template, and the style and the one script that stand in it."""
+"""Pages that are a single file, with their style and one script inside."""
 
 import base64
 import hashlib
@@ -9,11 +9,15 @@ from markupsafe import Markup
 
 
 def page_environment(folder: Path, script: str) -> Environment:
-    """Return what renders the templates of a folder; it escapes whatever comes from data.
+    """Return an environment that renders the templates of a folder and escapes all data.
 
-    Templates can use `script`, the content of the page's one script, and `script_digest`, with
-    which the page's policy admits this script and no other. They can include the style sheets of
-    their own folder and of this one.
+    A template can use `script`, the code of its one script, and `script_digest`, by which its
+    security policy allows that script alone. It can include the style sheets of its own folder
+    and of this one.
+
+    Args:
+        folder: the folder of the templates.
+        script: file name of the script.
     """
     environment = Environment(
         loader=FileSystemLoader([folder, Path(__file__).parent]),

@@ -1,4 +1,4 @@
-"""The test clips that a model gets most wrong, to be looked at one by one."""
+"""The test clips that a model gets most wrong."""
 
 import hashlib
 import json
@@ -17,10 +17,10 @@ from mitfrnet.errors import FeatureError
 from mitfrnet.files import write_json
 from mitfrnet.labels import ClassScale, LabelScale
 from mitfrnet.params import StageParams
+from mitfrnet.report.confusion import class_of
+from mitfrnet.report.over_rates import blocks
 from mitfrnet.report.results import Results
-from mitfrnet.report.tables.averages import blocks
-from mitfrnet.report.tables.plain import kind
-from mitfrnet.report.tables.scores import Group, score_groups
+from mitfrnet.report.scores import Group, score_groups
 
 LIST = "clips.json"
 
@@ -28,19 +28,20 @@ LIST = "clips.json"
 class WorstParams(StageParams):
     """Section `report.worst`."""
 
-    clips: int = Field(ge=0, le=100)  # of each corpus
-    pages: bool  # a page for each of them, with its faces and its sound
+    clips: int = Field(ge=0, le=100)  # per corpus
+    pages: bool  # whether each of them has a page with its frames and sound
 
 
 @dataclass(frozen=True)
 class WorstClip:
-    """A test clip and what was made of it.
+    """A test clip, its label and its prediction.
 
     Attributes:
         corpus, utterance_id: which clip.
-        label, prediction: as printed; of several runs the mean, of classes the most frequent.
-        transcript: what is said in it.
-        page: the file with its inspection, beside the list; None: there is none.
+        label: as printed.
+        prediction: as printed; the mean over runs, or the most frequent class.
+        transcript: its transcript.
+        page: file name of its page, in the folder of the list; None without a page.
     """
 
     corpus: str
@@ -52,25 +53,28 @@ class WorstClip:
 
     @property
     def command(self) -> str:
-        """Return the command that opens its inspection."""
+        """Return the command that inspects it."""
         return shlex.join(["mitfrnet", "inspect", f"{self.corpus}/{self.utterance_id}"])
 
 
 def judged_group(results: Results) -> Group:
-    """Return the scores that the clips of the first corpus are chosen by: at the lowest rate."""
+    """Return the scores by which the worst clips of the first corpus are chosen.
+
+    They are those at the lowest missing rate.
+    """
     return blocks(score_groups(results))[0].groups[0]
 
 
 def worst_clips(group: Group, model: str, ids: Sequence[str], most: int) -> list[WorstClip]:
-    """Return the clips with the largest error, or that the most runs put in one wrong class.
+    """Return the clips with the largest error, or those that most runs put in one wrong class.
 
-    Of equal ones the first by id; of classes no clip that is put in its own.
+    Clips with equal errors are in the order of their ids. Clips without an error are left out.
 
     Args:
         group: the corpus and missing rate.
         model: key of the predictor.
-        ids: of the test clips, in the order of the group's labels.
-        most: how many.
+        ids: utterance ids, in the order of the group's labels.
+        most: the largest number of clips.
     """
     predictions, label, scale = group.row(model).predictions, group.label, group.scale
     if isinstance(scale, ClassScale):
@@ -94,14 +98,14 @@ def worst_clips(group: Group, model: str, ids: Sequence[str], most: int) -> list
 
 
 def _shown(value: float, scale: LabelScale) -> str:
-    return kind(value, scale) if isinstance(scale, ClassScale) else f"{value:.2f}"
+    return class_of(value, scale) if isinstance(scale, ClassScale) else f"{value:.2f}"
 
 
 def page_name(utterance_id: str) -> str:
-    """Return a file name for the page of an utterance, whatever stands in its id.
+    """Return a file name for the page of an utterance with any id.
 
-    The digest keeps apart what looks alike without the characters that a file name or a link
-    cannot carry, or where a file system knows no case.
+    Some characters of an id cannot stand in a file name or a link, and some file systems ignore
+    case. The digest keeps ids apart that differ in nothing else.
     """
     readable = re.sub(r"[^A-Za-z0-9]+", "-", utterance_id)[:60].strip("-")
     digest = hashlib.sha256(utterance_id.encode()).hexdigest()[:12]
@@ -109,19 +113,19 @@ def page_name(utterance_id: str) -> str:
 
 
 def write_worst(clips: Sequence[WorstClip], folder: Path) -> None:
-    """Write the list of clips into the folder of their pages."""
+    """Write the list of clips to the folder of their pages."""
     write_json([asdict(clip) for clip in clips], folder / LIST)
 
 
 def read_worst(folder: Path, report: Path) -> list[WorstClip]:
-    """Return the list of clips in a folder, with links to the pages that are there.
+    """Return the list of clips in a folder, with `page` as a link if the page exists.
 
     Args:
-        folder: of the pages.
-        report: folder of the page that links to them.
+        folder: the folder of the list and the pages.
+        report: the folder of the page that links to them.
 
     Raises:
-        FeatureError: there is no such list.
+        FeatureError: the list is absent or broken.
     """
     path = folder / LIST
     try:

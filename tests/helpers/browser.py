@@ -1,4 +1,4 @@
-"""Headless Chromium for tests of pages: what a page says, asks for and breaks is written down."""
+"""Headless Chromium for tests of pages, which records console messages and requests."""
 
 import importlib.util
 import shutil
@@ -11,7 +11,7 @@ _BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
 _FLAGS = [
-    "--no-sandbox",  # which containers do not allow
+    "--no-sandbox",  # containers allow no sandbox
     "--disable-gpu",
     "--disable-background-networking",
     "--disable-component-update",
@@ -31,7 +31,7 @@ needs_browser = [
 
 @contextmanager
 def browser():
-    """Give a running Chromium; starting one takes a second, so let tests share it."""
+    """Give a running Chromium, for tests to share: starting one takes a second."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -44,10 +44,10 @@ def browser():
 
 @contextmanager
 def opened(running, path, *, width=1440, height=1000, dark=False, script=True, touch=False):
-    """Give the page at `path` as a browser of that kind shows it.
+    """Give the page at `path` in a browser of that kind.
 
-    `page.complaints` holds every error and warning of its console, `page.requests` every URL it
-    asked for besides itself and those that carry their data.
+    `page.complaints` holds every error and warning of its console. `page.requests` holds every URL
+    that it requested, except its own and those with their data inside.
     """
     context = running.new_context(
         viewport={"width": width, "height": height},
@@ -80,7 +80,7 @@ def opened(running, path, *, width=1440, height=1000, dark=False, script=True, t
 
 
 def until(page, expression, seconds=20):
-    """Wait until an expression is true, and return it; Playwright's own waiting needs `eval`."""
+    """Wait until an expression is true, and return it; Playwright's own wait needs `eval`."""
     end = time.monotonic() + seconds
     while not (value := page.evaluate(expression)):
         assert time.monotonic() < end, f"never came true: {expression}"
@@ -89,22 +89,22 @@ def until(page, expression, seconds=20):
 
 
 def sideways(page):
-    """Return by how many pixels the page is wider than its window."""
+    """Return how many pixels wider the page is than its window."""
     return page.evaluate(
         "document.documentElement.scrollWidth - document.documentElement.clientWidth"
     )
 
 
 def violations(page):
-    """Return what axe-core finds that is serious or critical, one line each."""
+    """Return the serious and critical problems that axe-core finds, one line each."""
     from importlib.resources import files
 
     source = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
-    page.evaluate(source)  # which, unlike a script element, the page's policy does not forbid
-    found = page.evaluate("axe.run().then(r => r.violations)")
+    page.evaluate(source)  # the page's policy would forbid a script element
+    problems = page.evaluate("axe.run().then(r => r.violations)")
     return [
         f"{v['id']}: {node['html'][:120]}"
-        for v in found
+        for v in problems
         if v["impact"] in ("serious", "critical")
         for node in v["nodes"]
     ]

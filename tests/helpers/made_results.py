@@ -1,4 +1,4 @@
-"""Folders as the other stages leave them, with predictions that a test chooses."""
+"""Results as the other stages write them, with predictions that a test chooses."""
 
 import zlib
 from itertools import product
@@ -14,8 +14,10 @@ from mitfrnet.grid import GridParams
 from mitfrnet.labels import Scale, parse_scale
 from mitfrnet.metrics import score
 from mitfrnet.modalities import MODALITIES
+from mitfrnet.report.over_rates import blocks
 from mitfrnet.report.page import ReportParams
 from mitfrnet.report.results import read_results
+from mitfrnet.report.scores import score_groups
 
 TITLE = "A made-up study"
 REPORT = ReportParams(
@@ -31,7 +33,6 @@ def write_results(
     folder,
     corpora=None,
     models=("mitfrnet",),
-    others=(),
     rates=(0.3,),
     seeds=(1,),
     tested=None,
@@ -45,19 +46,18 @@ def write_results(
     """Write params.yaml, metrics/, predictions/, models/ and timings/ of a whole grid.
 
     Args:
-        folder: where.
+        folder: the folder to write to.
         corpora: scale by corpus name: a name, or a scale as it is stored.
         models: of the grid; no_<part> in a name switches the part off.
-        others: models of the grid that come after them.
         rates: of the grid; an entry can be the name of a protocol.
         seeds: of the grid.
-        tested: rates of the test masks, where they are not those of training.
-        mask_seeds: of the test masks.
-        clips: how many the test split has.
+        tested: rates of the test masks, if they differ from those of training.
+        mask_seeds: seeds of the test masks.
+        clips: number of test clips.
         ids: utterance ids.
         label: (clips,).
         predict: (model, rate, seed, label) -> (clips,).
-        epochs: of each training.
+        epochs: number of epochs of each training.
 
     Returns:
         The grid.
@@ -65,7 +65,7 @@ def write_results(
     corpora = corpora or {"one": "mosi"}
     grid = {
         "corpora": list(corpora),
-        "models": [*models, *others],
+        "models": list(models),
         "missing_rates": list(rates),
         "seeds": list(seeds),
     }
@@ -74,9 +74,7 @@ def write_results(
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     for corpus, scale in corpora.items():
         write_corpus(folder / "metrics" / corpus, rates, parse_scale(scale))
-    for (corpus, stored), model, rate, seed in product(
-        corpora.items(), grid["models"], rates, seeds
-    ):
+    for (corpus, stored), model, rate, seed in product(corpora.items(), models, rates, seeds):
         place = Path(corpus, model, str(rate))
         scale = parse_scale(stored)
         true = made_label(scale, clips) if label is None else np.asarray(label)
@@ -113,20 +111,32 @@ def write_results(
 
 
 def read(folder, grid):
-    """Return what was written."""
+    """Return the results of a grid that `write_results` wrote."""
     folders = {name: folder / name for name in ("metrics", "predictions", "models", "timings")}
     return read_results(grid, **folders)
 
 
+def make_results(folder, **study):
+    """Write results with the arguments of `write_results`, and return them."""
+    return read(folder, write_results(folder, **study))
+
+
+def make_block(folder, **study):
+    """Return the results of a study that has one block, and the block with its intervals."""
+    results = make_results(folder, **study)
+    (block,) = blocks(score_groups(results, REPORT.bootstrap))
+    return results, block
+
+
 def made_label(scale, clips):
-    """Return labels evenly over the scale, or over its classes."""
+    """Return labels spread evenly over the scale or its classes."""
     if isinstance(scale, Scale):
         return np.linspace(scale.low, scale.high, clips)
     return np.arange(clips) % len(scale.classes)
 
 
 def made_references(scale, label, rate):
-    """Return the predictions that need no neural network."""
+    """Return the predictions of the references."""
     if not isinstance(scale, Scale):
         classes = len(scale.classes)
         off = np.where(np.arange(len(label)) % 4 < 4 * rate, 1, 0)
@@ -143,13 +153,13 @@ def made_references(scale, label, rate):
 
 
 def noisy(model, rate, seed, label):
-    """Return predictions that are worse where more is missing."""
+    """Return predictions that get worse as more is missing."""
     rng = np.random.default_rng([zlib.crc32(model.encode()), seed])
     return label * (1 - 0.7 * rate) + rng.normal(0, 0.5, len(label)) * np.abs(label).max() / 3
 
 
 def noisy_classes(model, rate, seed, label):
-    """Return classes that are wrong more often where more is missing."""
+    """Return classes that are wrong more often as more is missing."""
     rng = np.random.default_rng([zlib.crc32(model.encode()), seed])
     wrong = rng.random(len(label)) < 0.15 + 0.6 * rate
     return np.where(wrong, (label + 1) % (label.max() + 1), label)
@@ -174,10 +184,10 @@ def write_corpus(folder, rates, scale):
         },
         folder / "quality.json",
     )
-    found = {"mean": 0.9375, "p05": 0.5, "p50": 1.0}
+    shares = {"mean": 0.9375, "p05": 0.5, "p50": 1.0}
     reasons = {"text": {}, "acoustic": {"no_audio_stream": 2}, "visual": {"no_face": 3}}
     features = {
-        m: {"clips": 48, "detected_share": found, "missing": reasons[m], "steps": 1234}
+        m: {"clips": 48, "detected_share": shares, "missing": reasons[m], "steps": 1234}
         for m in MODALITIES
     }
     features["text"] |= {"truncated": 2, "unknown_tokens": 0.015625}
@@ -205,7 +215,7 @@ def write_corpus(folder, rates, scale):
 
 
 def write_timings(path, model, seed, epochs):
-    """Write what a training took."""
+    """Write the timings of a training."""
     write_json(
         {
             "seconds_per_epoch": 1.5 + 0.25 * seed + len(model) / 8,
@@ -220,7 +230,7 @@ def write_timings(path, model, seed, epochs):
 
 
 def write_model(folder, model, rate, seed, scale, epochs):
-    """Write a configuration and loss curves, the auxiliary ones from the second epoch."""
+    """Write a configuration and loss curves; auxiliary losses start at the second epoch."""
     own = model.startswith("mitfrnet")
     rate = 0.5 if isinstance(rate, str) else rate
     features = {
@@ -272,7 +282,7 @@ def write_model(folder, model, rate, seed, scale, epochs):
     for name, values in curves.items():
         path = folder / "curves" / "plots" / "metrics" / f"{name}.tsv"
         path.parent.mkdir(parents=True, exist_ok=True)
-        # DVCLive's own steps, which Lightning fills with anything but the epoch.
+        # Lightning does not fill DVCLive's steps with epochs.
         rows = [f"{1 + e % 2}\t{v}" for e, v in enumerate(values) if v is not None]
         rows.insert(0, f"step\t{path.stem}")
         path.write_text("\n".join(rows) + "\n")

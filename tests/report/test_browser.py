@@ -4,7 +4,7 @@ import pytest
 
 from mitfrnet.report.page import write_report
 from tests.helpers.browser import needs_browser, opened, sideways, violations
-from tests.helpers.made_results import REPORT, read, write_results
+from tests.helpers.made_results import REPORT, make_results
 
 pytestmark = needs_browser
 
@@ -15,23 +15,22 @@ KEYS = ("mitfrnet", "tfn", "mult", "misa", "tfrnet")
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
-    grid = write_results(
+    results = make_results(
         folder,
-        others=("tfn", "mult", "misa", "tfrnet"),
+        models=KEYS,
         rates=tuple(i / 10 for i in range(11)),
         seeds=(1, 2, 3),
         clips=60,
     )
-    results = read(folder, grid)
     assert len(results.cells) == 165
     write_report(results, REPORT, folder / "report")
     return folder / "report" / "index.html"
 
 
 def shown(page, selector):
-    """Return the texts of what is seen of `selector`, a first line each."""
-    found = page.locator(f"{selector}:visible").all_inner_texts()
-    return [text.strip().split("\n")[0] for text in found]
+    """Return the first line of the text of each visible `selector`."""
+    texts = page.locator(f"{selector}:visible").all_inner_texts()
+    return [text.strip().split("\n")[0] for text in texts]
 
 
 def rows(page):
@@ -84,7 +83,7 @@ def test_a_model_can_be_taken_out_of_tables_and_charts(page):
 
 
 def bars(page, model):
-    """Return how many intervals of a model are seen in the curves."""
+    """Return how many intervals of a model are visible in the curves."""
     return page.evaluate(
         """model => [...document.querySelectorAll(`#rates figure [data-model=${model}] path`)]
           .filter(p => p.style.strokeOpacity === '0.6' && p.getClientRects().length).length""",

@@ -7,7 +7,6 @@ import pytest
 import yaml
 from rich.console import Console
 
-from mitfrnet.corpus.params import CorpusParams
 from mitfrnet.errors import CorpusError, FeatureError, ParamsError
 from mitfrnet.metrics import mwa, score
 from mitfrnet.report.compare import (
@@ -47,19 +46,20 @@ def study(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def write(scores, scale="mosi", block=None, **grid):
-        """Write `scores`, by (model, rate, seed), of corpus `mine`; `block` is its section."""
+        """Write `scores` of corpus `mine`, by (model, rate, seed); `block` is its section."""
         axes = {
             "corpora": ["mine"],
             "models": list(dict.fromkeys(model for model, _, _ in scores)),
             "missing_rates": list(dict.fromkeys(rate for _, rate, _ in scores)),
             "seeds": list(dict.fromkeys(seed for _, _, seed in scores)),
         }
-        params = {"grid": axes | grid, "corpora": {"mine": block or {"scale": scale}}}
+        layout = {"layout": "mmsa", "language": "en"}
+        params = {"grid": axes | grid, "corpora": {"mine": layout | (block or {"scale": scale})}}
         (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
-        for (model, rate, seed), found in scores.items():
+        for (model, rate, seed), run in scores.items():
             path = tmp_path / "metrics/mine" / model / str(rate) / f"{seed}.json"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps({"constant_prediction": False} | found))
+            path.write_text(json.dumps({"constant_prediction": False} | run))
         return tmp_path / "metrics"
 
     return write
@@ -90,7 +90,7 @@ def test_every_number_of_the_four_tables_is_there_once():
 
 @pytest.mark.parametrize(
     ("table", "metric", "model", "rate", "value"),
-    [  # read in the paper once more, by eye
+    [  # read from the paper a second time
         (4, "acc2_has0", "mitfrnet", 0.0, 0.8207),
         (4, "acc2_non0", "misa", 0.6, 0.6570),
         (4, "f1_non0_swapped", "tfrnet", 0.0, 0.825),
@@ -269,65 +269,57 @@ def test_absent_cells_are_counted_and_left_out(study):
         {("mitfrnet", 0.3, 1): {"acc7": 0.4}}, seeds=[1, 2, 3], models=["mitfrnet", "tfn"]
     )
     comparison = compare("mine", "mosi", metrics)
-    assert "5 of 6 cells of the grid have no scores: left out." in comparison.notes
+    assert "5 of 6 cells of the grid have no scores and are left out." in comparison.notes
     assert row_of(comparison, "acc7").mean == 0.4
     assert "TFN" not in shown(comparison)
 
 
-def test_what_the_paper_has_not_is_named(study):
+def test_models_and_rates_that_the_paper_lacks_are_named(study):
     metrics = study(
         {("mitfrnet", 0.3, 1): {"acc7": 0.4}},
         models=["mitfrnet", "wide"],
         missing_rates=[0.3, 0.25, "random_train"],
     )
     notes = compare("mine", "mosi", metrics).notes
-    assert "Not in the paper, and left out: wide." in notes
-    assert "No missing rate of the paper, and left out: 0.25, random_train." in notes
+    assert "Models that are not in the paper and are left out: wide." in notes
+    assert "Missing rates that are not in the paper and are left out: 0.25, random_train." in notes
 
 
 def test_a_run_without_any_scores_is_an_error(study):
     metrics = study({}, models=["mitfrnet"], missing_rates=[0.3], seeds=[1, 2])
-    with pytest.raises(FeatureError, match=r"mine: scores of none of the 2 cells .*dvc repro"):
+    with pytest.raises(FeatureError, match=r"mine: no scores of the 2 cells .*dvc repro"):
         compare("mine", "mosi", metrics)
 
 
-def test_another_corpus_or_scale_is_said_first(study):
+def test_another_corpus_or_scale_is_noted_first(study):
     metrics = study({("mitfrnet", 0.3, 1): {"mae": 0.4, "acc5": 0.3}}, scale="mosi")
-    assert "mine is not CH-SIMS" in compare("mine", "sims", metrics).notes[0]
+    assert "mine may not be CH-SIMS" in compare("mine", "sims", metrics).notes[0]
     assert (
-        "on scale mosi, those of CH-SIMS on scale sims" in compare("mine", "sims", metrics).notes[1]
+        "on the scale mosi, those of CH-SIMS on the scale sims"
+        in compare("mine", "sims", metrics).notes[1]
     )
     same = compare("mine", "mosi", metrics, same_corpus=True)
     assert not [note for note in same.notes if "mine" in note]
 
 
-def test_a_scale_of_its_own_is_told_by_its_bounds(study):
+def test_a_custom_scale_is_named_by_its_bounds(study):
     own = {"low": 0, "high": 5, "neutral": 2.5, "neutral_is": "positive", "clip": True, "cuts": {}}
     metrics = study({("mitfrnet", 0.3, 1): {"mae": 0.4}}, scale=own)
-    assert "on one from 0 to 5, those of CMU-MOSI" in compare("mine", "mosi", metrics).notes[1]
+    assert (
+        "on the scale from 0 to 5, those of CMU-MOSI" in compare("mine", "mosi", metrics).notes[1]
+    )
 
 
 def test_classes_cannot_be_compared(study):
-    block = {"layout": "mmsa", "language": "en", "task": "classification"}
-    block["classes"] = ["sad", "glad"]
-    assert CorpusParams(**block).resolved_scale.classes == ("sad", "glad")
+    block = {"task": "classification", "classes": ["sad", "glad"]}
     metrics = study({("mitfrnet", 0.3, 1): {"accuracy": 0.4}}, block=block)
-    with pytest.raises(CorpusError, match=r"^params\.yaml: corpora\.mine: its labels are classes"):
+    with pytest.raises(CorpusError, match=r"^params\.yaml: corpora\.mine: labels are not scores"):
         compare("mine", "mosi", metrics)
 
 
-@pytest.mark.parametrize(
-    ("scale", "message"),
-    [
-        (5, r"scale: Input should be a valid dictionary .*found: 5\)$"),
-        ({"low": -3}, r"scale\.high: key is absent, and required$"),
-        ("mosy", r"scale: 'mosy' \(expected mosi, sims, or a scale of its own\)$"),
-        (None, r"scale: None \(expected mosi, sims, or a scale of its own\)$"),
-    ],
-)
-def test_a_wrong_scale_is_one_line(study, scale, message):
-    metrics = study({("mitfrnet", 0.3, 1): {"mae": 0.4}}, scale=scale)
-    with pytest.raises(ParamsError, match=r"^params\.yaml: corpora\.mine\." + message) as error:
+def test_a_wrong_scale_is_one_line(study):
+    metrics = study({("mitfrnet", 0.3, 1): {"mae": 0.4}}, scale="mosy")
+    with pytest.raises(ParamsError, match=r"^params\.yaml: corpora\.mine\.scale: .*mosy") as error:
         compare("mine", "mosi", metrics)
     assert "\n" not in str(error.value)
 
@@ -335,9 +327,14 @@ def test_a_wrong_scale_is_one_line(study, scale, message):
 @pytest.mark.parametrize(
     ("corpus", "published", "table", "message"),
     [
-        ("yours", "mosi", None, r"^params\.yaml: grid\.corpora: has no yours \(found: mine\)"),
-        ("mine", "sims", 4, r"Table 4 is not of CH-SIMS \(its own: 5\)"),
-        ("mine", "mosi", 5, r"Table 5 is not of CMU-MOSI \(its own: 4, 6 and 7\)"),
+        (
+            "yours",
+            "mosi",
+            None,
+            r"^params\.yaml: grid\.corpora: has no yours \(expected one of: mine\)",
+        ),
+        ("mine", "sims", 4, r"Table 4 has no scores on CH-SIMS \(expected 5\)"),
+        ("mine", "mosi", 5, r"Table 5 has no scores on CMU-MOSI \(expected 4, 6 or 7\)"),
     ],
 )
 def test_what_cannot_be_compared_is_an_error(study, corpus, published, table, message):
@@ -358,16 +355,6 @@ def test_a_grid_that_shares_no_cell_is_an_error(study, model, rate, table, messa
     metrics = study({(model, rate, 1): {"acc7": 0.4}})
     with pytest.raises(ParamsError, match=r"^params\.yaml: grid: shares no " + message):
         compare("mine", "mosi", metrics, table=table)
-
-
-@pytest.mark.parametrize(
-    "content", ["[]", "5", "{}", '{"by_rate": []}', '{"by_rate": {"0.3": {}}}', '{"by_rate": 1}']
-)
-def test_a_file_without_scores_is_named(study, content):
-    metrics = study({("mitfrnet", 0.3, 1): {"acc7": 0.4}})
-    (metrics / "mine/mitfrnet/0.3/1.json").write_text(content)
-    with pytest.raises(FeatureError, match=r"0\.3/1\.json: not the scores of a run"):
-        compare("mine", "mosi", metrics)
 
 
 def test_a_broken_file_is_named(study):
@@ -392,11 +379,11 @@ def test_the_terminal_shows_numbers_marks_and_their_sentences(study):
         ["paper", "61.03"],
         ["ours", "50.00"],
     ]
-    assert f"a: {CAVEATS['majority']}" in lines
     text = " ".join(" ".join(lines).split())
+    assert f"a: {CAVEATS['majority']}" in text
     assert f"b: {CAVEATS['swapped']}" in text
     assert CAVEATS["arrow"] not in text
-    assert "mine is not CMU-MOSI" in text
+    assert "mine may not be CMU-MOSI" in text
 
 
 @pytest.mark.parametrize("corpus", CORPORA)

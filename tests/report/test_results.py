@@ -5,14 +5,14 @@ import pytest
 from mitfrnet.errors import FeatureError, ParamsError
 from mitfrnet.grid import GridParams
 from mitfrnet.params import parse_params
-from tests.helpers.made_results import read, write_results
+from mitfrnet.report.results import read_scores
+from tests.helpers.made_results import make_results, read, write_results
 
 
 def test_cells_come_in_the_order_of_the_grid(tmp_path):
-    grid = write_results(
-        tmp_path, {"b": "mosi", "a": "sims"}, ("tfn", "mitfrnet"), rates=(0.5, 0.1)
-    )
-    cells = read(tmp_path, grid).cells
+    cells = make_results(
+        tmp_path, corpora={"b": "mosi", "a": "sims"}, models=("tfn", "mitfrnet"), rates=(0.5, 0.1)
+    ).cells
     assert [(c.corpus, c.condition, c.model) for c in cells] == [
         (corpus, rate, model)
         for corpus in ("b", "a")
@@ -23,8 +23,8 @@ def test_cells_come_in_the_order_of_the_grid(tmp_path):
 
 
 def test_curves_are_by_epoch_also_those_that_start_later(tmp_path):
-    """The made-up training loss of epoch e (from 0) is 0.8 * 0.9 ** e + 0.2 + 0.06 + 0.01."""
-    (cell,) = read(tmp_path, write_results(tmp_path)).cells
+    """The training loss of epoch e (from 0) is 0.8 * 0.9 ** e + 0.2 + 0.06 + 0.01."""
+    (cell,) = make_results(tmp_path).cells
     assert [epoch for epoch, _ in cell.losses["train/task"]] == list(range(1, 21))
     assert cell.losses["train/task"][0] == (1, pytest.approx(1.07))
     assert cell.losses["train/task"][1] == (2, pytest.approx(0.99))
@@ -79,18 +79,26 @@ def test_a_grid_without_models_is_an_error():
 
 
 def test_one_model_tested_at_several_rates_with_several_masks(tmp_path):
-    grid = write_results(
+    (cell,) = make_results(
         tmp_path, rates=("random_train",), tested=(0.0, 0.5), mask_seeds=(1, 2), clips=3
-    )
-    (cell,) = read(tmp_path, grid).cells
+    ).cells
     assert cell.path == "one/mitfrnet/random_train/1"
-    assert {rate: list(found) for rate, found in cell.scores.items()} == {0.0: [1, 2], 0.5: [1, 2]}
+    assert {rate: list(runs) for rate, runs in cell.scores.items()} == {0.0: [1, 2], 0.5: [1, 2]}
     assert cell.tested_at(0.5, 2)["mask_seed"].to_pylist() == [2, 2, 2]
     assert cell.tested_at(0.5)["mask_seed"].to_pylist() == [1, 1, 1]
 
 
-def test_a_flat_file_is_of_the_one_mask_of_its_predictions(tmp_path):
-    grid = write_results(tmp_path, rates=(0.4,), mask_seeds=(7,))
-    (cell,) = read(tmp_path, grid).cells
+def test_a_file_with_one_set_of_scores_belongs_to_the_one_mask_of_its_predictions(tmp_path):
+    (cell,) = make_results(tmp_path, rates=(0.4,), mask_seeds=(7,)).cells
     assert list(cell.scores) == [0.4]
     assert list(cell.scores[0.4]) == [7]
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", "5", "{}", '{"by_rate": []}', '{"by_rate": {"0.3": {}}}', '{"by_rate": 1}']
+)
+def test_a_file_without_scores_is_named(tmp_path, content):
+    path = tmp_path / "1.json"
+    path.write_text(content)
+    with pytest.raises(FeatureError, match=r"1\.json: not the scores of a run"):
+        read_scores(path, 0.3, mask_seed=1)

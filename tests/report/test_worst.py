@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import pytest
 
 from mitfrnet.errors import FeatureError
-from mitfrnet.report.tables.scores import score_groups
+from mitfrnet.report.scores import score_groups
 from mitfrnet.report.worst import (
     WorstClip,
     judged_group,
@@ -10,18 +12,18 @@ from mitfrnet.report.worst import (
     worst_clips,
     write_worst,
 )
-from tests.helpers.made_results import read, write_results
+from tests.helpers.made_results import make_results
 
 
-def worst(folder, ids, **made):
-    (group,) = score_groups(read(folder, write_results(folder, clips=len(ids), **made)))
-    found = worst_clips(group, "mitfrnet", ids, 10)
-    return [(clip.utterance_id, clip.label, clip.prediction) for clip in found], found
+def worst(folder, ids, **study):
+    (group,) = score_groups(make_results(folder, clips=len(ids), **study))
+    clips = worst_clips(group, "mitfrnet", ids, 10)
+    return [(clip.utterance_id, clip.label, clip.prediction) for clip in clips], clips
 
 
 def test_the_mean_over_runs_is_compared_with_the_label(tmp_path):
-    """Of labels -2, 0, 1, seed s predicts label + s * (1, -1, 0): off by 1.5, -1.5 and 0."""
-    shown, found = worst(
+    """For labels -2, 0, 1, seed s is off by s * (1, -1, 0): on average by 1.5, -1.5 and 0."""
+    shown, clips = worst(
         tmp_path,
         ["v/b", "v/a", "v/c"],
         label=[-2, 0, 1],
@@ -29,10 +31,10 @@ def test_the_mean_over_runs_is_compared_with_the_label(tmp_path):
         predict=lambda m, r, seed, label: label + seed * (label == -2) - seed * (label == 0),
     )
     assert shown == [("v/a", "0.00", "-1.50"), ("v/b", "-2.00", "-0.50")]
-    assert found[0].command == "mitfrnet inspect one/v/a"
+    assert clips[0].command == "mitfrnet inspect one/v/a"
 
 
-def test_no_more_than_asked_for(tmp_path):
+def test_there_are_no_more_clips_than_the_maximum(tmp_path):
     ids = [f"v/{i:02}" for i in range(12)]
     label = [-1, 0, 1] * 4
     shown, _ = worst(tmp_path, ids, label=label, predict=lambda m, r, s, label: label + 1)
@@ -53,13 +55,13 @@ def test_classes_by_how_many_runs_are_wrong(tmp_path):
 
 
 def test_a_command_can_be_pasted_whatever_the_id(tmp_path):
-    _, found = worst(tmp_path, ["v/it's; a"], label=[1], predict=lambda m, r, s, label: label + 1)
-    assert found[0].command == """mitfrnet inspect 'one/v/it'"'"'s; a'"""
+    _, clips = worst(tmp_path, ["v/it's; a"], label=[1], predict=lambda m, r, s, label: label + 1)
+    assert clips[0].command == """mitfrnet inspect 'one/v/it'"'"'s; a'"""
 
 
 def test_clips_are_chosen_at_the_lowest_rate_that_models_were_trained_at(tmp_path):
-    grid = write_results(tmp_path, rates=("random_train", 0.5, 0.3), tested=[0.0, 0.3, 0.5])
-    group = judged_group(read(tmp_path, grid))
+    rates = ("random_train", 0.5, 0.3)
+    group = judged_group(make_results(tmp_path, rates=rates, tested=[0.0, 0.3, 0.5]))
     assert (group.trained, group.tested) == (0.3, 0.3)
 
 
@@ -80,16 +82,16 @@ def test_ids_that_look_alike_have_pages_of_their_own():
 
 def test_links_lead_from_the_report_to_pages_that_are_there(tmp_path):
     folder, report = tmp_path / "report #1" / "inspect" / "one", tmp_path / "report #1"
-    seen, gone, none = (WorstClip("one", i, "1.00", "-1.00", "So.") for i in "abc")
-    seen, gone = (WorstClip(**{**vars(c), "page": page_name(c.utterance_id)}) for c in (seen, gone))
-    write_worst([seen, gone, none], folder)
-    (folder / seen.page).write_text("")
-    found = read_worst(folder, report)
-    assert [clip.page for clip in found] == [f"inspect/one/{seen.page}", None, None]
-    assert [clip.transcript for clip in found] == ["So."] * 3
+    shown, gone, none = (WorstClip("one", i, "1.00", "-1.00", "So.") for i in "abc")
+    shown, gone = (replace(clip, page=page_name(clip.utterance_id)) for clip in (shown, gone))
+    write_worst([shown, gone, none], folder)
+    (folder / shown.page).write_text("")
+    clips = read_worst(folder, report)
+    assert [clip.page for clip in clips] == [f"inspect/one/{shown.page}", None, None]
+    assert [clip.transcript for clip in clips] == ["So."] * 3
     elsewhere = tmp_path / "elsewhere"
     (link,) = [clip.page for clip in read_worst(folder, elsewhere) if clip.page]
-    assert link == f"../report%20%231/inspect/one/{seen.page}"
+    assert link == f"../report%20%231/inspect/one/{shown.page}"
 
 
 @pytest.mark.parametrize("text", [None, "no list", '[{"other": 1}]'])

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from mitfrnet.labels import Scale
 from mitfrnet.report.charts import figures
 from mitfrnet.report.charts.drawing import Chart
+from mitfrnet.report.confusion import SIGNS, classes_of, confusion
 from mitfrnet.report.results import Cell
-from mitfrnet.report.tables.plain import SIGNS, kind, kinds
-from mitfrnet.report.tables.scores import Group
+from mitfrnet.report.scores import Group
 
 
 @dataclass(frozen=True)
@@ -18,41 +18,37 @@ class Agreement:
     Attributes:
         group: corpus and missing rates.
         title: model, corpus, rate and seed.
-        chart: the scatter; None of class labels.
-        thinned: whether it leaves clips out.
-        kinds: the classes; or the sides of the neutral point that occur, in order.
-        confusion: clips by kind of the label, then of the prediction.
+        chart: a scatter of predictions over labels; None if labels are classes.
+        classes: the classes; on a scale, the sides of the neutral point that occur, in order.
+        confusion: number of clips by class of the label, then of the prediction.
     """
 
     group: Group
     title: str
     chart: Chart | None
-    thinned: bool
-    kinds: Sequence[str]
+    classes: Sequence[str]
     confusion: Mapping[str, Mapping[str, int]]
 
 
 def agreement(cell: Cell, group: Group, name: str) -> Agreement:
-    """Return how the predictions of `cell` compare with the labels under the masks of `group`.
+    """Return how the predictions of `cell` compare with the labels.
 
     Args:
-        cell: trained model; of several test masks, the first seed's are looked at.
-        group: of the same corpus and condition.
-        name: of the model, as shown.
+        cell: a trained model.
+        group: the corpus and test mask; of several mask seeds, the first is used.
+        name: the model's name, as shown.
     """
     rows = cell.tested_at(group.tested)
     label, prediction = (rows[c].to_numpy() for c in ("label", "prediction"))
     scale = cell.scale
-    counts = {a: dict.fromkeys(kinds(scale), 0) for a in kinds(scale)}
-    for true, predicted in zip(label.tolist(), prediction.tolist(), strict=True):
-        counts[kind(true, scale)][kind(predicted, scale)] += 1
-    title = f"{name} on {cell.corpus}, {group.condition}, seed {cell.seed}"
+    counts = confusion(label.tolist(), prediction.tolist(), scale)
+    title = f"{name} on {cell.corpus}, {group.title}, seed {cell.seed}"
     if not isinstance(scale, Scale):
-        return Agreement(group, title, None, False, kinds(scale), counts)
+        return Agreement(group, title, None, classes_of(scale), counts)
 
-    # Neutral is shown only where a label or a prediction is exactly that.
+    # Neutral is shown only if a label or a prediction is exactly that.
     has_neutral = scale.neutral_point in label or scale.neutral_point in prediction
-    same_side = sum(counts[s][s] for s in SIGNS)
+    same_side = sum(counts[sign][sign] for sign in SIGNS)
     chart = Chart(
         name=f"scatter-{cell.path}-{group.tested}",
         title=title,
@@ -68,7 +64,6 @@ def agreement(cell: Cell, group: Group, name: str) -> Agreement:
         group=group,
         title=title,
         chart=chart,
-        thinned=len(label) > figures.MAX_DOTS,
-        kinds=[s for s in SIGNS if s != "neutral" or has_neutral],
+        classes=[sign for sign in SIGNS if sign != "neutral" or has_neutral],
         confusion=counts,
     )

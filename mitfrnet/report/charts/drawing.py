@@ -1,7 +1,7 @@
-"""How charts look: colours, type, and the bytes of SVG and PNG, which are the same each time.
+"""How charts look: colours, type, and SVG and PNG with the same bytes each time.
 
-In the page a chart has the page's fonts and colours, light or dark: it is drawn with placeholder
-colours, which become CSS variables. A file of its own has the light colours and its own letters.
+In the page, a chart has the page's fonts and colours, light or dark: it is drawn with placeholder
+colours, which become CSS variables. In a file, it has the light colours, and letters as paths.
 """
 
 import colorsys
@@ -23,7 +23,7 @@ from mitfrnet.files import replacing
 
 SERIES = tuple(f"series-{i}" for i in range(1, 9))
 
-# Colours by role, light as in colours.css.
+# Colours by role: the light ones of colours.css.
 PRINT = {
     "paper": "#ffffff",
     "ink": "#1c1f26",
@@ -40,26 +40,26 @@ PRINT = {
     "series-8": "#6b4a3a",
 }
 
-# Placeholders. None of them may be a colour that is meant as such.
+# Placeholders for the page's colours. No chart may use one of them as a real colour.
 PAGE = {role: f"#0101{i:02x}" for i, role in enumerate(PRINT, 1)} | {"paper": "none"}
 
 Theme = dict[str, str]
 
 
 def colour(theme: Theme, role: str) -> str:
-    """Return the colour of a role; one that is no role is a colour already."""
+    """Return the colour of a role, or `role` itself if it is a colour."""
     return theme.get(role, role)
 
 
 def owned_by(model: str, theme: Theme) -> str | None:
-    """Return the id of what belongs to one model; the page can hide it, a file cannot."""
+    """Return the id of a part that the page can hide with its model; None in a file."""
     return f"model:{model}" if model and theme["paper"] == "none" else None
 
 
 def shade(index: int, count: int) -> str:
-    """Return the colour of the `index`-th of `count` ordered things, from blue over red to ochre.
+    """Return the colour of the `index`-th of `count` ordered curves, from blue over red to ochre.
 
-    All are of a lightness that stands out from a white page and from a black one.
+    All of them can be read on a white page and on a black one.
     """
     hue = (215 + 180 * index / max(count - 1, 1)) % 360
     red, green, blue = colorsys.hls_to_rgb(hue / 360, 0.55, 0.5)
@@ -68,15 +68,15 @@ def shade(index: int, count: int) -> str:
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawing.
+    """A chart, for the page and for files.
 
     Attributes:
-        name: unique in the page, and of its files.
+        name: unique in the page; also the name of its files.
         title: the line above it.
-        described: what a reader who sees no picture should know of it.
+        described: a description for readers who cannot see it.
         draw: draws it in the colours of a theme.
-        wide: takes the width of the page.
-        own_title: in a file of its own, where the page's title needs what is around it.
+        wide: whether it takes the width of the page.
+        own_title: its title in a file, if `title` needs the page around it.
     """
 
     name: str
@@ -111,7 +111,7 @@ class Chart:
 
 
 def style(theme: Theme) -> AbstractContextManager[None]:
-    """Return a context in which figures take the theme's colours and the report's type."""
+    """Return a context in which figures have the theme's colours and the report's type."""
     settings: dict[Any, Any] = {
         "svg.fonttype": "none",  # letters in the page's font
         "font.size": 10.5,
@@ -147,10 +147,10 @@ def style(theme: Theme) -> AbstractContextManager[None]:
 
 
 def _element(figure: Figure, name: str, described: str) -> Markup:
-    """Return the figure as an element without anything that names a time, a version or a font."""
+    """Return the figure as an element that names no time, version or font."""
     buffer = io.StringIO()
     FigureCanvasSVG(figure)
-    # The salt keeps apart the ids of two charts in one page.
+    # With the salt, no two charts of a page share an id.
     with matplotlib.rc_context({"svg.hashsalt": name}):
         figure.savefig(buffer, format="svg")
     drawing = buffer.getvalue()
@@ -171,10 +171,12 @@ def _element(figure: Figure, name: str, described: str) -> Markup:
 
 
 def _shorter_tag(tag: re.Match[str]) -> str:
-    """Return a tag in half the bytes: a page has thousands of curves and dots."""
+    """Return a tag in half the bytes, since a page has thousands of curves and dots."""
     text = re.sub(r' transform="rotate\(-?0 [^"]*"', "", tag[0])
     text = re.sub(r"-?\d+\.\d\d+", lambda number: f"{float(number[0]):.1f}", text)
-    text = re.sub(r"M (\S+ \S+)\s+L \1(?=\s)\s*", r"M\1h0", text)  # a stroke without length
+    text = re.sub(
+        r"M (\S+ \S+)\s+L \1(?=\s)\s*", r"M\1h0", text
+    )  # a dot is a stroke without length
     return re.sub(r"\s+L ", " ", text)  # lines are implied after a move
 
 

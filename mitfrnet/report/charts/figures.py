@@ -1,5 +1,6 @@
-"""What charts show: curves, bars, dots, small multiples and scatters."""
+"""The kinds of figures: curves, bars, dots, small multiples and scatters."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,33 +17,33 @@ from numpy.typing import NDArray
 from mitfrnet.labels import Scale
 from mitfrnet.report.charts.drawing import Theme, colour, owned_by
 
-# More dots than this are thinned out, as are curves of more points.
+# Figures with more dots, and curves with more points, are thinned to these numbers.
 MAX_DOTS = 1000
 MAX_POINTS = 150
-MAX_POINTS_SMALL = 60  # in small multiples, of which a page has hundreds
+MAX_POINTS_SMALL = 60  # in small multiples: a page has hundreds of them
 
-# Colours alone do not tell eight things apart for everybody.
+# Not everybody can tell eight colours apart.
 MARKERS = "osD^vPX*"
 
-_WIDE = 8.4  # inches, of a chart that takes the width of the page
-_LEGEND = 0.32  # inches
+_WIDE = 8.4  # inches, the width of the page
+_LEGEND = 0.32  # inches, the height of a line of a legend
 
 
 @dataclass(frozen=True)
-class Line:
+class Curve:
     """One curve.
 
     Attributes:
-        label: what it is called.
-        points: (x, y), in order of x; y is NaN where it is not defined, and the curve has a gap.
+        label: its name.
+        points: (x, y), in order of x; a NaN in y makes a gap.
         colour: a role, or a colour.
         dashed: or solid.
         intervals: (low, high) at each point, drawn as thin bars, or None.
-        shift: how far to the right it is drawn, so that bars of several curves stand apart.
-        in_legend: or named only for readers who see no picture.
-        marker: at each point, where there are few.
-        hollow: whether a point's marker is, or nothing.
-        model: key of the predictor, or nothing.
+        shift: added to x, so that the bars of several curves stand apart.
+        in_legend: whether the legend names it.
+        marker: the shape of its points, if there are few.
+        hollow: whether the marker of each point is hollow; empty if none is.
+        model: key of the predictor, or an empty string.
     """
 
     label: str
@@ -63,12 +64,12 @@ class Value:
 
     Attributes:
         label: the predictor.
-        value: None where it is not defined.
-        spread: standard deviation, if any.
-        shown: as printed.
+        value: None if it is not defined.
+        spread: standard deviation, or None.
+        shown: the value as printed.
         colour: a role.
-        marker: of a dot.
-        model: key of the predictor, or nothing.
+        marker: the shape of its dot.
+        model: key of the predictor, or an empty string.
     """
 
     label: str
@@ -80,27 +81,44 @@ class Value:
     model: str = ""
 
 
+def describe(curves: Sequence[Curve]) -> str:
+    """Return first, last, lowest and highest point of each curve in words."""
+    described = []
+    for curve in curves:
+        points = [(x, y) for x, y in curve.points if not math.isnan(y)]
+        if not points:
+            continue
+        (first_x, first), (last_x, last) = points[0], points[-1]
+        low_x, low = min(points, key=lambda point: point[1])
+        high_x, high = max(points, key=lambda point: point[1])
+        described.append(
+            f"{curve.label}: {first:.3g} at {first_x}, {last:.3g} at {last_x}, "
+            f"lowest {low:.3g} at {low_x}, highest {high:.3g} at {high_x}"
+        )
+    return "; ".join(described) + "."
+
+
 def line_chart(
-    lines: Sequence[Line], *, x_label: str, marked_x: float | None = None
+    curves: Sequence[Curve], *, x_label: str, marked_x: float | None = None
 ) -> Callable[[Theme], Figure]:
-    """Return what draws curves.
+    """Return a function that draws curves.
 
     Args:
-        lines: the curves.
-        x_label: of the x axis; what y is, the chart's title says.
-        marked_x: where a vertical line stands.
+        curves: the curves.
+        x_label: the name of x; the chart's title names y.
+        marked_x: position of a vertical line, or None.
     """
 
     def draw(theme: Theme) -> Figure:
         figure, axes = _small(height=2.6)
         if marked_x is not None:
             axes.axvline(marked_x, color=theme["muted"], linewidth=0.9, linestyle=(0, (1, 2)))
-        few = max((len(line.points) for line in lines), default=0) <= 15
-        for line in lines:
-            _curve(axes, line, theme, marker=few)
+        few = max((len(curve.points) for curve in curves), default=0) <= 15
+        for curve in curves:
+            _draw_curve(axes, curve, theme, marker=few)
         axes.set_xlabel(x_label)
         axes.margins(x=0.03)
-        if all(float(x).is_integer() for line in lines for x, _ in line.points):
+        if all(float(x).is_integer() for curve in curves for x, _ in curve.points):
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
         _legend_above(axes, theme)
         return figure
@@ -108,40 +126,44 @@ def line_chart(
     return draw
 
 
-def _curve(axes: Axes, line: Line, theme: Theme, *, marker: bool, most: int = MAX_POINTS) -> None:
-    last = len(line.points) - 1
+def _draw_curve(
+    axes: Axes, curve: Curve, theme: Theme, *, marker: bool, most: int = MAX_POINTS
+) -> None:
+    last = len(curve.points) - 1
     kept = sorted({round(i) for i in np.linspace(0, last, min(last + 1, most))})
-    xs = [line.points[i][0] + line.shift for i in kept]
-    ys = [line.points[i][1] for i in kept]
-    shade = colour(theme, line.colour)
-    owner = owned_by(line.model, theme)
+    xs = [curve.points[i][0] + curve.shift for i in kept]
+    ys = [curve.points[i][1] for i in kept]
+    line_colour = colour(theme, curve.colour)
+    owner = owned_by(curve.model, theme)
     axes.plot(
         xs,
         ys,
-        color=shade,
-        linestyle=(0, (3, 2)) if line.dashed else "-",
-        marker=line.marker if marker else None,
-        markevery=[i for i, k in enumerate(kept) if not (line.hollow and line.hollow[k])],
+        color=line_colour,
+        linestyle=(0, (3, 2)) if curve.dashed else "-",
+        marker=curve.marker if marker else None,
+        markevery=[i for i, k in enumerate(kept) if not (curve.hollow and curve.hollow[k])],
         markersize=3.8,
-        label=line.label if line.in_legend else "_",
+        label=curve.label if curve.in_legend else "_",
         gid=owner,
     )
-    if any(line.hollow):
-        at = [i for i, k in enumerate(kept) if line.hollow[k]]
+    if any(curve.hollow):
+        at = [i for i, k in enumerate(kept) if curve.hollow[k]]
         axes.plot(
             [xs[i] for i in at],
             [ys[i] for i in at],
-            line.marker,
-            color=shade,
+            curve.marker,
+            color=line_colour,
             markerfacecolor="none",
             markersize=5,
             label="_",
             gid=owner,
         )
-    ends = [line.intervals[i] for i in kept] if line.intervals else []
+    ends = [curve.intervals[i] for i in kept] if curve.intervals else []
     bars = [(x, *low_high) for x, low_high in zip(xs, ends, strict=False) if low_high]
     if bars:
-        axes.vlines(*zip(*bars, strict=True), color=shade, alpha=0.6, linewidth=1.1, gid=owner)
+        axes.vlines(
+            *zip(*bars, strict=True), color=line_colour, alpha=0.6, linewidth=1.1, gid=owner
+        )
 
 
 def _legend_above(axes: Axes, theme: Theme) -> None:
@@ -165,10 +187,10 @@ def _legend_above(axes: Axes, theme: Theme) -> None:
 
 
 def bar_panels(panels: Mapping[str, Sequence[Value]]) -> Callable[[Theme], Figure]:
-    """Return what draws one panel of horizontal bars per score, the same predictors in each.
+    """Return a function that draws one panel of horizontal bars per score.
 
     Args:
-        panels: values by the panel's title.
+        panels: values of the same predictors, by the panel's title.
     """
 
     def draw(theme: Theme) -> Figure:
@@ -182,8 +204,8 @@ def bar_panels(panels: Mapping[str, Sequence[Value]]) -> Callable[[Theme], Figur
             for side in axes.spines.values():
                 side.set_visible(False)
             axes.axvline(0, color=theme["muted"], linewidth=0.8)
-            known = [v.value for v in values if v.value is not None] or [0.0]
-            low, high = min(0.0, *known), max(0.0, *known)
+            defined = [0.0, *(v.value for v in values if v.value is not None)]
+            low, high = min(defined), max(defined)
             room = 0.5 * (high - low or 1)
             for y, value in enumerate(values):
                 owner = owned_by(value.model, theme)
@@ -210,10 +232,11 @@ def bar_panels(panels: Mapping[str, Sequence[Value]]) -> Callable[[Theme], Figur
 
 
 def dot_strips(strips: Mapping[str, Sequence[Value]]) -> Callable[[Theme], Figure]:
-    """Return what draws one strip of dots per score, on an axis of its own.
+    """Return a function that draws one strip of dots per score, each with its own axis.
 
     Args:
-        strips: values by the name of the score; a value's spread is a horizontal line.
+        strips: values of the same predictors, by the strip's title; the spread of a value is a
+            horizontal line.
     """
 
     def draw(theme: Theme) -> Figure:
@@ -245,6 +268,7 @@ def dot_strips(strips: Mapping[str, Sequence[Value]]) -> Callable[[Theme], Figur
             axes.spines["left"].set_visible(False)
             axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
             axes.margins(x=0.05)
+        predictors = next(iter(strips.values()))
         handles = [
             Line2D(
                 [],
@@ -254,23 +278,23 @@ def dot_strips(strips: Mapping[str, Sequence[Value]]) -> Callable[[Theme], Figur
                 linestyle="",
                 gid=owned_by(v.model, theme),
             )
-            for v in next(iter(strips.values()))
+            for v in predictors
         ]
-        place.add_legend(theme, handles, [v.label for v in next(iter(strips.values()))])
+        place.add_legend(theme, handles, [v.label for v in predictors])
         return place.figure
 
     return draw
 
 
 def small_multiples(
-    panels: Mapping[str, Sequence[Line]], *, x_label: str, same_y: bool
+    panels: Mapping[str, Sequence[Curve]], *, x_label: str, same_y: bool
 ) -> Callable[[Theme], Figure]:
-    """Return what draws one small panel of curves per title, with the first panel's legend.
+    """Return a function that draws small panels of curves, with the longest legend of them.
 
     Args:
         panels: curves by the panel's title.
-        x_label: of all x axes.
-        same_y: one y axis for all, which makes panels comparable; or one each.
+        x_label: the name of x.
+        same_y: whether all panels have the same axes, or each its own.
     """
 
     def draw(theme: Theme) -> Figure:
@@ -283,13 +307,13 @@ def small_multiples(
             gap=0.2 if same_y else 0.55,
             legend=True,
         )
-        points = [p for lines in panels.values() for line in lines for p in line.points]
-        few = max(len(line.points) for lines in panels.values() for line in lines) <= 15
-        for i, (title, lines) in enumerate(panels.items()):
+        points = [p for curves in panels.values() for curve in curves for p in curve.points]
+        few = max(len(curve.points) for curves in panels.values() for curve in curves) <= 15
+        for i, (title, curves) in enumerate(panels.items()):
             axes = place.axes(i)
             axes.set_title(title)
-            for line in lines:
-                _curve(axes, line, theme, marker=few, most=MAX_POINTS_SMALL)
+            for curve in curves:
+                _draw_curve(axes, curve, theme, marker=few, most=MAX_POINTS_SMALL)
             axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
             if same_y:
                 low, high = min(y for _, y in points), max(y for _, y in points)
@@ -313,7 +337,7 @@ def small_multiples(
 
 
 class _Places:
-    """A wide figure with panels in rows, at fixed places: a layout solver would take seconds."""
+    """A wide figure with rows of panels at fixed places, since a layout solver takes seconds."""
 
     def __init__(
         self,
@@ -328,7 +352,7 @@ class _Places:
     ) -> None:
         rows = -(-count // columns)
         self.columns = columns
-        # A file of its own has its title in it, the page has it above.
+        # A file holds the chart's title; in the page the title stands above the chart.
         self._title = 0.3 if theme["paper"] != "none" else 0.0
         self._top = self._title + _LEGEND * (2 if legend else 0) + 0.25
         between, below = 0.5, 0.45
@@ -371,12 +395,14 @@ class _Places:
 def scatter_chart(
     label: NDArray[np.float32], prediction: NDArray[np.float32], scale: Scale
 ) -> Callable[[Theme], Figure]:
-    """Return what draws predictions against labels, the wrong side of the neutral point tinted.
+    """Return a function that draws predictions against labels.
+
+    The wrong sides of the neutral point are tinted.
 
     Args:
-        label: of the clips, (clips,).
-        prediction: likewise; of more than `MAX_DOTS` clips, evenly spaced ones are drawn.
-        scale: bounds of the axes; they widen where a prediction lies beyond.
+        label: (clips,).
+        prediction: (clips,); of more than `MAX_DOTS` clips, evenly spaced ones are drawn.
+        scale: the bounds of the axes, which widen for predictions beyond them.
     """
     kept = np.linspace(0, len(label) - 1, min(len(label), MAX_DOTS)).round().astype(int)
     x, y = label[kept].astype(float), prediction[kept].astype(float)
@@ -411,7 +437,7 @@ def scatter_chart(
 
 
 def _dots(x: NDArray[np.float64], y: NDArray[np.float64], colour: str) -> PathPatch:
-    """Return dots as strokes without length: a tenth of the bytes of as many markers."""
+    """Return dots as strokes without length, which take a tenth of the bytes of markers."""
     vertices = np.repeat(np.stack([x, y], axis=1), 2, axis=0)
     codes = np.tile([Path.MOVETO, Path.LINETO], len(x))
     path = Path(vertices, codes)
@@ -421,6 +447,6 @@ def _dots(x: NDArray[np.float64], y: NDArray[np.float64], colour: str) -> PathPa
 
 
 def _small(height: float) -> tuple[Figure, Axes]:
-    """Return a figure 4.2 inches wide, which the page scales to the width it has."""
+    """Return a figure 4.2 inches wide; the page scales it."""
     figure = Figure(figsize=(4.2, height), layout="constrained")
     return figure, figure.add_subplot()

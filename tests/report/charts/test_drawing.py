@@ -1,20 +1,14 @@
 import re
-from xml.etree import ElementTree
 
 from mitfrnet.report.charts.drawing import PAGE, PRINT, SERIES, Chart, shade
-from mitfrnet.report.charts.figures import Line, bar_panels, line_chart
-from tests.report.charts.test_figures import BARS
+from mitfrnet.report.charts.figures import Curve, Value, bar_panels, line_chart
+from tests.helpers.svg import elements, svg_of
 
 
 def chart(name="a", described="a chart", label="one"):
-    lines = [Line(label, [(1, 0.5), (2, 0.25)], SERIES[0], intervals=[(0.4, 0.6), None])]
-    draw = line_chart(lines, x_label="epoch", marked_x=2)
+    curves = [Curve(label, [(1, 0.5), (2, 0.25)], SERIES[0], intervals=[(0.4, 0.6), None])]
+    draw = line_chart(curves, x_label="epoch", marked_x=2)
     return Chart(name=name, title="A title", described=described, draw=draw)
-
-
-def elements(svg, tag):
-    root = ElementTree.fromstring(svg.replace("xlink:href", "href"))
-    return root, list(root.iter(tag))
 
 
 def test_a_chart_is_well_formed_and_named():
@@ -25,12 +19,12 @@ def test_a_chart_is_well_formed_and_named():
     assert {"epoch", "one"} <= {text.text for text in texts}
 
 
-def test_text_in_a_legend_is_escaped_and_is_no_formula():
+def test_text_in_a_legend_is_escaped_and_not_read_as_a_formula():
     _, texts = elements(chart(label="<b>$x_1$</b>").svg, "text")
     assert "<b>$x_1$</b>" in {text.text for text in texts}
 
 
-def test_colours_are_the_pages_own():
+def test_colours_are_those_of_the_page():
     svg = str(chart().svg)
     assert "var(--series-1)" in svg
     assert "var(--muted)" in svg
@@ -38,24 +32,24 @@ def test_colours_are_the_pages_own():
     assert "DejaVu" not in svg
 
 
-def test_same_lines_same_bytes_and_ids_of_their_own():
+def test_same_curves_give_same_bytes_and_charts_share_no_ids():
     assert chart().svg == chart().svg
     ids = [set(re.findall(r' id="(\w+)"', chart(name=name).svg)) for name in ("a", "b")]
     assert ids[0]
     assert not ids[0] & ids[1]
 
 
-def test_every_reference_has_its_target():
+def test_every_reference_has_a_target():
     svg = str(chart().svg)
     assert set(re.findall(r"#(\w+)", svg)) == set(re.findall(r' id="(\w+)"', svg))
 
 
-def test_numbers_that_a_reader_sees_are_not_rounded():
-    drawn = Chart(name="b", title="", described="", draw=bar_panels(BARS))
-    assert ">0.925<" in drawn.svg
+def test_printed_numbers_are_not_rounded():
+    bars = {"MAE": [Value("TFN", 0.925, 0.1, "0.925", "series-1")]}
+    assert ">0.925<" in svg_of(bar_panels(bars))
 
 
-def test_files_have_their_own_colours_letters_and_title_and_the_same_bytes(tmp_path):
+def test_files_have_light_colours_letters_as_paths_a_title_and_the_same_bytes(tmp_path):
     for folder in ("one", "two"):
         chart().save(tmp_path / folder)
     for kind in ("svg", "png"):

@@ -1,22 +1,22 @@
 import re
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 from mitfrnet.labels import SCALES
-from mitfrnet.report.charts.drawing import Chart
 from mitfrnet.report.charts.figures import (
     MAX_DOTS,
     MAX_POINTS,
-    Line,
+    Curve,
     Value,
     bar_panels,
+    describe,
     dot_strips,
     line_chart,
     scatter_chart,
     small_multiples,
 )
+from tests.helpers.svg import elements, svg_of
 
 BARS = {
     "MAE": [
@@ -30,24 +30,15 @@ BARS = {
 }
 
 
-def svg_of(draw):
-    return Chart(name="a", title="a", described="d", draw=draw).svg
-
-
-def elements(svg, tag):
-    root = ElementTree.fromstring(svg.replace("xlink:href", "href"))
-    return root, list(root.iter(tag))
-
-
 def texts(draw):
     return [text.text for text in elements(svg_of(draw), "text")[1]]
 
 
-def test_bars_name_each_value_and_what_is_not_defined():
+def test_bars_name_each_value_and_undefined_ones():
     shown = texts(bar_panels(BARS))
     assert {"MAE", "Corr", "TFN", "0.925", "-0.500"} <= set(shown)
     assert shown.count("Majority class") == 1  # beside the first panel
-    assert " not defined" in shown or "not defined" in shown
+    assert [text.strip() for text in shown].count("not defined") == 1
 
 
 def test_dots_have_one_legend_for_all_scores():
@@ -56,31 +47,39 @@ def test_dots_have_one_legend_for_all_scores():
 
 
 def test_small_multiples_take_the_longest_legend():
-    def line(label):
-        return Line(label, [(0.0, 1.0), (0.5, 2.0)], "series-1")
+    def curve(label):
+        return Curve(label, [(0.0, 1.0), (0.5, 2.0)], "series-1")
 
-    panels = {"first": [line("a")], "second": [line("a"), line("b")]}
+    panels = {"first": [curve("a")], "second": [curve("a"), curve("b")]}
     shown = texts(small_multiples(panels, x_label="rate", same_y=False))
     assert shown.count("a") == shown.count("b") == 1
     assert {"first", "second", "rate"} <= set(shown)
 
 
 def test_hollow_points_have_no_filled_marker():
-    def line(hollow):
+    def curve(hollow):
         points = [(0.0, 1.0), (0.5, 2.0), (1.0, 2.0)]
-        return Line("a", points, "series-1", hollow=hollow)
+        return Curve("a", points, "series-1", hollow=hollow)
 
     def filled(hollow):
-        draw = small_multiples({"p": [line(hollow)]}, x_label="x", same_y=False)
+        draw = small_multiples({"p": [curve(hollow)]}, x_label="x", same_y=False)
         uses = re.findall(r"<use [^>]*series-1[^>]*>", str(svg_of(draw)))
         return sum("fill: var(--series-1)" in use for use in uses)
 
     assert filled([False, False, False]) - filled([False, True, True]) == 2
 
 
+def test_a_description_names_the_ends_and_extremes_of_each_curve():
+    """A gap has no value, and a curve of gaps is left out."""
+    nan = float("nan")
+    points = [(1, 0.5), (2, nan), (3, 2.0), (4, 0.25), (5, 0.75)]
+    curves = [Curve("one", points, "series-1"), Curve("gaps", [(1, nan)], "series-2")]
+    assert describe(curves) == ("one: 0.5 at 1, 0.75 at 5, lowest 0.25 at 4, highest 2 at 3.")
+
+
 def test_long_curves_are_thinned():
     points = [(e, float(e % 7)) for e in range(5000)]
-    svg = str(svg_of(line_chart([Line("a", points, "series-1")], x_label="epoch")))
+    svg = str(svg_of(line_chart([Curve("a", points, "series-1")], x_label="epoch")))
     (curve,) = re.findall(r'<path d="([^"]+)"[^>]*stroke: var\(--series-1\)', svg)[:1]
     assert 100 < len(curve.split()) / 2 <= MAX_POINTS + 1
 
@@ -110,9 +109,9 @@ def test_a_scatter_shows_predictions_beyond_the_scale():
 
 
 def test_a_curve_has_a_gap_where_it_is_not_defined():
-    """Of five points the third is not defined: two strokes of two points, four markers."""
+    """The third of five points is not defined: two strokes of two points each."""
     points = [(x, float("nan") if x == 2 else float(x)) for x in range(5)]
-    svg = str(svg_of(small_multiples({"p": [Line("a", points, "series-1")]}, x_label="x",
+    svg = str(svg_of(small_multiples({"p": [Curve("a", points, "series-1")]}, x_label="x",
                                      same_y=False)))  # fmt: skip
     curve = re.search(r'<path d="([^"]+)"[^>]*stroke: var\(--series-1\)', svg)[1]
     assert curve.count("M") == 2
@@ -123,7 +122,7 @@ def test_intervals_are_bars_at_their_points_that_belong_to_the_model():
     """Bars of 1 to 3 and 2 to 4, none where there is no interval; moved with their curve."""
 
     def bars(shift):
-        line = Line(
+        one = Curve(
             "a",
             [(0, 2), (1, 3), (2, 3)],
             "series-1",
@@ -131,8 +130,8 @@ def test_intervals_are_bars_at_their_points_that_belong_to_the_model():
             shift=shift,
             model="tfn",
         )
-        other = Line("b", [(0, 0), (4, 0)], "series-2")
-        svg = str(svg_of(small_multiples({"p": [line, other]}, x_label="x", same_y=False)))
+        other = Curve("b", [(0, 0), (4, 0)], "series-2")
+        svg = str(svg_of(small_multiples({"p": [one, other]}, x_label="x", same_y=False)))
         own = "".join(re.findall(r'<g data-model="tfn">(.*?)</g>', svg, re.DOTALL))
         return [tuple(map(float, b)) for b in re.findall(
             r'd="M ?([\d.]+) ([\d.]+)\s+\1 ([\d.]+)\s*"', own)]  # fmt: skip

@@ -2,10 +2,9 @@ import pytest
 
 from mitfrnet.errors import ParamsError
 from mitfrnet.params import parse_params
-from mitfrnet.report.tables.averages import blocks
-from mitfrnet.report.tables.paired import PairedParams, comparisons, holm, paired_column
-from mitfrnet.report.tables.scores import BootstrapParams, score_groups
-from tests.helpers.made_results import REPORT, read, write_results
+from mitfrnet.report.scores import BootstrapParams
+from mitfrnet.report.tables.paired import PairedParams, adjusted_tests, holm, paired_table
+from tests.helpers.made_results import REPORT, make_block
 
 
 def test_holm_by_hand():
@@ -16,29 +15,30 @@ def test_holm_by_hand():
 
 
 def test_the_first_model_against_each_other(tmp_path):
-    """MIT-FRNet is off by 0.5 and TFN by 1; MISA says what MIT-FRNet says."""
+    """MIT-FRNet is off by 0.5 and TFN by 1; MISA predicts what MIT-FRNet predicts."""
 
     def predict(model, rate, seed, label):
         return label + (1 if model == "tfn" else 0.5)
 
-    grid = write_results(tmp_path, others=("tfn", "misa"), rates=(0.1, 0.2), predict=predict)
-    (block,) = blocks(score_groups(read(tmp_path, grid)))
-    found = comparisons(block, "mae", 999, REPORT.bootstrap)
-    assert [(c.other, c.tested) for c in found] == [
+    models = ("mitfrnet", "tfn", "misa")
+    _, block = make_block(tmp_path, models=models, rates=(0.1, 0.2), predict=predict)
+    tests = adjusted_tests(block, "mae", 999, REPORT.bootstrap)
+    assert [(t.other, t.tested) for t in tests] == [
         ("tfn", 0.1), ("tfn", 0.2), ("misa", 0.1), ("misa", 0.2)
     ]  # fmt: skip
-    assert found[0].test.difference == pytest.approx(-0.5)
-    assert found[0].test.p_value < 0.01
-    assert found[0].adjusted == pytest.approx(4 * min(c.test.p_value for c in found[:2]), abs=0.01)
-    assert (found[2].test.difference, found[2].adjusted) == (0.0, 1.0)
+    assert tests[0].test.difference == pytest.approx(-0.5)
+    assert tests[0].test.p_value < 0.01
+    assert tests[0].adjusted == pytest.approx(4 * min(t.test.p_value for t in tests[:2]), abs=0.01)
+    assert (tests[2].test.difference, tests[2].adjusted) == (0.0, 1.0)
 
 
-@pytest.mark.parametrize("scores", ["f1_has0_swapped", "n"])
-def test_a_score_that_the_report_does_not_show_is_an_error(tmp_path, scores):
-    (block,) = blocks(score_groups(read(tmp_path, write_results(tmp_path))))
-    params = PairedParams(scores=scores, classes="accuracy", exchanges=10)
-    with pytest.raises(ParamsError, match=f"{scores}' is no score"):
-        paired_column(block, params)
+@pytest.mark.parametrize("metric", ["f1_has0_swapped", "n", "accuracy"])
+def test_a_score_that_the_report_does_not_show_is_an_error(tmp_path, metric):
+    _, block = make_block(tmp_path, models=("mitfrnet", "tfn"))
+    params = PairedParams(scores=metric, classes="accuracy", exchanges=10)
+    message = rf"report\.paired_test\.scores: '{metric}' is no score of corpus one \(expected acc2_"
+    with pytest.raises(ParamsError, match=message):
+        paired_table(block, params, REPORT.bootstrap)
 
 
 @pytest.mark.parametrize(
@@ -55,9 +55,29 @@ def test_settings_out_of_range_are_one_line(kind, values):
         parse_params(kind, values, where="report")
 
 
-def test_a_score_that_the_scale_lacks_is_an_error(tmp_path):
-    (block,) = blocks(score_groups(read(tmp_path, write_results(tmp_path))))
-    params = PairedParams(scores="accuracy", classes="accuracy", exchanges=10)
-    message = r"report\.paired_test\.scores: 'accuracy' is no score of corpus one \(expected acc2_"
-    with pytest.raises(ParamsError, match=message):
-        paired_column(block, params)
+def test_small_p_values_are_bold_and_constant_models_are_named(tmp_path):
+    def predict(model, rate, seed, label):
+        return 0 * label + 0.5 if model == "tfn" else label
+
+    _, block = make_block(tmp_path, models=("mitfrnet", "tfn"), predict=predict)
+    params = PairedParams(scores="mae", classes="accuracy", exchanges=999)
+    table = paired_table(block, params, REPORT.bootstrap)
+    (entry,) = table.lines[0].entries
+    assert entry.bold
+    assert entry.text.startswith("-1.6")
+    assert entry.flags == ("TFN: constant",)
+    assert table.heads == ("MIT-FRNet minus", "0.3")
+    assert "all 1 tests" in table.notes[1]
+    assert "0.001" in table.notes[1]
+
+
+def test_an_undefined_correlation_is_not_compared(tmp_path):
+    _, block = make_block(
+        tmp_path, models=("tfn", "mitfrnet"), predict=lambda m, r, s, label: 0 * label
+    )
+    params = PairedParams(scores="corr", classes="accuracy", exchanges=50)
+    table = paired_table(block, params, REPORT.bootstrap)
+    assert table.heads == ("TFN minus", "0.3")
+    assert [line.label for line in table.lines] == ["MIT-FRNet"]
+    assert table.lines[0].entries[0].text == "-"
+    assert table.records[0]["p_value"] is None

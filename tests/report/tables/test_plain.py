@@ -4,6 +4,7 @@ import io
 import numpy as np
 import pytest
 
+from mitfrnet.report.scores import score_groups
 from mitfrnet.report.tables.plain import (
     loss_table,
     rate_tables,
@@ -11,8 +12,7 @@ from mitfrnet.report.tables.plain import (
     scores_text,
     sign_table,
 )
-from mitfrnet.report.tables.scores import score_groups
-from tests.helpers.made_results import read, write_results
+from tests.helpers.made_results import make_results
 
 
 def rows_of(text, delimiter):
@@ -23,8 +23,7 @@ def test_plain_text_is_narrow_and_marks_the_best(tmp_path):
     def reversed_label(model, rate, seed, label):
         return -label * (1 + 0.1 * seed)
 
-    grid = write_results(tmp_path, seeds=(1, 2, 3), predict=reversed_label)
-    groups = score_groups(read(tmp_path, grid))
+    groups = score_groups(make_results(tmp_path, seeds=(1, 2, 3), predict=reversed_label))
     text = scores_text("A title", groups)
     lines = text.splitlines()
     assert max(map(len, lines)) <= 100
@@ -36,8 +35,9 @@ def test_plain_text_is_narrow_and_marks_the_best(tmp_path):
 
 
 def test_csv_holds_every_score_unrounded(tmp_path):
-    grid = write_results(tmp_path, seeds=(1, 2), predict=lambda m, r, s, label: label + s - 0.5)
-    groups = score_groups(read(tmp_path, grid))
+    groups = score_groups(
+        make_results(tmp_path, seeds=(1, 2), predict=lambda m, r, s, label: label + s - 0.5)
+    )
     rows = rows_of(scores_csv(groups), ",")
     assert [(r["predictor"], r["seed"]) for r in rows] == [
         ("mitfrnet", "1"),
@@ -52,7 +52,7 @@ def test_csv_holds_every_score_unrounded(tmp_path):
 
 
 def test_loss_table_leaves_out_terms_before_they_start(tmp_path):
-    (cell,) = read(tmp_path, write_results(tmp_path)).cells
+    (cell,) = make_results(tmp_path).cells
     rows = rows_of(loss_table(cell), "\t")
     assert len(rows) == 20
     assert rows[0]["train_invariance"] == ""
@@ -61,10 +61,9 @@ def test_loss_table_leaves_out_terms_before_they_start(tmp_path):
 
 
 def test_sign_table(tmp_path):
-    grid = write_results(
+    (cell,) = make_results(
         tmp_path, clips=3, label=[-1, 0, 2], predict=lambda m, r, s, label: np.array([0.5, 0, -1])
-    )
-    (cell,) = read(tmp_path, grid).cells
+    ).cells
     assert (
         sign_table(cell)
         == "label\tprediction\nnegative\tpositive\nneutral\tneutral\npositive\tnegative\n"
@@ -73,10 +72,9 @@ def test_sign_table(tmp_path):
 
 def test_signs_of_classes_are_their_names(tmp_path):
     scale = {"task": "classification", "classes": ["calm", "angry"]}
-    grid = write_results(
-        tmp_path, {"one": scale}, clips=2, predict=lambda m, r, s, label: 1 - label
-    )
-    (cell,) = read(tmp_path, grid).cells
+    (cell,) = make_results(
+        tmp_path, corpora={"one": scale}, clips=2, predict=lambda m, r, s, label: 1 - label
+    ).cells
     assert sign_table(cell) == "label\tprediction\ncalm\tangry\nangry\tcalm\n"
 
 
@@ -86,11 +84,9 @@ def test_many_rates_are_a_table_per_score_and_warnings_in_words(tmp_path):
         return np.full(len(label), 0.5) if constant else label * (1 - rate / 2)
 
     rates = tuple(i / 10 for i in range(11))
-    models = ("mitfrnet", "mitfrnet_no_mitr")
-    grid = write_results(
-        tmp_path, models=models, others=("misa",), rates=rates, seeds=(1, 2), predict=predict
-    )
-    lines = scores_text("A title", score_groups(read(tmp_path, grid))).splitlines()
+    models = ("mitfrnet", "mitfrnet_no_mitr", "misa")
+    results = make_results(tmp_path, models=models, rates=rates, seeds=(1, 2), predict=predict)
+    lines = scores_text("A title", score_groups(results)).splitlines()
     assert max(map(len, lines)) <= 100
     assert lines[2] == "one: 12 test clips, 2 runs of each model"
     head = next(line for line in lines if line.split() == [f"{r}" for r in rates])
@@ -102,14 +98,16 @@ def test_many_rates_are_a_table_per_score_and_warnings_in_words(tmp_path):
 
 
 def test_rates_of_the_curves(tmp_path):
-    grid = write_results(tmp_path, rates=(0.2, 0.4), tested=(0.0, 0.5, 1.0))
-    curves = rate_tables(score_groups(read(tmp_path, grid)))
+    results = make_results(tmp_path, rates=(0.2, 0.4), tested=(0.0, 0.5, 1.0))
+    curves = rate_tables(score_groups(results))
     assert {"mitfrnet/0.2", "text_ridge/0.4"} <= set(curves)
     rates = [r["missing_rate"] for r in rows_of(curves["mitfrnet/0.2"], "\t")]
     assert rates == ["0.0", "0.5", "1.0"]
 
 
-def test_a_score_that_is_not_defined_is_no_number_to_vega(tmp_path):
-    grid = write_results(tmp_path, rates=(0.0, 1.0), predict=lambda m, r, s, label: (1 - r) * label)
-    curve = rows_of(rate_tables(score_groups(read(tmp_path, grid)))["mitfrnet"], "\t")
+def test_an_undefined_score_is_nan_to_vega(tmp_path):
+    results = make_results(
+        tmp_path, rates=(0.0, 1.0), predict=lambda m, r, s, label: (1 - r) * label
+    )
+    curve = rows_of(rate_tables(score_groups(results))["mitfrnet"], "\t")
     assert [row["Corr"] for row in curve] == ["1.0", "NaN"]

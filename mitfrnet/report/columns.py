@@ -1,23 +1,25 @@
-"""The scores that tables show: their names, units and meanings, from the scale of the labels."""
+"""The scores that tables and charts show: their names, units and meanings on a label scale."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mitfrnet.labels import ClassScale, Edges, LabelScale, Scale
 from mitfrnet.metrics import metric_names
+from mitfrnet.report.words import listed
 
 
 @dataclass(frozen=True)
 class Column:
-    """A score that tables show.
+    """A score as tables and charts show it.
 
     Attributes:
-        key: of `mitfrnet.metrics.score`.
+        key: its key in `mitfrnet.metrics.score`.
         name: unique among the scores of a scale.
-        short: in tables that hold a few of them.
+        short: the name in tables of a few scores.
         meaning: in words.
-        share: shown in percent.
-        higher_is_better: or lower.
+        share: whether it is a fraction, shown in percent.
+        higher_is_better: whether a higher value is better.
     """
 
     key: str
@@ -37,10 +39,33 @@ class Column:
         """Return the name with its unit."""
         return f"{self.name} %" if self.share else self.name
 
-    def show(self, value: float) -> str:
-        """Return the value as printed: percent with one decimal, others with three."""
+    @property
+    def arrow(self) -> str:
+        """Return the direction in which the score gets better, as an arrow."""
+        return "↑" if self.higher_is_better else "↓"
+
+    @property
+    def better(self) -> str:
+        """Return which values are better: `higher` or `lower`."""
+        return "higher" if self.higher_is_better else "lower"
+
+    @property
+    def factor(self) -> int:
+        """Return what turns a value into the unit of `head`."""
+        return 100 if self.share else 1
+
+    def best(self, values: Iterable[float]) -> float:
+        """Return the best of some values."""
+        return max(values) if self.higher_is_better else min(values)
+
+    def show(self, value: float, deviation: float | None = None) -> str:
+        """Return the value as printed, with its deviation if there is one.
+
+        Percent have one decimal, other values three.
+        """
         shown = f"{100 * value:.1f}" if self.share else f"{value:.3f}"
-        return shown.removeprefix("-") if float(shown) == 0 else shown
+        shown = shown.removeprefix("-") if float(shown) == 0 else shown
+        return shown if deviation is None else f"{shown} ± {self.show(deviation)}"
 
     def show_difference(self, value: float) -> str:
         """Return a difference as printed, with its sign."""
@@ -49,7 +74,7 @@ class Column:
 
 
 _F1 = "of the two classes of Acc-2, weighted by their true shares"
-_KNOWN = {
+_FIXED = {
     column.key: column
     for column in (
         Column("acc2_has0", "Acc-2 has0", "Acc-2", "negative or not, over all clips"),
@@ -69,26 +94,26 @@ _KNOWN = {
 
 
 def all_columns(scale: LabelScale) -> tuple[Column, ...]:
-    """Return every score of the scale but F1 with its arguments swapped."""
+    """Return every score of the scale except F1 with its arguments swapped."""
     keys = (key for key in metric_names(scale) if not key.endswith("_swapped"))
-    return tuple(_KNOWN.get(key) or _accuracy(key, scale) for key in keys)
+    return tuple(_FIXED.get(key) or _accuracy(key, scale) for key in keys)
 
 
 def headline_columns(scale: LabelScale) -> tuple[Column, ...]:
-    """Return the scores of the first table: at most five."""
+    """Return the scores of the first table, at most five."""
     columns = {column.key: column for column in all_columns(scale)}
     if isinstance(scale, ClassScale):
         return tuple(columns.values())
     if scale.family == "mosi":
         keys = ["acc2_non0", "f1_non0", "acc7", "mae", "corr"]
     else:
-        many = [key for key in columns if re.fullmatch(r"acc\d+", key) and key != "acc2"]
-        keys = [*list(columns)[:2], *many[:1], "mae", "corr"]
+        multiclass = [key for key in columns if re.fullmatch(r"acc\d+", key) and key != "acc2"]
+        keys = [*list(columns)[:2], *multiclass[:1], "mae", "corr"]
     return tuple(columns[key] for key in keys)
 
 
 def _accuracy(key: str, scale: LabelScale) -> Column:
-    assert isinstance(scale, Scale)  # class labels have known scores only
+    assert isinstance(scale, Scale)  # the scores of class labels are all in _FIXED
     neutral = f"{scale.neutral_point:g}"
     if key.startswith("acc2"):
         side = "negative" if scale.family == "sims" else scale.neutral_is
@@ -100,16 +125,9 @@ def _accuracy(key: str, scale: LabelScale) -> Column:
         return Column(key, "Acc-2", "Acc-2", f"positive or not, {where[str(side)]}")
     classes = int(key.removeprefix("acc"))
     cut = (scale.cuts or {}).get(classes)
+    edges = cut.edges if isinstance(cut, Edges) else ()
     if scale.family == "sims":
         edges = (-0.1, 0.1) if classes == 3 else (-0.7, -0.1, 0.1, 0.7)
-        meaning = _cut_at(classes, edges)
-    elif isinstance(cut, Edges):
-        meaning = _cut_at(classes, cut.edges)
-    else:
-        meaning = f"exact class of {classes}, after rounding"
-    return Column(key, f"Acc-{classes}", f"Acc-{classes}", meaning)
-
-
-def _cut_at(classes: int, edges: tuple[float, ...]) -> str:
-    *firsts, last = (f"{edge:g}" for edge in edges)
-    return f"exact class of {classes}, cut at {', '.join(firsts)} and {last}"
+    how = f"cut at {listed(f'{edge:g}' for edge in edges)}" if edges else "after rounding"
+    name = f"Acc-{classes}"
+    return Column(key, name, name, f"exact class of {classes}, {how}")

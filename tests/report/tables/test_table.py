@@ -1,4 +1,4 @@
-from mitfrnet.report.tables.typeset import Entry, Line, Table, latex
+from mitfrnet.report.tables.table import Entry, Line, Table, latex
 
 TABLE = Table(
     name="scores_my_corpus",
@@ -35,7 +35,7 @@ def test_latex_by_hand():
     ]
 
 
-def test_what_latex_would_take_for_a_command_is_escaped():
+def test_special_characters_of_latex_are_escaped():
     assert latex("a_b\n{c} 5% $x ~^ \\input") == (
         r"a\_b \{c\} 5\% \$x \textasciitilde{}\textasciicircum{} \textbackslash{}input"
     )

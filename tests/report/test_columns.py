@@ -2,7 +2,7 @@ import pytest
 
 from mitfrnet.labels import SCALES, parse_scale
 from mitfrnet.metrics import metric_names
-from mitfrnet.report.tables.columns import all_columns, headline_columns
+from mitfrnet.report.columns import all_columns, headline_columns
 
 CUSTOM = {
     "low": 0,
@@ -45,3 +45,10 @@ def test_values_as_printed():
     assert (accuracy.show(0.9211), mae.show(0.6125)) == ("92.1", "0.613")
     assert (accuracy.show_difference(0.004), mae.show_difference(-0.02)) == ("+0.4", "-0.020")
     assert accuracy.show(-0.0001) == accuracy.show_difference(-0.0001) == "0.0"
+    assert mae.show(0.6125, 0.02) == "0.613 ± 0.020"
+
+
+def test_the_best_value_is_the_lowest_error_or_the_highest_share():
+    accuracy, *_, mae, _ = headline_columns(SCALES["mosi"])
+    assert (accuracy.best([0.5, 0.7]), accuracy.arrow, accuracy.better) == (0.7, "↑", "higher")
+    assert (mae.best([0.5, 0.7]), mae.arrow, mae.better) == (0.5, "↓", "lower")

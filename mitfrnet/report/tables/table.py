@@ -1,11 +1,11 @@
-"""A table once, for the page, for LaTeX and for programs."""
+"""A table, written once for the page, for LaTeX and for other programs."""
 
+import csv
+import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-from mitfrnet.report.tables.plain import delimited
 
 
 @dataclass(frozen=True)
@@ -13,10 +13,10 @@ class Entry:
     """One value as shown.
 
     Attributes:
-        text: the value; `-` where it is not defined.
-        small: what stands below it in the page, such as its interval.
+        text: the value; `-` if it is not defined.
+        small: a line below it in the page, such as its interval.
         flags: warnings, in words.
-        bold: as the best, or as the table's `bold_is` says.
+        bold: whether it is the best, or what the table's `bold_is` says.
     """
 
     text: str
@@ -30,12 +30,12 @@ class Line:
     """One row of a table.
 
     Attributes:
-        label: in the first column.
-        entries: in the others.
-        group: the heading it stands under, or nothing.
-        reference: a predictor without a neural network.
+        label: the first column.
+        entries: the other columns.
+        group: the heading above it, or an empty string.
+        reference: whether its predictor has no neural network.
         flags: warnings about the whole row.
-        model: key of the predictor whose row it is, for a page that shows some of them.
+        model: key of its predictor, by which the page hides it; or an empty string.
     """
 
     label: str
@@ -48,18 +48,18 @@ class Line:
 
 @dataclass(frozen=True)
 class Table:
-    """What a reader sees, and what a program reads.
+    """The lines that a reader sees, and the records that a program reads.
 
     Attributes:
-        name: of its files.
-        caption: what it shows.
-        notes: how to read it, a sentence each.
-        heads: of all columns.
+        name: the name of its files.
+        caption: a sentence on what it shows.
+        notes: sentences on how to read it.
+        heads: the head of each column.
         lines: its rows.
         records: every number unrounded, one mapping per line of the CSV file.
-        title: short, where the table is folded away.
-        page_note: about what only the page shows.
-        bold_is: what bold says of a value, for readers who do not see it.
+        title: a short caption, if the page folds the table away.
+        page_note: a note on what only the page shows.
+        bold_is: what bold means, for readers who cannot see it.
     """
 
     name: str
@@ -74,7 +74,7 @@ class Table:
 
     @property
     def grouped(self) -> list[tuple[str, list[Line]]]:
-        """Return the lines under their headings."""
+        """Return the headings and the lines under each."""
         groups: dict[str, list[Line]] = {}
         for line in self.lines:
             groups.setdefault(line.group, []).append(line)
@@ -134,7 +134,7 @@ _LATEX = {
 
 
 def latex(text: str) -> str:
-    """Return text with everything escaped that LaTeX would take for a command."""
+    """Return text with the special characters of LaTeX escaped."""
     escaped = "".join(_LATEX.get(c, c) for c in " ".join(text.split()))
     return re.sub(r"(?<![\w-])-(?=[\d.])", "$-$", escaped)
 
@@ -152,3 +152,14 @@ def _latex_marks(flags: Sequence[str], marks: Mapping[str, str]) -> str:
 
 def _latex_line(cells: Sequence[str]) -> str:
     return " & ".join(cells) + r" \\"
+
+
+def delimited(rows: Iterable[Mapping[str, Any]], delimiter: str = "\t") -> str:
+    """Return rows as delimited text, with all their keys as columns, in order of appearance."""
+    rows = list(rows)
+    text = io.StringIO()
+    fields = list(dict.fromkeys(key for row in rows for key in row))
+    writer = csv.DictWriter(text, fields, delimiter=delimiter, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
