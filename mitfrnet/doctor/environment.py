@@ -76,10 +76,8 @@ def commands() -> Iterator[Finding]:
         found = f"`python` is {shutil.which('python')}, `dvc` is {shutil.which('dvc')}"
         advice = "activate the environment: source .venv/bin/activate"
         yield Finding("commands", ERROR, f"{found} (expected those of {sys.prefix})", advice)
-    if commit := _output("git", "rev-parse", "--verify", "HEAD"):
-        yield Finding("git", OK, f"commit {commit[:10]}")
-    else:
-        yield Finding("git", REMARK, "no commit here", "install git; or go to a git clone")
+    commit = _output("git", "rev-parse", "--verify", "HEAD")
+    yield Finding("git", OK if commit else REMARK, f"commit {commit[:10] or 'none'}")
 
 
 def _output(*command: str) -> str:

@@ -42,30 +42,25 @@ def run(names: Sequence[str], timeout_s: float = 240) -> list[Finding]:
 
     Args:
         names: of checks, or of packages to import.
-        timeout_s: of a child process; checks that wait longer are given up.
+        timeout_s: of a child process; the checks after one that takes so long are not run.
     """
     waiting = list(names)
     findings = []
-    ending = ""
-    while waiting and not ending.startswith("timeout"):
+    while waiting:
+        command = [sys.executable, "-m", __name__, *waiting]
+        env = {**os.environ, "HF_HUB_OFFLINE": "1"}  # nothing is downloaded
         try:
-            child = subprocess.run(
-                [sys.executable, "-m", __name__, *waiting],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=timeout_s,
-                env={**os.environ, "HF_HUB_OFFLINE": "1"},  # nothing is downloaded
-            )
+            child = subprocess.run(command, capture_output=True, timeout=timeout_s, env=env)
             output, code = child.stdout, child.returncode
             ending = str(signal.strsignal(-code)) if code < 0 else f"exit status {code}"
             ending = ": ".join([ending, *child.stderr.decode(errors="replace").splitlines()[-1:]])
         except subprocess.TimeoutExpired as error:
-            output, ending = error.stdout or b"", f"timeout; not checked: {', '.join(waiting)}"
-        for line in output.decode().splitlines():
-            if line == _DONE:
-                waiting.pop(0)
-            else:
-                findings.append(Finding(**json.loads(line)))
+            output, ending = error.stdout or b"", "timeout"
+        lines = output.decode().splitlines()
+        findings += [Finding(**json.loads(line)) for line in lines if line != _DONE]
+        waiting = waiting[lines.count(_DONE) :]
+        if ending == "timeout":
+            return [*findings, Finding(waiting[0], ERROR, f"timeout; not run: {waiting[1:]}")]
         if waiting:
             name = waiting.pop(0)
             findings.append(Finding(name, ERROR, f"crashed: {ending}", _advice(name, ending)))
@@ -77,15 +72,16 @@ def main(names: Sequence[str]) -> None:
     output = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     for name in names:
+        findings: list[Finding] = []
         try:
-            for finding in _check(name):
-                print(json.dumps(vars(finding)), file=output)
+            findings.extend(_check(name))
         except ParamsError:
             pass  # the check `parameters` reports it
         except BaseException as error:  # a library may even raise SystemExit
             causes = ": ".join(str(e) for e in (error, error.__cause__) if e)
             found = textwrap.shorten(f"{type(error).__name__}: {causes}", 1000)
-            finding = Finding(name, ERROR, found, _advice(name, found))
+            findings.append(Finding(name, ERROR, found, _advice(name, found)))
+        for finding in findings:
             print(json.dumps(vars(finding)), file=output)
         print(_DONE, file=output, flush=True)
 

@@ -1,5 +1,6 @@
 """Checks of the project in the current folder: DVC, parameters, corpora, extraction, GPU."""
 
+import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from mitfrnet.doctor.findings import ERROR, OK, REMARK, Finding
 from mitfrnet.errors import FeatureError, MitfrnetError
 from mitfrnet.features.extract import build_extractor, extractor_params
 from mitfrnet.features.extractor import Clip
-from mitfrnet.features.face_detection import MODEL_URL, model_path
+from mitfrnet.features.face_detection import MODEL_URL, MODEL_VARIABLE, model_path
 from mitfrnet.grid import GridParams
 from mitfrnet.params import check_name, load_params, read_section
 
@@ -110,7 +111,8 @@ def extraction() -> Iterator[Finding]:
         return
     for modality in ("acoustic", "visual"):
         params = _extractor_params(modality)
-        if getattr(params, "backend", None) == "face_landmarker" and not model_path().exists():
+        landmarker = getattr(params, "backend", None) == "face_landmarker"
+        if landmarker and MODEL_VARIABLE not in os.environ and not model_path().exists():
             found = f"{model_path()} is absent, and would be downloaded"
             yield Finding(modality, REMARK, found, f"without network, put {MODEL_URL} there")
             continue

@@ -78,7 +78,7 @@ def test_unreadable_parameters_are_one_error(project, content):
 
 def test_stages(project):
     (finding,) = checks.stages()
-    assert (finding.level, finding.found) == (OK, "10 stages")
+    assert finding.level == OK
     (project / "dvc.yaml").unlink()
     (finding,) = checks.stages()
     assert finding.level == ERROR
@@ -99,7 +99,7 @@ def test_a_corpus_without_its_folder(project):
     (finding,) = checks.corpora()
     assert (finding.level, finding.found) == (OK, "sample: text encoder embedded")
     (project / "raw").unlink()
-    assert [f.found for f in checks.corpora()][0] == "raw/sample: no such folder"
+    assert next(f.found for f in checks.corpora()) == "raw/sample: no such folder"
 
 
 def test_the_embedded_encoder_is_checked_by_its_digest(project, monkeypatch):
