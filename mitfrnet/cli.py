@@ -1,4 +1,4 @@
-"""The command `mitfrnet`: what is done beside the pipeline."""
+"""The command `mitfrnet`: everything that is not a stage of the pipeline."""
 
 import os
 import sys
@@ -12,19 +12,22 @@ import typer
 from mitfrnet.doctor.findings import FREE_GIB
 from mitfrnet.errors import DEBUG_VARIABLE, reporting_errors
 
-# Each command imports what it needs when it runs: `--help` is answered without torch.
+# Each command imports what it needs when it runs, so that `--help` does not load torch.
 
 app = typer.Typer(
-    help="Multimodal sentiment with text, sound or face missing. The pipeline itself is run by "
-    "`dvc repro`; these commands work on what it reads and writes.",
+    help="Multimodal sentiment with text, sound or face missing. `dvc repro` runs the pipeline; "
+    "these commands work on its inputs and outputs.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
+AsJson = Annotated[bool, typer.Option("--json", help="Print everything as JSON.")]
+
+
 class PublishedCorpus(str, Enum):
-    """A corpus that the paper reports on."""
+    """A corpus with published scores."""
 
     mosi = "mosi"
     sims = "sims"
@@ -50,13 +53,11 @@ def _options(
         bool,
         typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
     ] = False,
-    debug: Annotated[
-        bool, typer.Option("--debug", help="Show where in the code an error comes from.")
-    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     if debug:
         os.environ[DEBUG_VARIABLE] = "1"
-    # As the stages do, before torch loads (benchmarks/NOTES.md, Threads that spin).
+    # Set before torch loads, as in the stages (benchmarks/NOTES.md, Threads that spin).
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -64,25 +65,25 @@ def _options(
 
 @app.command()
 def compare(
-    corpus: Annotated[str, typer.Argument(help="A corpus of the grid in params.yaml.")],
+    corpus: Annotated[str, typer.Argument(help="A corpus in grid.corpora of params.yaml.")],
     published: Annotated[
-        PublishedCorpus, typer.Option("--with", help="The corpus of the published scores.")
+        PublishedCorpus, typer.Option("--with", help="The published corpus to compare with.")
     ],
-    metrics: Annotated[
-        Path, typer.Option(metavar="FOLDER", help="Where the pipeline wrote its scores.")
-    ] = Path("metrics"),
+    metrics: Annotated[Path, typer.Option(metavar="FOLDER", help="The pipeline's metrics.")] = Path(
+        "metrics"
+    ),
     csv: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", dir_okay=False, help="Write every row there too, unrounded."),
+        typer.Option(metavar="FILE", dir_okay=False, help="Also write all rows there, unrounded."),
     ] = None,
     table: Annotated[
-        int | None, typer.Option(min=4, max=7, help="One table of the paper instead of all.")
+        int | None, typer.Option(min=4, max=7, help="Show only this table of the paper.")
     ] = None,
     same_corpus: Annotated[
-        bool, typer.Option("--same-corpus", help="CORPUS is the published one, not another.")
+        bool, typer.Option("--same-corpus", help="State that CORPUS is the published corpus.")
     ] = False,
 ) -> None:
-    """Put the scores of the grid beside those the paper prints, and say what is wrong with them.
+    """Compare the scores of the grid with those in the paper, and list caveats.
 
     Example: mitfrnet compare sample --with mosi --table 4
     """
@@ -107,15 +108,15 @@ def preset(
     name: Annotated[
         str,
         typer.Argument(
-            help="mosi, sims: the published settings of all models. "
-            "study: the grid of the whole comparison."
+            help="mosi or sims: the published settings of all models; "
+            "study: the grid of the paper's comparison."
         ),
     ],
     write: Annotated[
-        bool, typer.Option("--write", help="Set its values in params.yaml, and show which changed.")
+        bool, typer.Option("--write", help="Set its values in params.yaml, and list the changes.")
     ] = False,
 ) -> None:
-    """Print a preset, or put it into params.yaml.
+    """Print a preset, or write its values to params.yaml.
 
     Example: mitfrnet preset study --write
     """
@@ -131,8 +132,7 @@ def preset(
     print(f"{PARAMS_FILE}: {len(changes)} value{'s' * (len(changes) != 1)} changed")
     if changes:
         print(
-            f"Comments are still those of the file: `mitfrnet preset {name}` shows where each "
-            "value comes from."
+            f"The comments did not change: `mitfrnet preset {name}` shows the source of each value."
         )
 
 
@@ -141,21 +141,19 @@ def validate(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A corpus, such as raw/mine.")],
     corpus: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Its block in params.yaml, if not called as the folder."),
+        typer.Option(metavar="NAME", help="Its block in params.yaml. Default: the folder's name."),
     ] = None,
     probe: Annotated[
-        bool, typer.Option("--probe/--no-probe", help="Open each clip, or only read the table.")
+        bool, typer.Option("--probe/--no-probe", help="Open every clip, or read only the table.")
     ] = True,
     problems: Annotated[
-        int, typer.Option(min=0, metavar="N", help="How many problems to list, the worst first.")
+        int, typer.Option(min=0, metavar="N", help="List at most N problems, the worst first.")
     ] = 10,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print everything for other programs.")
-    ] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Say what a corpus holds and what is wrong with it, before anything is extracted.
+    """Describe a corpus and list its problems, before anything is extracted.
 
-    Ends with status 1 if the stage `ingest` would stop; warnings alone are 0.
+    The exit status is 1 if stage `ingest` would stop, 0 if there are only warnings.
 
     Example: mitfrnet validate raw/mine --problems 50
     """
@@ -175,7 +173,7 @@ def validate(
     if as_json:
         print(to_json(report))
     else:
-        if isinstance(sys.stdout, TextIOWrapper):  # whose encoding may lack what a corpus has
+        if isinstance(sys.stdout, TextIOWrapper):  # it may not be able to show every transcript
             sys.stdout.reconfigure(errors="backslashreplace")
         console = Console(highlight=False)
         for part in render(report, problems):
@@ -186,29 +184,35 @@ def validate(
 
 @app.command("import-mmsa")
 def import_mmsa(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Such as unaligned_50.pkl.")],
-    corpus: Annotated[str, typer.Option(metavar="NAME", help="It becomes the corpus raw/NAME.")],
-    language: Annotated[str, typer.Option(help="Of the transcripts, an ISO 639 code.")] = "en",
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A feature file, e.g. unaligned_50.pkl.")
+    ],
+    corpus: Annotated[str, typer.Option(metavar="NAME", help="Write the corpus to raw/NAME.")],
+    language: Annotated[
+        str, typer.Option(help="Language of the transcripts, an ISO 639 code.")
+    ] = "en",
     scale: Annotated[
-        str, typer.Option(help="Of the labels: mosi ([-3, 3]) or sims ([-1, 1]).")
+        str, typer.Option(help="Scale of the labels: mosi ([-3, 3]) or sims ([-1, 1]).")
     ] = "mosi",
     classes: Annotated[
         str | None,
-        typer.Option(metavar="NAMES", help="Of class labels, by index: negative,neutral,positive."),
+        typer.Option(
+            metavar="NAMES", help="Names of class labels, by index: negative,neutral,positive."
+        ),
     ] = None,
     text_encoder: Annotated[
         str | None,
         typer.Option(
             metavar="ENCODER",
-            help="Whose vocabulary the token ids are from. Default: bert-base-uncased for en, "
-            "bert-base-chinese for zh; embedded has the vocabulary of the former.",
+            help="The encoder that the token ids are for. Default: bert-base-uncased for en, "
+            "bert-base-chinese for zh; embedded has the vocabulary of bert-base-uncased.",
         ),
     ] = None,
 ) -> None:
-    """Make a corpus of a feature file of MMSA or MMSA-FET, without any video.
+    """Import a feature file of MMSA or MMSA-FET as a corpus; no video is needed.
 
-    What the pickle holds is read as data: nothing in it is run. `dvc repro` then goes on as for
-    clips, once the printed block stands in params.yaml and NAME in its grid.
+    The pickle is read as data: no code in it runs. Put the printed block into params.yaml and NAME
+    into grid.corpora; then run `dvc repro`.
 
     Example: mitfrnet import-mmsa unaligned_39.pkl --corpus sims --language zh --scale sims
     """
@@ -237,12 +241,12 @@ def import_mmsa(
 
 @app.command("export-mmsa")
 def export_mmsa(
-    corpus: Annotated[str, typer.Argument(metavar="CORPUS", help="One whose tensors are made.")],
+    corpus: Annotated[str, typer.Argument(metavar="CORPUS", help="A corpus with tensors.")],
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The pickle to write.")],
 ) -> None:
-    """Write the features of a corpus as the file that MMSA trains on.
+    """Export the features of a corpus as a file that MMSA can train on.
 
-    Aligned if the tensors are (`tensors.align`), else unaligned.
+    The features are aligned if the tensors are (`tensors.align`).
 
     Example: mitfrnet export-mmsa sample sample.pkl
     """
@@ -250,48 +254,46 @@ def export_mmsa(
     from mitfrnet.params import check_name
 
     write(Path("data") / check_name(corpus, "CORPUS"), file)
-    print(f"{file}: {file.stat().st_size / 2**20:.1f} MiB, for MMSA's featurePath")
+    print(f"{file}: {file.stat().st_size / 2**20:.1f} MiB, set it as MMSA's featurePath")
 
 
 @app.command()
 def predict(
     clips: Annotated[
         list[str],
-        typer.Argument(metavar="CLIP...", help="Media files, folders of them, or patterns."),
+        typer.Argument(metavar="CLIP...", help="Media files, folders of media files, or patterns."),
     ],
     model: Annotated[
-        str, typer.Option(metavar="FOLDER", help="A trained model; or OWNER/NAME on the hub.")
+        str, typer.Option(metavar="FOLDER", help="A trained model, or OWNER/NAME on the hub.")
     ],
     text: Annotated[
         str | None,
-        typer.Option(help="What is said; by default what a file beside the clip holds."),
+        typer.Option(help="The transcript. Default: from a text file beside the clip."),
     ] = None,
     asr: Annotated[
         str | None,
-        typer.Option(metavar="MODEL", help="Transcribes clips without text: a Whisper model."),
+        typer.Option(metavar="MODEL", help="A Whisper model that transcribes clips without text."),
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print everything for other programs.")
-    ] = False,
+    as_json: AsJson = False,
     parquet: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write everything there too.")
+        Path | None, typer.Option(metavar="FILE", help="Also write everything there.")
     ] = None,
     max_seconds: Annotated[
-        float, typer.Option(min=0.1, metavar="S", help="Longer clips are not read.")
+        float, typer.Option(min=0.1, metavar="S", help="Skip clips longer than this.")
     ] = 600,
     other_versions: Annotated[
         bool,
         typer.Option(
-            "--other-versions", help="Score although libraries differ from those of training."
+            "--other-versions", help="Accept other library versions than those of training."
         ),
     ] = False,
     workers: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Processes that decode; 0: one per core.")
+        int, typer.Option(min=0, metavar="N", help="Number of decoding processes; 0: one per core.")
     ] = 0,
 ) -> None:
-    """Score clips with a trained model, whatever parts of them are missing.
+    """Score clips with a trained model, even if text, sound or face is missing.
 
-    Ends with status 1 if a clip cannot be read at all; the others are scored all the same.
+    The exit status is 1 if a clip cannot be read; the other clips are still scored.
 
     Example: mitfrnet predict talk.mp4 --model models/sample/mitfrnet/0.3/1 --text "I liked it."
     """
@@ -307,16 +309,16 @@ def predict(
     from mitfrnet.trained.folder import read_config
     from mitfrnet.workers.params import available_cores
 
-    found = find_clips(clips)
+    paths = find_clips(clips)
     if parquet is not None and parquet.is_dir():
         raise typer.BadParameter(f"{parquet} is a folder (expected a file)")
-    if text is not None and len(found) > 1:
-        raise typer.BadParameter(f"--text is about one clip, and there are {len(found)}")
+    if text is not None and len(paths) > 1:
+        raise typer.BadParameter(f"--text needs exactly one clip (found: {len(paths)})")
     folder = model_folder(model)
     scored = score_clips(
         folder,
-        found,
-        {} if text is None else {found[0]: text},
+        paths,
+        {} if text is None else {paths[0]: text},
         asr=asr,
         limits=LIMITS.model_copy(update={"max_duration_s": max_seconds}),
         other_versions=other_versions,
@@ -328,7 +330,7 @@ def predict(
     if as_json:
         print(json.dumps(records, indent=2, ensure_ascii=False))
     else:
-        # Piped, lines are as long as they need to be.
+        # Lines are not wrapped for a pipe.
         console = Console(highlight=False, width=None if sys.stdout.isatty() else 1000)
         console.print(output.render(scored, read_config(folder)["scale"]))
     for line in output.remarks(scored):
@@ -343,35 +345,35 @@ def inspect(
         str,
         typer.Argument(
             metavar="CLIP|UTTERANCE",
-            help="A media file, or <corpus>/<video_id>/<clip_id> of a corpus that was extracted.",
+            help="A media file, or <corpus>/<video_id>/<clip_id> of an extracted corpus.",
         ),
     ],
     corpus: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The corpus, if UTTERANCE does not name it.")
+        str | None, typer.Option(metavar="NAME", help="The corpus, if UTTERANCE lacks it.")
     ] = None,
     model: Annotated[
         list[str] | None,
         typer.Option(
             metavar="FOLDER",
             help="A trained model, or OWNER/NAME on the hub; may be repeated. Default for an "
-            "utterance: those of the grid.",
+            "utterance: the models of the grid.",
         ),
     ] = None,
     text: Annotated[
-        str, typer.Option(help="What is said in CLIP; by default what a file beside it holds.")
+        str, typer.Option(help="The transcript of CLIP. Default: from a text file beside it.")
     ] = "",
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", dir_okay=False, help="The page. Default: <name>.html, here."),
+        typer.Option(metavar="FILE", dir_okay=False, help="The page. Default: ./<name>.html."),
     ] = None,
     png: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", dir_okay=False, help="Write the tracks as a picture there."),
+        typer.Option(metavar="FILE", dir_okay=False, help="Write a picture of the tracks there."),
     ] = None,
 ) -> None:
-    """Show one clip on a page: face, sound, words, what is missing, and what models make of it.
+    """Write a page about one clip: its face, sound, words, missing parts and predictions.
 
-    The page works offline. With --png alone only the picture is written.
+    The page works offline. With --png and without --out, only the picture is written.
 
     Example: mitfrnet inspect sample/speaker01_a/0005 --png tracks.png --out page.html
     """
@@ -393,16 +395,18 @@ def inspect(
 @app.command()
 def doctor(
     as_json: Annotated[
-        bool, typer.Option("--json", help="For bug reports: without names, home and tokens.")
+        bool, typer.Option("--json", help="For bug reports: no user name, home folder or tokens.")
     ] = False,
     free_gib: Annotated[
-        float, typer.Option("--free", min=0, metavar="GIB", help="Space that each disk must have.")
+        float,
+        typer.Option("--free", min=0, metavar="GIB", help="Free space that each disk must have."),
     ] = FREE_GIB,
 ) -> None:
-    """Say what is there for `dvc repro` to run on, and what to do about what is not.
+    """Check that `dvc repro` can run on this machine, and say how to fix what is wrong.
 
-    Ends with status 1 if `dvc repro` would stop; remarks alone are 0. Nothing is downloaded.
-    Where this command does not start: python -m mitfrnet.doctor, in the project's folder.
+    The exit status is 1 if `dvc repro` would stop, 0 if there are only remarks. Nothing is
+    downloaded. If this command does not start, run `python -m mitfrnet.doctor` in the project's
+    folder.
 
     Example: mitfrnet doctor --json
     """

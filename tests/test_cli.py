@@ -162,8 +162,8 @@ def test_preset_is_written_and_its_changes_shown(tmp_path, monkeypatch):
     assert result.exit_code == 0, result.output
     assert "grid.seeds: [1] -> [111, 1111, 11111]" in result.stdout
     *_, count, comments = result.stdout.splitlines()
-    assert count == "params.yaml: 4 values changed"
-    assert comments.startswith("Comments are still those of the file: `mitfrnet preset study`")
+    assert count == "params.yaml: 3 values changed"
+    assert "`mitfrnet preset study` shows the source of each value" in comments
     again = invoke("preset", "study", "--write")
     assert again.stdout == "params.yaml: 0 values changed\n"
 

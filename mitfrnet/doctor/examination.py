@@ -1,97 +1,111 @@
-"""Every check in a process of its own: whatever breaks there is a finding, and breaks no more."""
+"""Run the checks; what imports a package runs in a child process, since the import may crash."""
 
-from __future__ import annotations
-
+import importlib
 import json
 import os
+import re
+import signal
+import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import textwrap
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from pathlib import Path
 
-from mitfrnet.doctor import environment, project
-from mitfrnet.doctor.findings import ERROR, REMARK, Finding, one_line
-from mitfrnet.doctor.processes import run_process
+from mitfrnet.doctor import environment
+from mitfrnet.doctor.findings import ERROR, Finding
+from mitfrnet.errors import ParamsError
 
-TIMEOUT_S = 240.0  # of one check: libraries load slowly from a network disk, or on busy cores
-
-CHECKS: dict[str, Callable[..., Iterator[Finding]]] = {  # in the order in which they are shown
-    "Python": environment.python,
-    "packages": environment.packages,
-    "decoders": environment.decoders,
-    "libGL": environment.libgl,
-    "face detector": environment.face_detector,
-    "GPU": environment.gpu,
-    "machine": environment.machine,
-    "commands": project.commands,
-    "parameters": project.parameters,
-    "models": project.models,
-    "git": project.git,
-    "DVC": project.dvc,
-    "disk": project.disk,
-    "write access": project.write_access,
-}
-
-_END = "end"
+# Functions of `project.py`. The first ones do without torch, and run beside the others.
+CHECKS = ("stages", "extraction", "parameters", "corpora", "gpu")
+_DONE = "done"  # printed after each check
 
 
-def examine(*, free_gib: float) -> Iterator[Finding]:
-    """Yield what all checks find in this Python and the current folder, in order.
+def examine(free_gib: float) -> Iterator[Finding]:
+    """Yield all findings; each disk must have `free_gib` of free space."""
+    if not Path("pyproject.toml").is_file():
+        yield Finding("folder", ERROR, "no pyproject.toml here", environment.HERE)
+        return
+    packages = [name for name, version in environment.versions().items() if version]
+    with ThreadPoolExecutor() as threads:
+        children = threads.map(run, [[*packages, *CHECKS[2:]], CHECKS[:2]])
+        yield from environment.python()
+        yield from environment.packages()
+        yield from environment.commands()
+        yield from environment.disk(free_gib)
+        for findings in children:
+            yield from findings
 
-    Args:
-        free_gib: a disk with less free space than this is an error.
-    """
-    arguments = {name: (str(free_gib),) for name in ("disk", "DVC")}
-    with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as threads:
-        waiting = [threads.submit(isolated, name, *arguments.get(name, ())) for name in CHECKS]
-        for findings in waiting:
-            yield from findings.result()
 
-
-def isolated(check: str, *arguments: str, timeout_s: float = TIMEOUT_S) -> list[Finding]:
-    """Return what one check finds, run in a process of its own.
+def run(names: Sequence[str], timeout_s: float = 240) -> list[Finding]:
+    """Return findings of a child process; if a check ends it, another one runs the rest.
 
     Args:
-        check: its name in `CHECKS`.
-        arguments: of it.
-        timeout_s: a check that takes longer is given up.
+        names: of checks, or of packages to import.
+        timeout_s: of a child process; the checks after one that takes so long are not run.
     """
-    command = [sys.executable, "-m", "mitfrnet.doctor.examination", check, *arguments]
-    output, ending = run_process(command, timeout_s=timeout_s)
-    *lines, last = output.splitlines() or [""]
-    if last == _END:
-        return [Finding(**json.loads(line)) for line in lines]
-    whole = output.splitlines()[: output.count("\n")]
-    return [
-        *(Finding(**json.loads(line)) for line in whole),
-        Finding(check, ERROR, f"the check broke off: {ending}", "see what the other checks say"),
-    ]
+    waiting = list(names)
+    findings = []
+    while waiting:
+        command = [sys.executable, "-m", __name__, *waiting]
+        env = {**os.environ, "HF_HUB_OFFLINE": "1"}  # nothing is downloaded
+        try:
+            child = subprocess.run(command, capture_output=True, timeout=timeout_s, env=env)
+            output, code = child.stdout, child.returncode
+            ending = str(signal.strsignal(-code)) if code < 0 else f"exit status {code}"
+            ending = ": ".join([ending, *child.stderr.decode(errors="replace").splitlines()[-1:]])
+        except subprocess.TimeoutExpired as error:
+            output, ending = error.stdout or b"", "timeout"
+        lines = output.decode().splitlines()
+        findings += [Finding(**json.loads(line)) for line in lines if line != _DONE]
+        waiting = waiting[lines.count(_DONE) :]
+        if ending == "timeout":
+            return [*findings, Finding(waiting[0], ERROR, f"timeout; not run: {waiting[1:]}")]
+        if waiting:
+            name = waiting.pop(0)
+            findings.append(Finding(name, ERROR, f"crashed: {ending}", _advice(name, ending)))
+    return findings
 
 
-def main(check: str, *arguments: str) -> None:
-    """Run one check and print its findings, one JSON a line; what else is printed goes to stderr.
-
-    Args:
-        check: its name in `CHECKS`.
-        arguments: of it.
-    """
+def main(names: Sequence[str]) -> None:
+    """Run checks and print a finding per line; what libraries print goes to stderr."""
     output = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
+    for name in names:
+        findings: list[Finding] = []
+        try:
+            findings.extend(_check(name))
+        except ParamsError:
+            pass  # the check `parameters` reports it
+        except BaseException as error:  # a library may even raise SystemExit
+            causes = ": ".join(str(e) for e in (error, error.__cause__) if e)
+            found = textwrap.shorten(f"{type(error).__name__}: {causes}", 1000)
+            findings.append(Finding(name, ERROR, found, _advice(name, found)))
+        for finding in findings:
+            print(json.dumps(vars(finding)), file=output)
+        print(_DONE, file=output, flush=True)
 
-    def write(finding: Finding) -> None:
-        print(json.dumps(asdict(finding)), file=output, flush=True)
 
-    try:
-        for finding in CHECKS[check](*arguments):
-            write(finding)
-    except ImportError as error:
-        # A package that is not as it should be is an error of the packages already.
-        ours = (error.name or "mitfrnet").partition(".")[0] == "mitfrnet"
-        write(Finding(check, ERROR if ours else REMARK, f"not looked at: {one_line(str(error))}"))
-    except BaseException as error:  # a library may even raise SystemExit
-        write(Finding(check, ERROR, one_line(f"{type(error).__name__}: {error}")))
-    print(_END, file=output, flush=True)
+def _check(name: str) -> Iterator[Finding]:
+    if name in CHECKS:
+        yield from getattr(importlib.import_module("mitfrnet.doctor.project"), name)()
+    else:
+        importlib.import_module(environment.MODULES.get(name, name.replace("-", "_")))
+
+
+def _advice(name: str, error: str) -> str:
+    """Return what to do if a check or import fails with `error`."""
+    if "No module named" in error:
+        return environment.INSTALL
+    if library := re.search(r"lib[\w+.-]+?\.so[.\d]*(?=: cannot open shared object)", error):
+        if re.match("lib(GL|glib|gthread)", library[0]):
+            return "on Debian and Ubuntu: apt-get install libgl1 libglib2.0-0"
+        return f"install the system package that holds {library[0]}"
+    if name == "stages":
+        return environment.HERE
+    what = "-e ." if name in CHECKS else name
+    return f"if no other line explains it: pip install --force-reinstall -c constraints.txt {what}"
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(sys.argv[1:])

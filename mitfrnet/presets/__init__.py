@@ -1,10 +1,14 @@
-"""Settings that can be put into `params.yaml` whole: each file here is a preset of its name."""
+"""Presets: each YAML file here holds settings for `params.yaml`."""
 
-from collections.abc import Iterator
+import io
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import YAMLError
 
 from mitfrnet.errors import ParamsError
 from mitfrnet.files import replacing
@@ -14,7 +18,7 @@ _FOLDER = Path(__file__).parent
 
 
 class Change(NamedTuple):
-    """A value that became another: its dotted key, what stood there (None: nothing), what does."""
+    """A value that a preset changed: its dotted key, the old value (None if absent), the new."""
 
     key: str
     before: Any
@@ -22,15 +26,15 @@ class Change(NamedTuple):
 
 
 def names() -> list[str]:
-    """Return the presets there are."""
+    """Return the names of all presets."""
     return sorted(path.stem for path in _FOLDER.glob("*.yaml"))
 
 
 def read_preset(name: str) -> str:
-    """Return a preset with its comments.
+    """Return the text of a preset, with its comments.
 
     Raises:
-        ParamsError: there is none of this name.
+        ParamsError: there is no such preset.
     """
     if name not in names():
         raise ParamsError(f"unknown preset {name!r} (expected: {', '.join(names())})")
@@ -38,180 +42,96 @@ def read_preset(name: str) -> str:
 
 
 def write_preset(name: str, path: Path = PARAMS_FILE) -> list[Change]:
-    """Set the values of a preset in a parameter file, which stays as it is if they do not fit it.
+    """Set the values of a preset in a parameter file, and keep the file's comments.
+
+    The file stays as it is if the result would be invalid.
 
     Returns:
-        What changed, also where an alias or a merge takes a value from elsewhere.
+        All changed values, those that follow through an alias or a merge key included.
 
     Raises:
-        ParamsError: the preset is unknown, or the file is not as it should be, before or after.
+        ParamsError: the preset is unknown, or the file is invalid, before or after.
     """
     preset = read_preset(name)
-    read_section("grid", path)  # the file is there, and YAML
-    before = path.read_bytes().decode()  # as text, Windows line ends would be lost
+    read_section("grid", path)  # the file exists and is YAML
+    before = path.read_bytes().decode()  # not read as text, which would lose Windows line ends
     after = apply_preset(before, preset, where=str(path))
-    if after == before:
-        return []
-    values = yaml.safe_load(preset)
-    with replacing(path.resolve()) as temporary:  # a link stays one
-        temporary.write_bytes(after.encode())
-        try:
-            _check(temporary, values)
-        except ParamsError as error:
-            message = str(error).replace(str(temporary), str(path))
-            raise ParamsError(f"preset {name} does not fit: {message}") from error
     old, new = (dict(_leaves(yaml.safe_load(text))) for text in (before, after))
-    return [
+    changes = [
         Change(key, old.get(key), value)
         for key, value in new.items()
         if repr(old.get(key)) != repr(value)
     ]
+    if changes:
+        with replacing(path.resolve()) as temporary:  # a link stays a link
+            temporary.write_bytes(after.encode())
+            try:
+                _check(temporary, yaml.safe_load(preset).get("model", {}))
+            except ParamsError as error:
+                message = str(error).replace(str(temporary), str(path))
+                raise ParamsError(f"preset {name} does not fit: {message}") from error
+    return changes
 
 
 def apply_preset(text: str, preset: str, *, where: str) -> str:
-    """Return the parameter file `text` with the values of `preset`, every other byte as it was.
+    """Return the parameter file `text` with the values of `preset` and its own comments.
 
-    Values are replaced where they stand: a round trip through ruamel.yaml moves the comment
-    beside an anchor, and loses the blank line after a list that is replaced. A key that is not
-    there comes in with the comments of the preset, at the end of its section. The comments on
-    the items of a list go with the list.
+    Comments on the items of a replaced list go with the items. New keys come first in their
+    section, with the comments of the preset.
 
     Args:
         text: of the parameter file.
-        preset: of the preset.
-        where: opens the line of an error.
+        preset: text of the preset.
+        where: opens the message of an error.
 
     Raises:
-        ParamsError: a section is not a mapping, or an alias of another one; or a value stands
-            where it cannot be replaced.
+        ParamsError: the text cannot be parsed, or a section is not a mapping.
     """
-    wanted = yaml.compose(preset)
-    assert isinstance(wanted, yaml.MappingNode)
-    edits = _edits(text, yaml.compose(text), preset, wanted, f"{where}: ")
-    newline = "\r\n" if "\r\n" in text else "\n"
-    parts, reached = [], 0
-    for edit in sorted(edits, key=lambda edit: edit.start):  # stable: several may start together
-        parts += [text[reached : edit.start], edit.text.replace("\n", newline)]
-        reached = edit.end
-    return "".join([*parts, text[reached:]])
+    editor = YAML()
+    editor.width = 10_000  # long lines stay whole
+    editor.indent(mapping=2, sequence=4, offset=2)
+    editor.representer.add_representer(  # ruamel.yaml would write nothing
+        type(None),
+        lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null"),
+    )
+    try:
+        params = editor.load(text.replace("\r\n", "\n"))
+    except YAMLError as error:
+        raise ParamsError(f"{where}: not valid YAML ({' '.join(str(error).split())})") from error
+    _update(params, editor.load(preset), f"{where}: ")
+    out = io.StringIO()
+    editor.dump(params, out)
+    return out.getvalue().replace("\n", "\r\n" if "\r\n" in text else "\n")
 
 
-class _Edit(NamedTuple):
-    start: int
-    end: int
-    text: str
+def _update(target: Any, preset: CommentedMap, where: str) -> None:
+    """Set the values of `preset` in the mapping `target`; `where` stands before its keys."""
+    if not isinstance(target, CommentedMap):
+        raise ParamsError(f"{where.rstrip(':. ')}: expected keys and values (found: {target!r})")
+    new_keys = [key for key in preset if key not in target]
+    for position, key in enumerate(new_keys):  # not last, where a comment on the next section is
+        target.insert(position, key, preset[key])
+        if key in preset.ca.items:
+            target.ca.items[key] = preset.ca.items[key]
+    for key, value in preset.items():
+        if isinstance(value, CommentedMap):
+            _update(target[key], value, f"{where}{key}.")
+        elif str(target[key]) != str(value):
+            target[key] = _items(value, target[key]) if isinstance(value, list) else value
 
 
-def _edits(
-    text: str, target: yaml.Node | None, preset: str, wanted: yaml.MappingNode, where: str
-) -> Iterator[_Edit]:
-    """Yield what to replace in `text`, so that the mapping `target` has the values of `wanted`.
-
-    Args:
-        text: of the parameter file.
-        target: a part of it.
-        preset: its text.
-        wanted: the same part of the preset.
-        where: what stands before a key in the line of an error.
-    """
-    if not isinstance(target, yaml.MappingNode):
-        raise ParamsError(f"{where.rstrip(':. ')}: is no mapping (expected keys and values)")
-    present = {key.value: (key, value) for key, value in target.value}
-    for key, value in wanted.value:
-        name = f"{where}{key.value}"
-        if key.value not in present:
-            continue
-        own_key, own = present[key.value]
-        if own.start_mark.index < own_key.end_mark.index:
-            raise ParamsError(f"{name}: is an alias (set what it stands for, or write it out)")
-        if isinstance(value, yaml.MappingNode):
-            yield from _edits(text, own, preset, value, f"{name}.")
-        elif repr(_value(own)) != repr(_value(value)):
-            if target.flow_style and isinstance(value, yaml.SequenceNode):
-                raise ParamsError(f"{name}: a list within braces (expected a line per key)")
-            yield from _replacement(text, own_key, own, preset, value, name)
-    for key, value in wanted.value:  # after what changes at the end of the last entry
-        if key.value not in present:
-            yield _insertion(text, target, preset, wanted, (key, value), f"{where}{key.value}")
-
-
-def _value(node: yaml.Node) -> Any:
-    return yaml.SafeLoader("").construct_document(node)
-
-
-def _replacement(
-    text: str, key: yaml.Node, own: yaml.Node, preset: str, value: yaml.Node, name: str
-) -> Iterator[_Edit]:
-    """Yield the edits that put the scalar or list `value` in the place of `own`."""
-    if isinstance(own, yaml.MappingNode):
-        raise ParamsError(f"{name}: is a mapping (expected {_value(value)!r})")
-    if text.startswith(("&", "!"), own.start_mark.index):
-        raise ParamsError(f"{name}: has an anchor or a tag (expected the value alone)")
-    if isinstance(value, yaml.ScalarNode) and isinstance(own, yaml.ScalarNode):
-        blank = " " * (not _span(text, own))  # an empty value begins at the colon
-        yield _Edit(own.start_mark.index, own.end_mark.index, blank + _span(preset, value))
-        return
-    if isinstance(value, yaml.ScalarNode):
-        raise ParamsError(f"{name}: is a list (expected {_value(value)!r})")
-    margin = " " * (key.start_mark.column + 2)
-    items = "".join(f"\n{margin}- {_span(preset, item)}" for item in value.value)
-    if isinstance(own, yaml.SequenceNode) and not own.flow_style:
-        key_and_comments = text[: own.start_mark.index].rstrip(" ")
-        start = len(key_and_comments.removesuffix("\n").removesuffix("\r"))
-        yield _Edit(start, _line_end(text, own.value[-1].end_mark.index), items)
-        return
-    colon = text.index(":", key.end_mark.index) + 1
-    yield _Edit(colon, own.end_mark.index, "")
-    end = _line_end(text, own.end_mark.index)
-    yield _Edit(end, end, items)
-
-
-def _insertion(
-    text: str,
-    target: yaml.MappingNode,
-    preset: str,
-    wanted: yaml.MappingNode,
-    entry: tuple[yaml.Node, yaml.Node],
-    name: str,
-) -> _Edit:
-    """Return the edit that puts `entry` of `wanted` at the end of the mapping `target`."""
-    if target.flow_style or not target.value:
-        raise ParamsError(f"{name}: key is absent, and required")
-    key, value = entry
-    start, margin = key.start_mark.index, key.start_mark.column
-    end = value.end_mark.index if wanted.flow_style else _entry_end(preset, *entry)
-    first, *others = preset[start:end].split("\n")
-    new_margin = " " * target.value[0][0].start_mark.column
-    lines = [first, *(line[margin:] for line in others)]
-    apart = "\n" if preset[: start - margin].endswith("\n\n") else ""
-    moved = "".join(f"\n{new_margin}{line}" if line else "\n" for line in lines)
-    place = _entry_end(text, *target.value[-1])
-    return _Edit(place, place, apart + moved)
-
-
-def _entry_end(text: str, key: yaml.Node, value: yaml.Node) -> int:
-    """Return where the last line of an entry ends; a block's own mark is beyond blank lines."""
-    if value.start_mark.index < key.end_mark.index:  # an alias: its mark is that of the anchor
-        return _line_end(text, key.end_mark.index)
-    if isinstance(value, yaml.CollectionNode) and not value.flow_style:
-        last = value.value[-1]
-        if isinstance(last, tuple):
-            return _entry_end(text, *last)
-        return _line_end(text, last.end_mark.index)
-    return _line_end(text, value.end_mark.index)
-
-
-def _line_end(text: str, index: int) -> int:
-    end = text.find("\n", index)
-    return len(text) if end < 0 else end - (text[end - 1] == "\r")
-
-
-def _span(text: str, node: yaml.Node) -> str:
-    return text[node.start_mark.index : node.end_mark.index]
+def _items(values: list[Any], old: Any) -> CommentedSeq:
+    """Return a list in block form, followed by the blank lines and comments that follow `old`."""
+    new = CommentedSeq(values)
+    if isinstance(old, CommentedSeq) and len(old) - 1 in old.ca.items:
+        tail = old.ca.items[len(old) - 1]
+        tail[0].value = "\n" + tail[0].value.partition("\n")[2]
+        new.ca.items[len(new) - 1] = tail
+    return new
 
 
 def _leaves(values: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every value that is no mapping, with its dotted key."""
+    """Yield every value that is not a mapping, with its dotted key."""
     if not isinstance(values, dict):
         yield key, values
         return
@@ -219,23 +139,18 @@ def _leaves(values: Any, key: str = "") -> Iterator[tuple[str, Any]]:
         yield from _leaves(value, f"{key}.{name}" if key else str(name))
 
 
-def _check(path: Path, preset: dict[str, Any]) -> None:
-    """Raise a ParamsError unless the file holds the values of `preset` and the pipeline takes it.
+def _check(path: Path, models: Iterable[str]) -> None:
+    """Raise ParamsError unless the pipeline accepts the sections that a preset can change.
 
     Args:
         path: of the parameter file.
-        preset: its values.
+        models: to check beside those of the grid.
     """
-    # Here, since they bring torch.
+    # Imported here because they load torch.
     from mitfrnet.grid import GridParams
     from mitfrnet.training.settings import TrainParams, load_model_params
 
-    for section, values in preset.items():
-        found = dict(_leaves(read_section(section, path)))
-        for key, value in _leaves(values):
-            if repr(found.get(key)) != repr(value):
-                raise ParamsError(f"{path}: {section}.{key}: cannot be set to {value!r} here")
     grid = load_params(GridParams, section="grid", path=path)
     load_params(TrainParams, section="train", path=path)
-    for name in dict.fromkeys([*grid.models, *preset.get("model", {})]):
+    for name in dict.fromkeys([*grid.models, *models]):
         load_model_params(name, path=path)
