@@ -27,7 +27,7 @@ from mitfrnet.models import registry
 from mitfrnet.models.base import objective
 from mitfrnet.models.layers import split_weight_decay
 from mitfrnet.trained.model import Network
-from mitfrnet.training.batching import batches
+from mitfrnet.training.batching import shuffled_batches
 
 CLIPS = 1284  # the training split of CMU-MOSI
 MISSING_RATE = 0.3
@@ -111,7 +111,7 @@ def bucketed(utterances: list[Utterance], batch_size: int) -> list[list[Utteranc
     """Return the batches of an epoch of training, from the shortest clips to the longest."""
     steps = np.array([sum(len(u.observed[m]) for m in MODALITIES) for u in utterances])
     ordered = sorted(
-        batches(steps, batch_size, seed=1, epoch=1), key=lambda rows: steps[rows].sum()
+        shuffled_batches(steps, batch_size, seed=1, epoch=1), key=lambda rows: steps[rows].sum()
     )
     return [[utterances[i] for i in rows] for rows in ordered]
 

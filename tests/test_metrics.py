@@ -112,7 +112,7 @@ def test_no_label_other_than_zero_gives_null_not_a_crash():
 @pytest.mark.parametrize(
     ("prediction", "target", "scale", "message"),
     [
-        ([np.nan, 1.0], [1.0, 1.0], "mosi", "prediction: 1 values are not finite"),
+        ([np.nan, 1.0], [1.0, 1.0], "mosi", "prediction: 1 values are NaN or infinite"),
         ([1.0], [1.0, 1.0], "mosi", r"prediction is \(1,\), target is \(2,\)"),
         ([], [], "mosi", "expected"),
         ([1.0], [1.0], "imdb", "scale: 'imdb' is unknown"),
@@ -191,7 +191,7 @@ def test_means_over_one_rate_or_none_are_null_where_not_defined():
         "mean": None,
         "skipped": [0.1, 0.5],
     }
-    with pytest.raises(ValueError, match=r"1\.5 is no missing rate"):
+    with pytest.raises(ValueError, match=r"1\.5 is not a missing rate"):
         over_rates({1.5: 0.2})
 
 
@@ -335,7 +335,7 @@ def test_the_names_of_the_metrics_are_the_keys_of_the_scores(scale):
 
 @pytest.mark.parametrize("index", [3, -1, 0.5])
 def test_an_index_without_a_class_is_refused(index):
-    with pytest.raises(ValueError, match=rf"prediction: {index} is no class .* from 0 to 2"):
+    with pytest.raises(ValueError, match=rf"prediction: {index} is not a class .* from 0 to 2"):
         score([0, index], [0, 1], EMOTIONS)
 
 

@@ -45,7 +45,7 @@ def test_splits_of_a_table_keep_their_names_unless_others_are_given():
         (MMSA, {"task": "classification"}, "scale: only for task regression, but task is classi"),
         (MMSA, {"task": "ranking"}, "task: Input should be 'regression', 'classification' or"),
         (MMSA, {"langauge": "en"}, "langauge: unknown key (expected: language)"),
-        (CLASSES, {"classes": ["a", "a"]}, "classes: a class stands there twice (found: ['a', 'a"),
+        (CLASSES, {"classes": ["a", "a"]}, "classes: a class is listed twice (found: ['a', 'a"),
         (CLASSES, {}, "classes: absent, but required for task classification"),
         (MMSA, {"table": TABLE["table"]}, "table: only for layout table, but layout is mmsa"),
         (MMSA, {"task": "unlabelled", "scale": None}, "task: layout mmsa has labels, expected reg"),

@@ -109,11 +109,11 @@ def test_classes_are_scored_beside_their_references(splits):
     ("change", "message"),
     [
         ({"rates": []}, "rates"),
-        ({"rates": [1.2]}, "1.2 is no missing rate"),
+        ({"rates": [1.2]}, "1.2 is not a missing rate"),
         ({"rates": "all"}, "expected 'matched' or a list"),
         ({"rates": [0.5, 0.5]}, "twice"),
         ({"protocol_rates": []}, "protocol_rates"),
-        ({"mask_seeds": [-1]}, "-1 is no seed"),
+        ({"mask_seeds": [-1]}, "-1 is not a seed"),
         ({"mask_seeds": "any"}, "expected 'matched' or a list"),
         ({"mask_seeds": [1.5]}, "expected 'matched' or a list of whole numbers"),
         ({"rates": [float("nan")]}, "expected 'matched' or a list of numbers"),

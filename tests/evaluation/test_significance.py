@@ -243,7 +243,7 @@ def test_a_constant_model_is_flagged_and_has_no_correlation_to_test():
         ({"level": 95}, "level is 95"),
         ({"resamples": 0}, "resamples is 0"),
         ({"predictions": [0.1, 0.2]}, r"predictions are \(2,\) .expected .runs, clips.*"),
-        ({"predictions": [[0.1, np.nan]]}, "prediction: 1 values are not finite"),
+        ({"predictions": [[0.1, np.nan]]}, "prediction: 1 values are NaN or infinite"),
         ({"predictions": np.zeros((0, 2))}, r"prediction is \(0, 2\)"),
         ({"target": [0.1]}, r"prediction is \(1, 2\), target is \(1,\)"),
     ],

@@ -75,7 +75,7 @@ class TestCommand:
         [
             (["--model", "gone"], 1, "error: gone: no such folder"),
             (["--parquet", "."], 2, "is a folder"),
-            ([str(ROOT / "raw"), "--text", "x"], 2, "--text is about one clip"),
+            ([str(ROOT / "raw"), "--text", "x"], 2, "--text needs exactly one clip"),
             ([str(ROOT / "docs")], 1, "docs: no clips in this folder"),
         ],
     )

@@ -244,6 +244,8 @@ def test_a_card_without_a_fingerprint_counts_only_in_the_model_folder(folder):
 )
 def test_a_broken_card_is_refused_in_one_line(folder, content):
     (folder / "README.md").write_bytes(content)
-    with pytest.raises(FeatureError, match=r"README\.md: no model card .*mend or remove") as error:
+    with pytest.raises(
+        FeatureError, match=r"README\.md: not a model card .*mend or remove"
+    ) as error:
         written_card(CONFIG, folder)
     assert "\n" not in str(error.value)

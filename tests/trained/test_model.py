@@ -177,7 +177,7 @@ DAMAGES = {
     "no_config": (lambda f: (f / "config.json").unlink(), r"no config\.json in it"),
     "no_folder": (lambda f: shutil.rmtree(f), r"no such folder"),
     "no_json": (cut("config.json"), r"config\.json: not JSON"),
-    "truncated": (cut("model.safetensors"), r"model\.safetensors: not a whole safetensors file"),
+    "truncated": (cut("model.safetensors"), r"model\.safetensors: not a complete safetensors file"),
     "truncated_scaling": (cut("scaling.safetensors"), r"scaling\.safetensors: not a whole"),
     "newer": (lambda f: edit(f, format=2), r"format is 2, of a newer version .*upgrade mitfrnet"),
     "no_format": (lambda f: edit(f, format="x"), r"format is 'x' \(expected a whole number"),

@@ -3,14 +3,14 @@ import torch
 
 from mitfrnet.data.scaling import no_scaling
 from mitfrnet.missing import Protocol
-from mitfrnet.training.batching import Utterances, batches, sorted_batches
+from mitfrnet.training.batching import Utterances, shuffled_batches, sorted_batches
 from tests.helpers.splits import DIMS, StoredText, make_splits, mask_splits
 
 LENGTHS = np.random.default_rng(0).integers(1, 400, 1284)
 
 
 def test_an_epoch_has_every_utterance_once_in_batches_of_like_length():
-    order = batches(LENGTHS, 24, seed=1, epoch=1)
+    order = shuffled_batches(LENGTHS, 24, seed=1, epoch=1)
     assert sorted(np.concatenate(order)) == list(range(1284))
     assert {len(rows) for rows in order} == {23, 24}
     assert len(order) == 54
@@ -23,12 +23,12 @@ def test_an_epoch_has_every_utterance_once_in_batches_of_like_length():
 
 
 def test_an_order_depends_on_seed_and_epoch_alone():
-    first = batches(LENGTHS, 24, seed=1, epoch=3)
-    again = batches(LENGTHS, 24, seed=1, epoch=3)
+    first = shuffled_batches(LENGTHS, 24, seed=1, epoch=3)
+    again = shuffled_batches(LENGTHS, 24, seed=1, epoch=3)
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
     contents = {frozenset(rows) for rows in first}
     for seed, epoch in ((2, 3), (1, 4)):
-        other = batches(LENGTHS, 24, seed=seed, epoch=epoch)
+        other = shuffled_batches(LENGTHS, 24, seed=seed, epoch=epoch)
         assert not contents & {frozenset(rows) for rows in other}
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mitfrnet.data.masked_text import FrozenText
-from mitfrnet.errors import ParamsError, TrainingError
+from mitfrnet.errors import TrainingError
 from mitfrnet.features.text_encoder import TextEncoder
 from mitfrnet.labels import ClassScale
 from mitfrnet.missing import Protocol
@@ -15,11 +15,9 @@ from mitfrnet.modalities import MODALITIES
 from mitfrnet.models import registry
 from mitfrnet.params import load_params
 from mitfrnet.trained.model import TrainedModel
-from mitfrnet.training import loop
 from mitfrnet.training.batching import Utterances
-from mitfrnet.training.loop import _explained, train
+from mitfrnet.training.loop import train
 from mitfrnet.training.settings import TrainParams, load_model_params
-from mitfrnet.workers.params import RunParams
 from tests.helpers.splits import (
     StoredText,
     make_mask_params,
@@ -347,33 +345,6 @@ def test_a_corrupt_feature_that_is_hidden_breaks_a_loss_that_is_named(fit, split
     batch = message.split("the batch: ")[1].split(", ")
     assert "train/05" in batch
     assert len(batch) <= 8
-
-
-@pytest.mark.parametrize(
-    ("size", "processes", "message"),
-    [
-        (24, 1, r"a batch of 24 does not fit .* batch_size 16 with accumulate 3 makes"),
-        (9, 1, r"a batch of 9 does not fit .* batch_size 6 with accumulate 3 makes"),
-        (1, 1, r"a batch of 1 does not fit .* bf16-mixed"),
-        (24, 4, r"a batch of 6 does not fit .* batch_size 16 with accumulate 3 makes"),
-    ],
-)
-def test_too_little_memory_says_what_would_fit(size, processes, message):
-    """A step takes two batches; the processes share each batch."""
-    optimiser = SHIPPED.optimiser.model_copy(update={"batch_size": size, "accumulate": 2})
-    with (
-        pytest.raises(TrainingError, match=message),
-        _explained("mitfrnet", optimiser, processes),
-    ):
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-
-def test_more_devices_than_there_are_is_one_line(fit, tmp_path, monkeypatch):
-    """It is noticed before anything starts: each device is a process that imports all of this."""
-    monkeypatch.setattr(loop, "Fabric", lambda **_: pytest.fail("processes would have started"))
-    run = RunParams(workers=1, timeout_seconds=1, devices=9999)
-    with pytest.raises(ParamsError, match=r"params\.yaml: run\.devices: 9999 \(expected at most"):
-        fit(tmp_path, run=run)
 
 
 @slow
