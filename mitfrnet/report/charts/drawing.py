@@ -174,9 +174,7 @@ def _shorter_tag(tag: re.Match[str]) -> str:
     """Return a tag in half the bytes, since a page has thousands of curves and dots."""
     text = re.sub(r' transform="rotate\(-?0 [^"]*"', "", tag[0])
     text = re.sub(r"-?\d+\.\d\d+", lambda number: f"{float(number[0]):.1f}", text)
-    text = re.sub(
-        r"M (\S+ \S+)\s+L \1(?=\s)\s*", r"M\1h0", text
-    )  # a dot is a stroke without length
+    text = re.sub(r"M (\S+ \S+)\s+L \1(?=\s)\s*", r"M\1h0", text)  # a stroke without length
     return re.sub(r"\s+L ", " ", text)  # lines are implied after a move
 
 

@@ -41,28 +41,6 @@ class AdjustedTest:
     adjusted: float | None
 
 
-def paired_column(block: Block, params: PairedParams) -> Column:
-    """Return the score by which the models of a block are compared.
-
-    Raises:
-        ParamsError: the report shows no such score of the corpus.
-    """
-    kind = _kind(block)
-    metric = getattr(params, kind)
-    columns = {column.key: column for column in block.columns}
-    if metric not in columns:
-        raise ParamsError(
-            f"{PARAMS_FILE}: report.paired_test.{kind}: {metric!r} is no score of corpus "
-            f"{block.corpus} (expected {', '.join(columns)})"
-        )
-    return columns[metric]
-
-
-def _kind(block: Block) -> str:
-    """Return the setting of `PairedParams` that applies to the labels of a block."""
-    return "classes" if isinstance(block.scale, ClassScale) else "scores"
-
-
 def adjusted_tests(
     block: Block, metric: str, exchanges: int, bootstrap: BootstrapParams
 ) -> list[AdjustedTest]:
@@ -107,8 +85,16 @@ def paired_table(block: Block, params: PairedParams, bootstrap: BootstrapParams)
     Raises:
         ParamsError: the report shows no such score of the corpus.
     """
-    column = paired_column(block, params)
-    tests = adjusted_tests(block, column.key, params.exchanges, bootstrap)
+    kind = "classes" if isinstance(block.scale, ClassScale) else "scores"
+    metric = getattr(params, kind)
+    columns = {column.key: column for column in block.columns}
+    if metric not in columns:
+        raise ParamsError(
+            f"{PARAMS_FILE}: report.paired_test.{kind}: {metric!r} is no score of corpus "
+            f"{block.corpus} (expected {', '.join(columns)})"
+        )
+    column = columns[metric]
+    tests = adjusted_tests(block, metric, params.exchanges, bootstrap)
     first, *others = block.models
     alpha = 1 - bootstrap.level
     lines = [
@@ -124,7 +110,7 @@ def paired_table(block: Block, params: PairedParams, bootstrap: BootstrapParams)
             "corpus": block.corpus,
             "condition": block.trained,
             "tested_at_rate": t.tested,
-            "metric": column.key,
+            "metric": metric,
             "predictor": first.key,
             "other": t.other,
             "difference": t.test.difference if t.test else None,
@@ -138,7 +124,7 @@ def paired_table(block: Block, params: PairedParams, bootstrap: BootstrapParams)
     count = sum(t.test is not None for t in tests)
     interval = (
         f"In brackets, the {100 * bootstrap.level:g} % interval of the difference over resampled "
-        f"test clips. params.yaml sets the score as report.paired_test.{_kind(block)}."
+        f"test clips. params.yaml sets the score as report.paired_test.{kind}."
     )
     return Table(
         name=f"paired_tests_{block.name}",
