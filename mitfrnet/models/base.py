@@ -1,4 +1,4 @@
-"""What every model returns, and how its losses become the single number that is minimised."""
+"""What every model offers and returns, and how its losses become the number to minimise."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,7 +6,9 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+
+from mitfrnet.data.batches import Batch
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,32 @@ class Output:
     prediction: Tensor
     reconstructed: dict[str, Tensor]
     losses: dict[str, Loss]
+
+
+class Model(nn.Module):
+    """What training asks of a model, beside `forward(batch, *, aux=True) -> Output`.
+
+    With `aux=False` the auxiliary losses are zero but still part of the graph, so that every
+    parameter has a gradient.
+
+    Attributes:
+        weights: the weight of each loss in the objective by name.
+        aux_start_epoch: the first epoch, counted from 1, that is trained with `aux=True`.
+        batch_losses: the names of losses that compare the utterances of a batch with each other;
+            such losses of the parts of a batch do not add up to that of the whole.
+    """
+
+    weights: dict[str, float]
+    aux_start_epoch: int = 1
+    batch_losses: tuple[str, ...] = ()
+
+    def loss_counts(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the count of each loss of `batch`, its utterances unless a model says otherwise.
+
+        They follow from the masks alone, so that accumulated batches can be normalised before the
+        first of them runs.
+        """
+        return dict.fromkeys(self.weights, torch.ones_like(batch.label).sum())
 
 
 def task_loss(

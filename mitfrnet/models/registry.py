@@ -1,15 +1,7 @@
 """The models that `params.yaml` can name; each is imported when it is first needed.
 
-A model takes `dims`, `task` and the settings of its section `model.<name>.network`, and offers:
-
-- `forward(batch, *, aux=True) -> Output`; with `aux=False` the auxiliary losses are zero but
-  still part of the graph, so that every parameter has a gradient;
-- `aux_start_epoch`: the first epoch, counted from 1, that is trained with `aux=True`;
-- `loss_counts(batch) -> dict[str, Tensor]`: the count of each loss, computed from the masks
-  alone, so that accumulated batches can be normalised before the first of them runs;
-- `weights`: the weight of each loss in the objective by name;
-- `batch_losses`: the names of losses that compare the utterances of a batch with each other; such
-  losses of the parts of a batch do not add up to that of the whole.
+A model is a `base.Model` that takes `dims`, `task` and the settings of its section
+`model.<name>.network`.
 """
 
 from collections.abc import Mapping
@@ -21,9 +13,7 @@ from mitfrnet.modalities import MODALITIES
 from mitfrnet.params import StageParams
 
 if TYPE_CHECKING:  # without torch, which takes seconds to load
-    from torch import nn
-
-    from mitfrnet.models.base import Task
+    from mitfrnet.models.base import Model, Task
 
 
 class Entry(NamedTuple):
@@ -72,7 +62,7 @@ def params_type(name: str) -> type[StageParams]:
 
 def build(
     name: str, *, dims: dict[str, int], task: "Task | None" = None, **settings: object
-) -> "nn.Module":
+) -> "Model":
     """Return a new model.
 
     Args:

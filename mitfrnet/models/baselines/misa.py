@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from mitfrnet.data.batches import Batch
 from mitfrnet.modalities import MODALITIES
-from mitfrnet.models.base import SCORE, Loss, Output, Task, task_loss
+from mitfrnet.models.base import SCORE, Loss, Model, Output, Task, task_loss
 from mitfrnet.models.layers import Count, HeadsParams, Probability, Weight, zero_padding
 from mitfrnet.models.recurrent import LSTM
 from mitfrnet.params import parse_params
@@ -152,7 +152,7 @@ def auxiliary_losses(
         }
 
 
-class MISA(nn.Module):
+class MISA(Model):
     r"""Scores an utterance from shared and private representations of its modalities.
 
     .. math::
@@ -189,8 +189,7 @@ class MISA(nn.Module):
         ParamsError: a setting is unknown, absent or out of range.
     """
 
-    aux_start_epoch = 1
-    batch_losses: tuple[str, ...] = ("similarity", "difference")
+    batch_losses = ("similarity", "difference")
 
     def __init__(self, *, dims: dict[str, int], task: Task = SCORE, **settings: object) -> None:
         super().__init__()
@@ -261,7 +260,3 @@ class MISA(nn.Module):
             for name, mean in means.items()
         }
         return Output(prediction, {}, {"task": task, **losses})
-
-    def loss_counts(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the number of utterances, the count of every loss."""
-        return dict.fromkeys(self.weights, torch.ones_like(batch.label).sum())

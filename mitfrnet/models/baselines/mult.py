@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mitfrnet.data.batches import Batch
 from mitfrnet.modalities import MODALITIES
 from mitfrnet.models.attention import TransformerEncoder
-from mitfrnet.models.base import SCORE, Output, Task, task_loss
+from mitfrnet.models.base import SCORE, Model, Output, Task, task_loss
 from mitfrnet.models.layers import (
     Count,
     Dropout,
@@ -41,7 +41,7 @@ class MulTParams(HeadsParams):
     output_dropout: Probability  # inside the residual block
 
 
-class MulT(nn.Module):
+class MulT(Model):
     r"""Sentiment from crossmodal attention between sequences that need not be aligned.
 
     .. math::
@@ -74,9 +74,6 @@ class MulT(nn.Module):
     Raises:
         ParamsError: a setting is unknown, absent or out of range.
     """
-
-    batch_losses: tuple[str, ...] = ()
-    aux_start_epoch = 1
 
     def __init__(self, *, dims: dict[str, int], task: Task = SCORE, **settings: object) -> None:
         super().__init__()
@@ -162,10 +159,6 @@ class MulT(nn.Module):
         prediction = self.task.prediction(self.head(self.residual(h) + h))
         loss = task_loss(prediction, batch.label, weight=self.weights["task"])
         return Output(prediction, {}, {"task": loss})
-
-    def loss_counts(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the number of utterances, the count of `task`."""
-        return {"task": torch.ones_like(batch.label).sum()}
 
 
 def _last_step(x: Tensor, valid: Tensor) -> Tensor:

@@ -1,11 +1,10 @@
 """Tensor Fusion Network: Zadeh et al., EMNLP 2017, section 4."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mitfrnet.data.batches import Batch
-from mitfrnet.models.base import SCORE, Output, Task, task_loss
+from mitfrnet.models.base import SCORE, Model, Output, Task, task_loss
 from mitfrnet.models.layers import BatchNorm, Count, PerModality, Probability, zero_padding
 from mitfrnet.models.recurrent import LSTM
 from mitfrnet.params import StageParams, parse_params
@@ -119,7 +118,7 @@ def tensor_fusion(text: Tensor, acoustic: Tensor, visual: Tensor) -> Tensor:
     return product.flatten(1)
 
 
-class TFN(nn.Module):
+class TFN(Model):
     r"""Scores an utterance from every product of one feature of each modality.
 
     .. math::
@@ -144,9 +143,6 @@ class TFN(nn.Module):
     Raises:
         ParamsError: a setting is unknown, absent or out of range.
     """
-
-    aux_start_epoch = 1
-    batch_losses: tuple[str, ...] = ()
 
     def __init__(self, *, dims: dict[str, int], task: Task = SCORE, **settings: object) -> None:
         super().__init__()
@@ -190,7 +186,3 @@ class TFN(nn.Module):
         prediction = self.task.prediction(head)
         loss = task_loss(prediction, batch.label, weight=self.weights["task"])
         return Output(prediction, {}, {"task": loss})
-
-    def loss_counts(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the number of utterances, the count of `task`."""
-        return {"task": torch.ones_like(batch.label).sum()}

@@ -5,10 +5,10 @@ share extraction, reconstruction and fusion.
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mitfrnet.data.batches import Batch
-from mitfrnet.models.base import SCORE, Loss, Output, Task, task_loss
+from mitfrnet.models.base import SCORE, Loss, Model, Output, Task, task_loss
 from mitfrnet.models.layers import Count
 from mitfrnet.models.mitfrnet.extraction import Extraction
 from mitfrnet.models.mitfrnet.fusion import Fusion, FusionParams
@@ -27,7 +27,7 @@ class TFRNetParams(ReconstructionParams, FusionParams):
     aux_start_epoch: Count  # first epoch, counted from 1, with reconstruction
 
 
-class TFRNet(nn.Module):
+class TFRNet(Model):
     r"""Sentiment from features that also rebuild missing steps.
 
     .. math::
@@ -63,8 +63,6 @@ class TFRNet(nn.Module):
     Raises:
         ParamsError: a setting is unknown, absent or out of range.
     """
-
-    batch_losses: tuple[str, ...] = ()
 
     def __init__(self, *, dims: dict[str, int], task: Task = SCORE, **settings: object) -> None:
         super().__init__()

@@ -4,11 +4,11 @@ from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor, nn
+from torch import Tensor
 
 from mitfrnet.data.batches import Batch
 from mitfrnet.modalities import MODALITIES
-from mitfrnet.models.base import SCORE, Loss, Output, Task, task_loss
+from mitfrnet.models.base import SCORE, Loss, Model, Output, Task, task_loss
 from mitfrnet.models.layers import Count, Weight
 from mitfrnet.models.mitfrnet.extraction import Extraction
 from mitfrnet.models.mitfrnet.fusion import Fusion, FusionParams
@@ -46,7 +46,7 @@ class MITFRNetParams(ReconstructionParams, FusionParams):
         return self
 
 
-class MITFRNet(nn.Module):
+class MITFRNet(Model):
     r"""Missing-modality sentiment regression with reconstruction and invariance.
 
     .. math::
@@ -70,8 +70,6 @@ class MITFRNet(nn.Module):
     Raises:
         ParamsError: a setting is unknown, absent or out of range.
     """
-
-    batch_losses: tuple[str, ...] = ()
 
     def __init__(self, *, dims: dict[str, int], task: Task = SCORE, **settings: object) -> None:
         super().__init__()
