@@ -1,5 +1,6 @@
 """A file is replaced as a whole, or stays as it was."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from mitfrnet.errors import OutputError
-from mitfrnet.files import replacing
+from mitfrnet.files import replacing, write_json
 
 FULL = Path("/dev/full")  # every write to it fails for lack of space
 
@@ -20,6 +21,24 @@ def replaced(path, *writes):
     with replacing(path) as temporary:
         for write in writes:
             write(temporary)
+
+
+def test_a_block_that_ends_well_replaces_the_file(tmp_path):
+    path = tmp_path / "new folder" / "x"
+    for text in ("old", "new"):
+        replaced(path, lambda p, text=text: p.write_text(text))
+        assert path.read_text() == text
+    assert [p.name for p in path.parent.iterdir()] == ["x"]
+
+
+def test_json_has_sorted_keys_and_no_nan(tmp_path):
+    write_json({"b": 1, "a": [0.5]}, tmp_path / "x")
+    text = (tmp_path / "x").read_text()
+    assert json.loads(text) == {"a": [0.5], "b": 1}
+    assert text.index('"a"') < text.index('"b"')
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json({"a": float("nan")}, tmp_path / "x")
+    assert (tmp_path / "x").read_text() == text
 
 
 def test_a_block_that_fails_leaves_what_was_there(tmp_path):

@@ -58,6 +58,15 @@ def test_listed_rates_and_seeds_draw_masks_by_the_settings_of_training(splits):
     assert rows == matched_table.to_pylist()
 
 
+def test_references_learn_and_predict_from_text_under_the_mask(splits):
+    def ridge(train_rate, test_rate):
+        table = scored(splits, mask_splits(splits, train_rate), rates=[test_rate])[1]
+        return table["text_ridge"].to_pylist()
+
+    assert ridge(0.4, 0.0) != ridge(0.4, 0.4)
+    assert ridge(0.0, 0.0) != ridge(0.4, 0.0)
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_model_of_a_protocol_is_tested_at_all_its_rates(splits, protocol):
     masks = mask_splits(splits, rate=Protocol(protocol))
