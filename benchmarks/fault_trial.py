@@ -102,6 +102,7 @@ def make_clean(folder: Path) -> Clean:
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["train"]["max_epochs"] = 1
     params["run"]["workers"] = 2
+    params["extract"]["visual"]["fps"] = 1  # faults strike the extraction of sound
     if not has_face_mesh():
         params["extract"]["visual"]["backend"] = "face_landmarker"
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
