@@ -79,7 +79,8 @@ class FeatureSettings:
                     f"{where}.{modality}: no {error} (expected the settings of an extractor; "
                     "features that were imported cannot be made from clips)"
                 ) from error
-        aligned = config["features"]["acoustic"]["identity"].get("tensors")
+        identity = config["features"]["acoustic"]["identity"]
+        aligned = identity.get("tensors", NOT_ALIGNED.model_dump())
         return cls(
             sections=sections,
             where=where,
@@ -87,9 +88,9 @@ class FeatureSettings:
             scale=config["scale"],
             limits=limits,
             text_encoder=str(folder / ENCODER) if config["text"] == "finetuned" else None,
-            tensor_params=NOT_ALIGNED
-            if aligned is None
-            else parse_params(TensorParams, aligned, where=f"{where}.acoustic.identity.tensors"),
+            tensor_params=parse_params(
+                TensorParams, aligned, where=f"{where}.acoustic.identity.tensors"
+            ),
             trained_on=config["features"],
         )
 
