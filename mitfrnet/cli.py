@@ -22,7 +22,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-
 AsJson = Annotated[bool, typer.Option("--json", help="Print everything as JSON.")]
 
 
@@ -69,9 +68,9 @@ def compare(
     published: Annotated[
         PublishedCorpus, typer.Option("--with", help="The published corpus to compare with.")
     ],
-    metrics: Annotated[Path, typer.Option(metavar="FOLDER", help="The pipeline's metrics.")] = Path(
-        "metrics"
-    ),
+    metrics: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="The folder of the pipeline's scores.")
+    ] = Path("metrics"),
     csv: Annotated[
         Path | None,
         typer.Option(metavar="FILE", dir_okay=False, help="Also write all rows there, unrounded."),
@@ -279,7 +278,7 @@ def predict(
         Path | None, typer.Option(metavar="FILE", help="Also write everything there.")
     ] = None,
     max_seconds: Annotated[
-        float, typer.Option(min=0.1, metavar="S", help="Skip clips longer than this.")
+        float, typer.Option(min=0.1, metavar="S", help="Do not read clips longer than this.")
     ] = 600,
     other_versions: Annotated[
         bool,

@@ -48,7 +48,7 @@ def test_help_names_the_commands():
 
 
 @pytest.mark.parametrize("debug", [True, False])
-def test_the_traceback_of_a_user_s_error_is_shown_where_it_is_asked_for(tmp_path, debug):
+def test_the_traceback_of_a_user_error_is_shown_on_request(tmp_path, debug):
     command = [sys.executable, "-m", "mitfrnet.cli", *["--debug"] * debug, "validate", "nowhere"]
     environment = {k: v for k, v in os.environ.items() if k != "MITFRNET_DEBUG"}
     environment["PYTHONPATH"] = str(ROOT)
@@ -121,13 +121,13 @@ def test_compare_prints_tables_and_writes_rows(run_of_one_cell, tmp_path):
         assert len(list(csv.DictReader(file))) == 440
 
 
-def test_a_folder_in_the_place_of_a_file_is_one_line(run_of_one_cell, tmp_path):
+def test_a_folder_instead_of_a_file_is_one_line(run_of_one_cell, tmp_path):
     result = invoke("compare", "mine", "--with", "mosi", "--csv", str(tmp_path))
     assert result.exit_code == 2
     assert "is a directory" in " ".join(result.stderr.replace("│", "").split())
 
 
-def test_compare_offers_the_corpora_and_tables_there_are():
+def test_compare_offers_all_published_corpora_and_tables():
     """The command line repeats them, so that it need not import the comparison."""
     assert [corpus.value for corpus in PublishedCorpus] == list(CORPORA)
     results = {n: invoke("compare", "mine", "--with", "mosi", "--table", str(n)) for n in range(12)}
@@ -135,7 +135,7 @@ def test_compare_offers_the_corpora_and_tables_there_are():
     assert offered == {p.table for p in read_published()}
 
 
-def test_compare_takes_the_users_word_and_folder(run_of_one_cell, tmp_path):
+def test_compare_accepts_same_corpus_and_a_folder(run_of_one_cell, tmp_path):
     (tmp_path / "metrics").rename(tmp_path / "elsewhere")
     argv = ["compare", "mine", "--with", "mosi", "--same-corpus", "--metrics", "elsewhere"]
     result = invoke(*argv)
@@ -151,7 +151,7 @@ def test_compare_without_params_is_one_line(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().err.startswith("error: params.yaml: cannot be read")
 
 
-def test_preset_is_printed_as_it_stands():
+def test_preset_is_printed():
     assert invoke("preset", "study").stdout == read_preset("study")
 
 
@@ -183,14 +183,14 @@ def corpora(tmp_path, monkeypatch):
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
 
 
-def test_validate_tells_the_worst_and_ends_with_1(corpora):
+def test_validate_lists_the_worst_and_ends_with_1(corpora):
     result = invoke("validate", "raw/defects")
     assert result.exit_code == 1
-    told = " ".join(result.stdout.split())
-    assert "error raw/defects/clips.csv:24: label is 7, out of scale" in told
-    assert "error raw/defects/clips.csv:25: split is '[red]dev'" in told
-    assert "gone/1.*: no file" in told
-    assert "and 14 more: one class: 2; " in told
+    text = " ".join(result.stdout.split())
+    assert "error raw/defects/clips.csv:24: label is 7, out of scale" in text
+    assert "error raw/defects/clips.csv:25: split is '[red]dev'" in text
+    assert "gone/1.*: no file" in text
+    assert "and 14 more: one class: 2; " in text
     assert "\x1b" not in result.stdout
 
 
@@ -209,19 +209,19 @@ def test_warnings_alone_end_with_0(corpora):
     assert "0 errors, 2 warnings" in result.stdout  # one clip in valid, one in test
 
 
-def test_json_stands_alone_on_stdout(corpora):
+def test_only_json_is_on_stdout(corpora):
     result = invoke("validate", "raw/defects", "--json")
     assert result.exit_code == 1
-    found = json.loads(result.stdout)
-    assert (found["clips"], found["errors"], found["warnings"]) == (21, 6, 18)
+    report = json.loads(result.stdout)
+    assert (report["clips"], report["errors"], report["warnings"]) == (21, 6, 18)
     assert "probe" in result.stderr
 
 
 def test_without_probing_no_clip_is_opened(corpora):
     result = invoke("validate", "raw/defects", "--no-probe", "--json")
-    found = json.loads(result.stdout)
-    assert not found["probed"]
-    assert found["missing"]["visual"] == {"no_file": 1}
+    report = json.loads(result.stdout)
+    assert not report["probed"]
+    assert report["missing"]["visual"] == {"no_file": 1}
     assert result.stderr == ""
 
 
@@ -253,6 +253,6 @@ def test_any_terminal_can_show_any_corpus(corpora, encoding):
     )
     assert run.returncode == 1
     assert run.stderr == b""
-    told = " ".join(run.stdout.decode(encoding).split())
+    text = " ".join(run.stdout.decode(encoding).split())
     dots = "…" if encoding == "utf-8" else r"\u2026"
-    assert rf"transcript '?! {dots} \x1b[7;1~'" in told
+    assert rf"transcript '?! {dots} \x1b[7;1~'" in text

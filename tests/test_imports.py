@@ -11,8 +11,8 @@ from tests.helpers.paths import ROOT
 # From the top down. A part may import from the lines below its own, and within itself.
 ORDER = (
     ("pipeline", "cli"),
-    ("inspection",),
-    ("report", "predict", "doctor", "presets", "plan"),
+    ("inspection", "doctor"),
+    ("report", "predict", "presets", "plan"),
     ("training", "evaluation"),
     ("trained",),
     ("models", "missing", "mmsa"),

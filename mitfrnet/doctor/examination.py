@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from mitfrnet.doctor import environment
-from mitfrnet.doctor.findings import ERROR, Finding
+from mitfrnet.doctor.findings import ERROR, REMARK, Finding
 from mitfrnet.errors import ParamsError
 
 # Functions of `project.py`. The first ones do without torch, and run beside the others.
@@ -59,11 +59,11 @@ def run(names: Sequence[str], timeout_s: float = 240) -> list[Finding]:
         lines = output.decode().splitlines()
         findings += [Finding(**json.loads(line)) for line in lines if line != _DONE]
         waiting = waiting[lines.count(_DONE) :]
-        if ending == "timeout":
-            return [*findings, Finding(waiting[0], ERROR, f"timeout; not run: {waiting[1:]}")]
         if waiting:
-            name = waiting.pop(0)
+            name, *waiting = waiting
             findings.append(Finding(name, ERROR, f"crashed: {ending}", _advice(name, ending)))
+        if waiting and ending == "timeout":
+            return [*findings, Finding("timeout", REMARK, f"not checked: {', '.join(waiting)}")]
     return findings
 
 
