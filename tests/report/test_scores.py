@@ -50,8 +50,8 @@ def test_mean_and_deviation_over_seeds_by_hand(groups):
         (
             [0.0, 0.0],
             (
-                "Acc-2 is not defined: no clip has a label other than the neutral one",
-                "F1 is not defined: no clip has a label other than the neutral one",
+                "Acc-2 is not defined: all labels are neutral",
+                "F1 is not defined: all labels are neutral",
                 "Corr is not defined: all labels are the same",
             ),
         ),

@@ -178,14 +178,14 @@ DAMAGES = {
     "no_folder": (lambda f: shutil.rmtree(f), r"no such folder"),
     "no_json": (cut("config.json"), r"config\.json: not JSON"),
     "truncated": (cut("model.safetensors"), r"model\.safetensors: not a complete safetensors file"),
-    "truncated_scaling": (cut("scaling.safetensors"), r"scaling\.safetensors: not a whole"),
+    "truncated_scaling": (cut("scaling.safetensors"), r"scaling\.safetensors: not a complete"),
     "newer": (lambda f: edit(f, format=2), r"format is 2, of a newer version .*upgrade mitfrnet"),
     "no_format": (lambda f: edit(f, format="x"), r"format is 'x' \(expected a whole number"),
     "lacks_a_key": (lambda f: (f / "config.json").write_text("{}"), r"no key 'architecture'"),
     "other_architecture": (lambda f: edit(f, architecture="x"), r"no model can be built .*'x'"),
     "other_settings": (lambda f: edit(f, settings={}), r"config\.json: no model can be built"),
     "other_weights": (rename_a_weight, r"and 1 more do not fit config\.json"),
-    "other_scaling": (scale_fewer_columns, r"acoustic is of 4 features \(expected 5"),
+    "other_scaling": (scale_fewer_columns, r"acoustic has 4 features \(expected 5"),
 }
 
 
@@ -261,6 +261,6 @@ def test_an_encoder_that_brings_code_is_refused(split, base_encoder, tmp_path):
     path.write_text(json.dumps(config))
     ran = tmp_path / "ran"
     (path.parent / "code.py").write_text(f"open({str(ran)!r}, 'w')")
-    with pytest.raises(FeatureError, match="auto_map asks for code to be run"):
+    with pytest.raises(FeatureError, match="auto_map asks to run code"):
         TrainedModel.load(tmp_path / "model")
     assert not ran.exists()
