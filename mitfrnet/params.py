@@ -2,6 +2,7 @@
 
 import difflib
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -39,6 +40,13 @@ def check_name(name: str, where: str) -> str:
     if not re.fullmatch("[a-z0-9_-]+", name):
         raise ParamsError(f"{where}: {name!r} (expected a name of a-z, 0-9, _, -)")
     return name
+
+
+def closest(name: str, names: Iterable[str]) -> str:
+    """Return the end of an error's line: the name that was probably meant, or all names."""
+    names = list(names)
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean {close[0]}?" if close else f"expected one of {', '.join(names)}"
 
 
 def read_section(section: str, path: Path = PARAMS_FILE) -> Any:

@@ -4,7 +4,8 @@ import argparse
 from pathlib import Path
 
 from mitfrnet.grid import GridParams
-from mitfrnet.params import load_params, read_section
+from mitfrnet.models.variants import resolve
+from mitfrnet.params import PARAMS_FILE, load_params, read_section
 from mitfrnet.plan.stages import write_plans
 from pipeline import run_stage
 
@@ -16,8 +17,9 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
 
     grid = load_params(GridParams, section="grid")
-    architectures = {m: read_section(f"model.{m}.architecture") for m in grid.models}
-    write_plans(args.out, architectures)
+    section = read_section("model")
+    models = {m: resolve(m, section, where=f"{PARAMS_FILE}: model") for m in grid.models}
+    write_plans(args.out, models)
 
 
 if __name__ == "__main__":

@@ -14,41 +14,43 @@ _REGISTRY = "mitfrnet/models/registry.py"
 _EXTRACTORS = "mitfrnet/features/extract.py"
 
 
-def write_plans(out: Path, architectures: Mapping[str, str], root: Path = Path()) -> None:
+def write_plans(out: Path, models: Mapping[str, Any], root: Path = Path()) -> None:
     """Write `<stage>.json`, or `<stage>/<item>.json`, for every stage that reads one.
 
     Args:
         out: the folder to write to.
-        architectures: the architecture of each model of the grid, in its order.
+        models: the resolved section of each model of the grid, in its order.
         root: the folder that holds `pipeline` and `mitfrnet`.
 
     Raises:
         ParamsError: no model has such an architecture, or a file is not valid Python.
     """
-    for name, plan in plans(architectures, root).items():
+    for name, plan in plans(models, root).items():
         write_json(plan, out / f"{name}.json")
 
 
-def plans(architectures: Mapping[str, str], root: Path = Path()) -> dict[str, dict[str, Any]]:
+def plans(models: Mapping[str, Any], root: Path = Path()) -> dict[str, dict[str, Any]]:
     """Return the plan of every stage: `code`, the digest of each file that it runs through.
 
-    The arguments are those of `write_plans`.
+    That of a training has the resolved section of the model too, so that a change of a base
+    reaches its variants. The arguments are those of `write_plans`.
     """
-    first = next(iter(architectures))
+    first = next(iter(models))
 
     def plan(
-        stage: str, *, modalities: Sequence[str] = (), models: Sequence[str] = ()
+        stage: str, *, modalities: Sequence[str] = (), of: Sequence[str] = ()
     ) -> dict[str, Any]:
         named = {
             _EXTRACTORS: [f"mitfrnet.features.{modality}" for modality in modalities],
-            _REGISTRY: [module_of(architectures[model]) for model in models],
+            _REGISTRY: [module_of(models[name]["architecture"]) for name in of],
         }
         return {"code": code_digests(Path("pipeline", f"{stage}.py"), named, root)}
 
     return {
         **{stage: plan(stage) for stage in ("ingest", "tensors", "mask", "cards", "report")},
         **{f"extract/{m}": plan("extract", modalities=[m]) for m in MODALITIES},
-        **{f"{s}/{m}": plan(s, models=[m]) for s in ("train", "evaluate") for m in architectures},
+        **{f"train/{name}": plan("train", of=[name]) | {"model": models[name]} for name in models},
+        **{f"evaluate/{name}": plan("evaluate", of=[name]) for name in models},
         # A clip is extracted again where the page of it needs more than the stored features.
-        "inspect": plan("inspect", modalities=MODALITIES, models=[first]),
+        "inspect": plan("inspect", modalities=MODALITIES, of=[first]),
     }

@@ -7,7 +7,8 @@ from pydantic import Field
 
 from mitfrnet.errors import ParamsError
 from mitfrnet.models import registry
-from mitfrnet.params import PARAMS_FILE, StageParams, load_params, parse_params
+from mitfrnet.models.variants import resolve
+from mitfrnet.params import PARAMS_FILE, StageParams, parse_params, read_section
 
 MAX_SEED = 2**32 - 1  # of NumPy, which Lightning seeds too
 
@@ -38,7 +39,7 @@ class OptimiserParams(StageParams):
 
 
 class ModelParams(StageParams):
-    """Section `model.<name>`."""
+    """Section `model.<name>`, after `mitfrnet.models.variants.resolve`."""
 
     architecture: str  # of the registry
     network: dict[str, Any]
@@ -46,7 +47,7 @@ class ModelParams(StageParams):
 
 
 def load_model_params(name: str, path: Path = PARAMS_FILE) -> ModelParams:
-    """Return the section of one model, with the settings of its network checked.
+    """Return the settings of one model or variant, checked.
 
     Args:
         name: of the section below `model`.
@@ -55,8 +56,17 @@ def load_model_params(name: str, path: Path = PARAMS_FILE) -> ModelParams:
     Raises:
         ParamsError: there is no such section, or something in it is wrong.
     """
-    where = f"{path}: model.{name}"
-    params = load_params(ModelParams, section=f"model.{name}", path=path)
+    section = resolve(name, read_section("model", path), where=f"{path}: model")
+    return parse_model_params(section, where=f"{path}: model.{name}")
+
+
+def parse_model_params(section: Any, *, where: str) -> ModelParams:
+    """Return a resolved section `model.<name>` as checked settings; errors begin with `where`.
+
+    Raises:
+        ParamsError: something in it is wrong.
+    """
+    params = parse_params(ModelParams, section, where=where)
     try:
         kind = registry.params_type(params.architecture)
     except ParamsError as error:
