@@ -30,7 +30,7 @@ def project(tmp_path, monkeypatch):
 def packages(project, tmp_path, monkeypatch):
     """Return a function that declares packages, each with the code that its import runs."""
 
-    def declare(codes, versions=None):
+    def declare(codes):
         for name, code in codes.items():
             (tmp_path / "site" / name).mkdir(parents=True)
             (tmp_path / "site" / name / "__init__.py").write_text(code)
