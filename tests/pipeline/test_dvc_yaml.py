@@ -43,7 +43,7 @@ def test_there_is_a_plan_for_every_item_of_every_stage():
             for m in modalities
             for n in MODELS
         }
-    assert plans({name: name for name in MODELS}, ROOT).keys() == expected
+    assert plans({name: {"architecture": name} for name in MODELS}, ROOT).keys() == expected
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -197,7 +197,7 @@ def test_a_preset_written_twice_changes_nothing(params):
         ("  max_epochs: 50\n", "  max_epochs: 0\n", r"train\.max_epochs: .* greater than 0"),
         ("  seeds:\n    - 1\n", "  seeds: []\n", r"grid\.seeds: .* at least 1 item"),
         ("    architecture: mitfrnet\n", "", r"model\.mitfrnet\.architecture"),
-        ("    - mitfrnet\n", "    - wide\n", r"model\.wide: no such section"),
+        ("    - mitfrnet\n", "    - wide\n", r"unknown model 'wide'"),
     ],
 )
 def test_a_file_that_would_not_do_is_left_as_it_is(params, old, new, message, monkeypatch):

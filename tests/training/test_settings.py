@@ -35,7 +35,9 @@ def test_wrong_model_settings_are_explained(tmp_path, old, new, message):
 
 
 def test_an_unknown_model_is_refused():
-    with pytest.raises(ParamsError, match=r"model\.mitfrnett: no such section \(found: mitfrnet, "):
+    with pytest.raises(
+        ParamsError, match=r"model: unknown model 'mitfrnett' \(did you mean mitfrnet\?\)"
+    ):
         load_model_params("mitfrnett")
 
 
