@@ -17,6 +17,7 @@ from mitfrnet.predict.extraction import LIMITS, FeatureSettings, described_featu
 from mitfrnet.trained.model import Network, TrainedModel, task_of
 from mitfrnet.training.settings import load_model_params
 from tests.helpers.faces import shipped_params
+from tests.helpers.splits import make_mask_params
 
 
 def text_extractor(encoder="embedded"):
@@ -68,7 +69,7 @@ def make_model(*, encoder="embedded", fine_tuned=False, scale=None, align="none"
                 "rate": 0.3,
                 "pattern": "random",
                 "protocol": "matched",
-                "params": {"seed": 1},
+                "params": make_mask_params(seed=1).model_dump(mode="json"),
             },
         },
         "versions": {"torch": torch.__version__},

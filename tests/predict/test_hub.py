@@ -116,7 +116,8 @@ def test_a_model_scores_the_same_after_the_trip(hub, score, tmp_path):
 def test_what_is_published_is_the_folder_and_the_card_with_scores(hub, evaluated):
     files = hub.files[MODEL]
     own = {p.name: p.read_bytes() for p in evaluated.iterdir()}
-    assert files == own | {"README.md": evaluated.with_name("1.md").read_bytes()}
+    card = evaluated.parents[4] / "report/cards/sample/mitfrnet/0.3/1.md"
+    assert files == own | {"README.md": card.read_bytes()}
     header = yaml.safe_load(files["README.md"].decode().split("---\n")[1])
     (result,) = header["model-index"][0]["results"]
     assert result["metrics"] == [{"type": "mae", "name": "mae", "value": 0.5}]

@@ -152,7 +152,7 @@ class TestSaving:
         }
 
     def test_the_card_is_made_once_and_then_kept(self, predictor, tmp_path):
-        scores = {"mae": 0.5, "n": 4}
+        scores = {0.3: {1: {"mae": 0.5, "n": 4}}}
         (tmp_path / "a").mkdir()
         (tmp_path / "a" / "README.md").write_text("of another model")
         predictor.save_pretrained(

@@ -24,7 +24,10 @@ def test_scores_do_not_depend_on_the_other_clips(folder, predictor, tmp_path):
     texts = {SPOKEN: "The band was excellent."}
     scored = score_clips(folder, [other, SPOKEN], texts, workers=2)
     assert [clip for clip, _ in scored] == [other, SPOKEN]
-    assert scored[1][1] == predictor.predict(SPOKEN, texts[SPOKEN])
+    assert scored[1:] == score_clips(folder, [SPOKEN], texts, workers=2)
+    # Sound may differ in its last bits between processes.
+    alone = predictor.predict(SPOKEN, texts[SPOKEN])
+    assert scored[1][1].score == pytest.approx(alone.score, abs=1e-5)
 
 
 @pytest.mark.slow
