@@ -73,10 +73,10 @@ def attention(
         return cpu.attention(q, k, v, reach, heads=heads, dropout=dropout)
     q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
     # (batch, heads, query or key time, dim / heads)
-    seen = torch.arange(k.shape[2], device=k.device) < reach[:, None, :, None]
+    visible = torch.arange(k.shape[2], device=k.device) < reach[:, None, :, None]
     # (batch, 1, query time or 1, key time)
     out = F.scaled_dot_product_attention(
-        q, k, v, attn_mask=seen, dropout_p=dropout if training else 0.0
+        q, k, v, attn_mask=visible, dropout_p=dropout if training else 0.0
     )  # (batch, heads, query time, dim / heads)
     return out.transpose(1, 2).flatten(-2)  # (batch, query time, dim)
 

@@ -137,14 +137,14 @@ def test_attention_equals_its_formula(causal, dropout):
     key_valid = torch.arange(19) < torch.tensor([1, 19, 16, 17, 4])[:, None]
     reach = reach_of(query_valid, key_valid, causal=causal)
     kept = kept_weights((5, 6, 19), reach, dropout)
-    seen = torch.arange(19) < reach[:, None, :, None]
-    kept_share = kept[seen.expand_as(kept)].mean()
+    visible = torch.arange(19) < reach[:, None, :, None]
+    kept_share = kept[visible.expand_as(kept)].mean()
     assert kept_share == 1 if dropout == 0 else abs(kept_share - 0.6) < 0.1
 
     torch.manual_seed(1)
     out = cpu.attention(*inputs, reach, heads=HEADS, dropout=dropout)
     q, k, v = (by_head(x) for x in inputs)
-    scores = (q @ k.transpose(2, 3) / math.sqrt(HEAD_DIM)).masked_fill(~seen, -torch.inf)
+    scores = (q @ k.transpose(2, 3) / math.sqrt(HEAD_DIM)).masked_fill(~visible, -torch.inf)
     plain = (scores.softmax(-1) * kept / (1 - dropout) @ v).transpose(1, 2).flatten(2)
     torch.testing.assert_close(out, plain, atol=1e-6, rtol=1e-5)
     upstream = torch.randn_like(out)

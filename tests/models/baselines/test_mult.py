@@ -49,30 +49,30 @@ def test_last_real_step_is_what_is_read(network, make_utterance):
     model = network()
     short = make_utterance(0, lengths={"text": 3, "acoustic": 6, "visual": 4})
     batch = collate([short, make_utterance(1, lengths={"text": 9, "acoustic": 9, "visual": 9})])
-    seen = {}
+    captured = {}
     for m in MODALITIES:
-        model.memory[m].register_forward_hook(lambda _, __, out, m=m: seen.update({m: out}))
-    model.head.register_forward_pre_hook(lambda _, args: seen.update(h=args[0]))
+        model.memory[m].register_forward_hook(lambda _, __, out, m=m: captured.update({m: out}))
+    model.head.register_forward_pre_hook(lambda _, args: captured.update(h=args[0]))
     for parameter in model.residual.parameters():
         parameter.data.zero_()  # leaves its shortcut
     model(batch)
-    last = torch.cat([seen["text"][0, 2], seen["acoustic"][0, 5], seen["visual"][0, 3]])
-    assert torch.equal(seen["h"][0], last)
+    last = torch.cat([captured["text"][0, 2], captured["acoustic"][0, 5], captured["visual"][0, 3]])
+    assert torch.equal(captured["h"][0], last)
 
 
 def test_residual_block_by_hand(network, batch):
     """W_1 = -I, W_2 = I, without biases: relu(-h) + h, the positive part of h."""
     model = network()
-    seen = {}
-    model.head.register_forward_pre_hook(lambda _, args: seen.update(h=args[0]))
+    captured = {}
+    model.head.register_forward_pre_hook(lambda _, args: captured.update(h=args[0]))
     for parameter in model.residual.parameters():
         parameter.data.zero_()
     model(batch)
-    h = seen["h"]
+    h = captured["h"]
     model.residual[0].weight.data = -torch.eye(36)
     model.residual[3].weight.data = torch.eye(36)
     model(batch)
-    torch.testing.assert_close(seen["h"], h.clamp(min=0))
+    torch.testing.assert_close(captured["h"], h.clamp(min=0))
 
 
 def test_switches_change_what_is_predicted(network, batch):

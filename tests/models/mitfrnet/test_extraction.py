@@ -65,7 +65,7 @@ def test_causal_setting_reaches_the_encoders():
     values, valid = inputs()
     later = values["text"].clone()
     later[0, 3] += 1
-    for causal, seen in ((True, False), (False, True)):
+    for causal, changes in ((True, False), (False, True)):
         model = extraction(causal=causal)
         change = model({**values, "text": later}, valid)["text"] - model(values, valid)["text"]
-        assert bool(change[0, 0, :6].any()) is seen
+        assert bool(change[0, 0, :6].any()) is changes
