@@ -51,6 +51,5 @@ def plans(models: Mapping[str, Any], root: Path = Path()) -> dict[str, dict[str,
         **{f"extract/{m}": plan("extract", modalities=[m]) for m in MODALITIES},
         **{f"train/{name}": plan("train", of=[name]) | {"model": models[name]} for name in models},
         **{f"evaluate/{name}": plan("evaluate", of=[name]) for name in models},
-        # A clip is extracted again where the page of it needs more than the stored features.
-        "inspect": plan("inspect", modalities=MODALITIES, of=[first]),
+        "inspect": plan("inspect", of=[first]),
     }
