@@ -19,7 +19,7 @@ def main(argv: list[str] | None = None) -> None:
     grid = load_params(GridParams, section="grid")
     section = read_section("model")
     models = {m: resolve(m, section, where=f"{PARAMS_FILE}: model") for m in grid.models}
-    write_plans(args.out, models)
+    write_plans(args.out, models, root=Path(__file__).parents[1])
 
 
 if __name__ == "__main__":

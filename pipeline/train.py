@@ -1,15 +1,14 @@
 """Stage `train`: fit one model at one missing rate with one seed."""
 
 import argparse
-import json
 from pathlib import Path
 
 from mitfrnet.data.tensors import read_tensors
 from mitfrnet.files import sha256_of, write_json
 from mitfrnet.missing import read_masks
-from mitfrnet.params import PARAMS_FILE, load_params
+from mitfrnet.params import load_params
 from mitfrnet.training.loop import train
-from mitfrnet.training.settings import TrainParams, check_seed, parse_model_params
+from mitfrnet.training.settings import TrainParams, check_seed, read_planned_model
 from mitfrnet.workers.params import RunParams
 from pipeline import run_stage
 
@@ -28,9 +27,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
 
     params = load_params(TrainParams, section="train")
-    # Stage `plan` has resolved variants.
-    section = json.loads(args.plan.read_text(encoding="utf-8"))["model"]
-    model_params = parse_model_params(section, where=f"{PARAMS_FILE}: model.{args.model}")
+    model_params = read_planned_model(args.plan, args.model)
     splits = read_tensors(args.tensors, ["train", "valid"])
     masks = read_masks(args.masks, {name: split.steps for name, split in splits.items()})
     trained = train(

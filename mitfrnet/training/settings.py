@@ -1,5 +1,6 @@
 """The settings of a training: sections `train` and `model.<name>`, and the seed."""
 
+import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -57,15 +58,30 @@ def load_model_params(name: str, path: Path = PARAMS_FILE) -> ModelParams:
         ParamsError: there is no such section, or something in it is wrong.
     """
     section = resolve(name, read_section("model", path), where=f"{path}: model")
-    return parse_model_params(section, where=f"{path}: model.{name}")
+    return _parse_model(section, where=f"{path}: model.{name}")
 
 
-def parse_model_params(section: Any, *, where: str) -> ModelParams:
-    """Return a resolved section `model.<name>` as checked settings; errors begin with `where`.
+def read_planned_model(plan: Path, name: str) -> ModelParams:
+    """Return the settings of a model from its plan, in which variants are resolved.
+
+    Args:
+        plan: what stage `plan` wrote for the training.
+        name: of the model.
 
     Raises:
-        ParamsError: something in it is wrong.
+        ParamsError: there is no such plan, or something in it is wrong.
     """
+    try:
+        section = json.loads(plan.read_text(encoding="utf-8"))["model"]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ParamsError(
+            f"{plan}: not the plan of a training ({error}); run stage plan"
+        ) from error
+    return _parse_model(section, where=f"{PARAMS_FILE}: model.{name}")
+
+
+def _parse_model(section: Any, *, where: str) -> ModelParams:
+    """Return a resolved section `model.<name>` as checked settings; errors begin with `where`."""
     params = parse_params(ModelParams, section, where=where)
     try:
         kind = registry.params_type(params.architecture)

@@ -11,6 +11,7 @@ import time
 
 import pytest
 import torch
+import yaml
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -45,7 +46,8 @@ def corpus(tmp_path_factory):
     write_tensors(splits, folder / "tensors")
     write_masks(mask_splits(splits), steps, folder / "masks.parquet")
     write_params(folder, train__max_epochs=EPOCHS, model__mitfrnet__optimiser__batch_size=8)
-    (folder / "plan.json").write_text("{}")
+    model = yaml.safe_load((folder / "params.yaml").read_text())["model"]["mitfrnet"]
+    (folder / "plan.json").write_text(json.dumps({"model": model}))
     return folder
 
 
