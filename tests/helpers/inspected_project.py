@@ -39,7 +39,6 @@ def run_cell(folder, corpus, missing_rate):
     """Run the stages up to `evaluate` for one missing rate, with seed 1 of MIT-FRNet."""
     cell = {"corpus": corpus, "model": "mitfrnet", "missing_rate": missing_rate, "seed": 1}
     for stage, item in [
-        ("plan", {}),
         ("ingest", {"corpus": corpus}),
         *(("extract", {"corpus": corpus, "modality": m}) for m in MODALITIES),
         ("tensors", {"corpus": corpus}),

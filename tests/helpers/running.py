@@ -61,8 +61,13 @@ def run_python(*words, cwd, **environment):
 
 
 def run_stage(folder, stage, *, spy=False, **item):
-    """Run one stage in `folder`, and return the finished process."""
+    """Run one stage in `folder`, and return the finished process.
+
+    As under DVC, stage `plan` runs before a training, which reads its plan.
+    """
     start = ["-X", "importtime", "-c", SPY] if spy else ["-m"]
+    if stage == "train":
+        run_python("-m", *command_of("plan"), cwd=folder)
     return run_python(*start, *command_of(stage, **item), cwd=folder)
 
 
