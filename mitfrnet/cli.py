@@ -392,6 +392,21 @@ def inspect(
 
 
 @app.command()
+def check() -> None:
+    """Check the whole of params.yaml: every section, and each against the others.
+
+    Every mistake is one line, and the exit status is then 1. `dvc repro` does the same before
+    anything runs.
+    """
+    from mitfrnet.errors import ParamsError
+    from mitfrnet.plan.check import check_params
+
+    if problems := check_params():
+        raise ParamsError(*problems)
+    typer.echo("params.yaml: all sections are valid")
+
+
+@app.command()
 def doctor(
     as_json: Annotated[
         bool, typer.Option("--json", help="For bug reports: no user name, home folder or tokens.")

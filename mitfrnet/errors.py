@@ -12,7 +12,15 @@ class MitfrnetError(Exception):
 
 
 class ParamsError(MitfrnetError):
-    """A value in `params.yaml` is unknown, absent or out of range."""
+    """Values in `params.yaml` are unknown, absent or out of range.
+
+    Attributes:
+        problems: one line each.
+    """
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
 
 
 class CorpusError(MitfrnetError):
@@ -78,7 +86,8 @@ def reporting_errors() -> Iterator[None]:
     except MitfrnetError as error:
         if os.environ.get(DEBUG_VARIABLE):
             raise
-        print(f"error: {printable(str(error))}", file=sys.stderr)
+        for problem in error.problems if isinstance(error, ParamsError) else [str(error)]:
+            print(f"error: {printable(problem)}", file=sys.stderr)
         sys.exit(1)
     except OSError as error:
         if error.errno not in _REMEDIES or os.environ.get(DEBUG_VARIABLE):

@@ -49,22 +49,34 @@ def closest(name: str, names: Iterable[str]) -> str:
     return f"did you mean {close[0]}?" if close else f"expected one of {', '.join(names)}"
 
 
-def read_section(section: str, path: Path = PARAMS_FILE) -> Any:
-    """Return the raw value at the dotted `section`.
+def read_file(path: Path = PARAMS_FILE) -> dict[str, Any]:
+    """Return all sections of the parameter file, unchecked.
 
     Raises:
-        ParamsError: the file is absent, is not YAML, or has no such section.
+        ParamsError: the file is absent, is not YAML, or has an unknown section.
     """
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ParamsError(f"{path}: cannot be read ({error})") from error
     except yaml.YAMLError as error:
         raise ParamsError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
-    if isinstance(value, dict) and (unknown := set(map(str, value)) - SECTIONS):
-        name = sorted(unknown)[0]
-        close = difflib.get_close_matches(name, SECTIONS, n=1) or sorted(SECTIONS)
-        raise ParamsError(f"{path}: {name}: unknown section (expected: {', '.join(close)})")
+    if not isinstance(values, dict):
+        raise ParamsError(f"{path}: {values!r} (expected sections: {', '.join(sorted(SECTIONS))})")
+    if unknown := sorted(set(map(str, values)) - SECTIONS):
+        raise ParamsError(
+            *(f"{path}: {n}: unknown section ({closest(n, sorted(SECTIONS))})" for n in unknown)
+        )
+    return values
+
+
+def read_section(section: str, path: Path = PARAMS_FILE) -> Any:
+    """Return the raw value at the dotted `section`.
+
+    Raises:
+        ParamsError: as for `read_file`, or there is no such section.
+    """
+    value: Any = read_file(path)
     reached = []
     for key in section.split("."):
         reached.append(key)
@@ -93,7 +105,7 @@ def parse_params(kind: type[Params], values: Any, *, where: str) -> Params:
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        raise ParamsError("; ".join(_explain(kind, e, where) for e in error.errors())) from error
+        raise ParamsError(*(_explain(kind, e, where) for e in error.errors())) from error
 
 
 def _explain(kind: type[BaseModel], error: Any, where: str) -> str:

@@ -7,7 +7,8 @@ import pyarrow.parquet as pq
 
 from mitfrnet.data.masked_text import FrozenText
 from mitfrnet.data.tensors import read_tensors
-from mitfrnet.evaluation.evaluate import EvaluateParams, evaluate
+from mitfrnet.evaluation.evaluate import evaluate
+from mitfrnet.evaluation.params import EvaluateParams
 from mitfrnet.files import replacing, write_json
 from mitfrnet.missing import read_masks
 from mitfrnet.params import load_params

@@ -10,8 +10,8 @@ from mitfrnet.grid import GridParams
 from mitfrnet.inspection.worst import write_worst_clips
 from mitfrnet.missing import MaskParams
 from mitfrnet.params import PARAMS_FILE, load_params, parse_params, read_section
+from mitfrnet.report.params import WorstParams
 from mitfrnet.report.results import Results, read_cells
-from mitfrnet.report.worst import WorstParams
 from mitfrnet.workers.params import RunParams
 from pipeline import run_stage
 

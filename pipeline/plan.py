@@ -1,11 +1,13 @@
-"""Stage `plan`: for each stage, digests of the code that it runs through."""
+"""Stage `plan`: check all parameters; for each stage, write what it depends on."""
 
 import argparse
 from pathlib import Path
 
+from mitfrnet.errors import ParamsError
 from mitfrnet.grid import GridParams
 from mitfrnet.models.variants import resolve
 from mitfrnet.params import PARAMS_FILE, load_params, read_section
+from mitfrnet.plan.check import check_params
 from mitfrnet.plan.stages import write_plans
 from pipeline import run_stage
 
@@ -16,6 +18,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args(argv)
 
+    if problems := check_params():
+        raise ParamsError(*problems)
     grid = load_params(GridParams, section="grid")
     section = read_section("model")
     models = {m: resolve(m, section, where=f"{PARAMS_FILE}: model") for m in grid.models}

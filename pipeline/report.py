@@ -5,7 +5,8 @@ from pathlib import Path
 
 from mitfrnet.grid import GridParams
 from mitfrnet.params import load_params
-from mitfrnet.report.page import ReportParams, write_report
+from mitfrnet.report.page import write_report
+from mitfrnet.report.params import ReportParams
 from mitfrnet.report.results import read_results
 from mitfrnet.report.worst import read_worst
 from pipeline import run_stage

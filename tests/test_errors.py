@@ -22,8 +22,8 @@ def test_an_error_is_one_line(capsys):
 @pytest.mark.parametrize(
     ("number", "line"),
     [
-        (errno.ENOSPC, "No space left on device (make room there and run again; what is finished"),
-        (errno.EACCES, "Permission denied (give this user the right to it)"),
+        (errno.ENOSPC, "No space left on device (make room there and run again; finished work"),
+        (errno.EACCES, "Permission denied (give this user permission)"),
         (errno.EROFS, "Read-only file system (it must be writable)"),
     ],
 )

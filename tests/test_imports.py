@@ -12,7 +12,8 @@ from tests.helpers.paths import ROOT
 ORDER = (
     ("pipeline", "cli"),
     ("inspection", "doctor"),
-    ("report", "predict", "presets", "plan"),
+    ("plan",),
+    ("report", "predict", "presets"),
     ("training", "evaluation"),
     ("trained",),
     ("models", "missing", "mmsa"),

@@ -45,9 +45,9 @@ def test_a_wrong_value_is_named_with_what_is_right(values, message):
     ("text", "message"),
     [
         ("mask: {c: 1}", "mask.b: no such section (found: c)"),
-        ("maks: {b: 1}", "maks: unknown section (expected: mask)"),
+        ("maks: {b: 1}", "maks: unknown section (did you mean mask?)"),
         ("mask: [", "not valid YAML"),
-        ("", "mask: no such section (found: nothing)"),
+        ("", "None (expected sections: "),
     ],
 )
 def test_a_file_without_the_section_is_an_error_of_one_line(tmp_path, text, message):

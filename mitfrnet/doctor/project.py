@@ -3,14 +3,14 @@
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from mitfrnet.corpus.params import CorpusParams
 from mitfrnet.doctor.environment import HERE
 from mitfrnet.doctor.findings import ERROR, OK, REMARK, Finding
-from mitfrnet.errors import FeatureError, MitfrnetError
+from mitfrnet.errors import FeatureError
 from mitfrnet.features.extract import build_extractor, extractor_params
 from mitfrnet.features.extractor import Clip
 from mitfrnet.features.face_detection import MODEL_URL, MODEL_VARIABLE, model_path
@@ -29,44 +29,13 @@ def stages() -> Iterator[Finding]:
 
 
 def parameters() -> Iterator[Finding]:
-    """Check params.yaml as the stages do."""
-    from mitfrnet.corpus.ingest import IngestParams
-    from mitfrnet.data.alignment import TensorParams
-    from mitfrnet.evaluation.evaluate import EvaluateParams
-    from mitfrnet.features.text import encoder_for
-    from mitfrnet.missing import MaskParams, parse_protocol
-    from mitfrnet.report.page import ReportParams
-    from mitfrnet.training.settings import TrainParams, check_seed, load_model_params
-    from mitfrnet.workers.params import RunParams
+    """Check params.yaml as stage `plan` does."""
+    from mitfrnet.plan.check import check_params
 
-    errors: list[str] = []
-
-    def attempt(load: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        try:
-            return load(*args, **options)
-        except MitfrnetError as error:
-            errors.append(str(error))
-
-    kinds = {"run": RunParams, "ingest": IngestParams, "tensors": TensorParams, "mask": MaskParams}
-    kinds |= {"train": TrainParams, "evaluate": EvaluateParams, "report": ReportParams}
-    for section, kind in kinds.items():
-        attempt(load_params, kind, section=section)
-    for modality in ("acoustic", "visual"):
-        attempt(_extractor_params, modality)
-    text = attempt(_extractor_params, "text")
-    if grid := attempt(load_params, GridParams, section="grid"):
-        for name in grid.corpora:
-            if (corpus := attempt(_corpus_params, name)) and text:
-                attempt(encoder_for, text, corpus.language, corpus.text_encoder)
-        for model in grid.models:
-            attempt(load_model_params, model)
-        for rate in grid.missing_rates:
-            attempt(parse_protocol, rate)
-        for seed in grid.seeds:
-            attempt(check_seed, str(seed))
-    for error in dict.fromkeys(errors):  # a broken file breaks every section
-        yield Finding("parameters", ERROR, error, HERE)
-    if not errors:
+    problems = check_params()
+    for problem in problems:
+        yield Finding("parameters", ERROR, problem, HERE)
+    if not problems:
         yield Finding("parameters", OK, "params.yaml: all sections are valid")
 
 
@@ -82,8 +51,9 @@ def _corpus_params(name: str) -> CorpusParams:
 
 def corpora() -> Iterator[Finding]:
     """Check that each corpus has its raw folder and its text encoder."""
-    from mitfrnet.features.text import TextExtractor, encoder_for
+    from mitfrnet.features.text import TextExtractor
     from mitfrnet.features.text_encoder import EMBEDDED
+    from mitfrnet.features.text_params import encoder_for
 
     text = _extractor_params("text")
     for name in load_params(GridParams, section="grid").corpora:

@@ -1,72 +1,29 @@
 """Score a trained model on the test split, beside references that need no neural network."""
 
-import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor
 
 from mitfrnet.data.masked_text import FrozenText
 from mitfrnet.data.ragged import Observed
 from mitfrnet.data.tensors import SplitTensors
 from mitfrnet.errors import ParamsError
+from mitfrnet.evaluation.params import EvaluateParams
 from mitfrnet.labels import ClassScale, parse_scale
 from mitfrnet.metrics import Score, score
 from mitfrnet.missing import WHOLE_PATTERNS, MaskParams, Masks, mask_steps
-from mitfrnet.params import PARAMS_FILE, StageParams
+from mitfrnet.params import PARAMS_FILE
 from mitfrnet.trained.model import TrainedModel
 
 Scores = NDArray[np.float32]
 
 # Cross-validation within the training split chooses one of these strengths.
 _RIDGE_ALPHAS = tuple(10.0**k for k in range(-2, 5))
-
-
-class EvaluateParams(StageParams):
-    """Section `evaluate`: rates and seeds of the test masks."""
-
-    rates: Literal["matched"] | list[float]  # matched: as trained
-    protocol_rates: list[float] = Field(min_length=1)  # for models trained under a protocol
-    mask_seeds: Literal["matched"] | list[int]  # matched: as trained
-
-    @field_validator("rates", "mask_seeds", mode="before")
-    @classmethod
-    def _matched_or_listed(cls, values: Any, info: ValidationInfo) -> Any:
-        kind = int if info.field_name == "mask_seeds" else int | float
-        listed = isinstance(values, list) and all(
-            isinstance(v, kind) and not isinstance(v, bool) and math.isfinite(v) for v in values
-        )
-        if values != "matched" and not (listed and values):
-            what = "whole numbers" if kind is int else "numbers"
-            raise ValueError(f"expected 'matched' or a list of {what}")
-        return values
-
-    @field_validator("rates", "protocol_rates")
-    @classmethod
-    def _known_rates(cls, rates: Any) -> Any:
-        for rate in () if rates == "matched" else rates:
-            if not 0 <= rate <= 1:
-                raise ValueError(f"{rate} is not a missing rate (expected a number in [0, 1])")
-        return rates
-
-    @field_validator("rates", "protocol_rates", "mask_seeds")
-    @classmethod
-    def _each_once(cls, values: Any) -> Any:
-        if values != "matched" and len(set(values)) < len(values):
-            raise ValueError("a value is listed twice")
-        return values
-
-    @field_validator("mask_seeds")
-    @classmethod
-    def _known_seeds(cls, seeds: Any) -> Any:
-        if seeds != "matched" and min(seeds) < 0:
-            raise ValueError(f"{min(seeds)} is not a seed (expected a whole number, 0 or more)")
-        return seeds
 
 
 def evaluate(

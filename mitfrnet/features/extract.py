@@ -37,6 +37,7 @@ from mitfrnet.features.shards import (
     shard_count,
     shard_of,
 )
+from mitfrnet.features.text_params import TextParams, encoder_for
 from mitfrnet.media.decode import MediaLimits, limit_memory
 from mitfrnet.media.storage import ClipStore
 from mitfrnet.params import StageParams, parse_params
@@ -64,21 +65,22 @@ def extractor_params(modality: str, section: Any, *, where: str) -> StageParams:
         ParamsError: a setting is wrong, or the name is unknown.
         FeatureError: an installed extractor cannot be loaded.
     """
+    if modality == "text":  # models encode text themselves when words are hidden
+        return parse_params(TextParams, section, where=where)
     module = importlib.import_module(f"mitfrnet.features.{modality}")
-    if modality != "text":  # models encode text themselves when words are hidden
-        if isinstance(section, str):
-            if section in module.RECIPES:
-                return module.RECIPES[section]
-            names = extractor_names()
-            if section not in names:
-                raise ParamsError(
-                    f"{where}: no recipe or installed extractor is called {section!r} (expected "
-                    f"{', '.join([*module.RECIPES, *names])}, or settings one by one)"
-                )
-            section = {"extractor": section}
-        if isinstance(section, dict) and "extractor" in section:
-            settings = {key: value for key, value in section.items() if key != "extractor"}
-            return plugin_params(modality, section["extractor"], settings, where=where)
+    if isinstance(section, str):
+        if section in module.RECIPES:
+            return module.RECIPES[section]
+        names = extractor_names()
+        if section not in names:
+            raise ParamsError(
+                f"{where}: no recipe or installed extractor is called {section!r} (expected "
+                f"{', '.join([*module.RECIPES, *names])}, or settings one by one)"
+            )
+        section = {"extractor": section}
+    if isinstance(section, dict) and "extractor" in section:
+        settings = {key: value for key, value in section.items() if key != "extractor"}
+        return plugin_params(modality, section["extractor"], settings, where=where)
     return parse_params(getattr(module, f"{modality.title()}Params"), section, where=where)
 
 
@@ -100,7 +102,8 @@ def build_extractor(modality: str, params: StageParams, settings: dict[str, Any]
     module = importlib.import_module(f"mitfrnet.features.{modality}")
     extractor = getattr(module, f"{modality.title()}Extractor")
     if modality == "text":
-        encoder = module.encoder_for(params, settings["language"], settings["text_encoder"])
+        assert isinstance(params, TextParams)
+        encoder = encoder_for(params, settings["language"], settings["text_encoder"])
         return extractor(params, encoder)
     return extractor(params, MediaLimits(**settings["limits"]))
 

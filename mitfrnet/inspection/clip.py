@@ -6,7 +6,7 @@ from pathlib import Path
 from mitfrnet.corpus.transcripts.words import Transcript
 from mitfrnet.errors import MediaError, MitfrnetError
 from mitfrnet.features.extractor import Clip, Extractor
-from mitfrnet.features.text import TextParams
+from mitfrnet.features.text_params import TextParams
 from mitfrnet.inspection import masking
 from mitfrnet.inspection.predictions import predict_all, text_encoder_of
 from mitfrnet.inspection.subject import Subject, make_subject

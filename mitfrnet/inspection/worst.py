@@ -9,8 +9,9 @@ from mitfrnet.corpus.manifest import manifest_settings, read_manifest
 from mitfrnet.inspection.masking import Judged, ShownMasks
 from mitfrnet.inspection.pages import write_pages
 from mitfrnet.missing import MaskParams
+from mitfrnet.report.params import WorstParams
 from mitfrnet.report.results import Results
-from mitfrnet.report.worst import WorstParams, judged_group, page_name, worst_clips, write_worst
+from mitfrnet.report.worst import judged_group, page_name, worst_clips, write_worst
 from mitfrnet.workers.params import RunParams
 
 

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from mitfrnet.errors import FeatureError
 from mitfrnet.features.extractor import Features
-from mitfrnet.features.text import TextExtractor, TextParams
+from mitfrnet.features.text import TextExtractor
 from mitfrnet.features.text_encoder import TextEncoder, load_tokenizer
+from mitfrnet.features.text_params import TextParams
 from mitfrnet.mmsa.reading import MmsaFile, MmsaUtterance
 
 # Largest difference at which stored vectors count as the encoder's own. Devices, versions and

@@ -9,20 +9,20 @@ from typing import Any
 from mitfrnet.files import replacing
 from mitfrnet.labels import LabelScale
 from mitfrnet.modalities import MODALITIES
-from mitfrnet.params import StageParams
 from mitfrnet.report.charts import figures
 from mitfrnet.report.charts.agreement import Agreement, agreement
 from mitfrnet.report.charts.drawing import Chart
 from mitfrnet.report.charts.losses import MAX_SEEDS, loss_charts
 from mitfrnet.report.charts.scores import average_charts, bars_in_words, rate_charts
 from mitfrnet.report.over_rates import Block, blocks
+from mitfrnet.report.params import ReportParams
 from mitfrnet.report.results import Corpus, Results
-from mitfrnet.report.scores import BootstrapParams, Group, model_names, score_groups
+from mitfrnet.report.scores import Group, model_names, score_groups
 from mitfrnet.report.tables import plain
 from mitfrnet.report.tables.ablation import ablation_table
 from mitfrnet.report.tables.averages import average_table, headline_average_table
 from mitfrnet.report.tables.masks import SPLITS, mask_table
-from mitfrnet.report.tables.paired import PairedParams, paired_table
+from mitfrnet.report.tables.paired import paired_table
 from mitfrnet.report.tables.scores import headline_table, score_tables
 from mitfrnet.report.tables.table import Table
 from mitfrnet.report.tables.trainings import timing_table, training_table
@@ -36,16 +36,7 @@ from mitfrnet.report.words import (
     scale_in_words,
     shortened,
 )
-from mitfrnet.report.worst import WorstClip, WorstParams
-
-
-class ReportParams(StageParams):
-    """Section `report`."""
-
-    title: str
-    bootstrap: BootstrapParams
-    paired_test: PairedParams
-    worst: WorstParams  # for stage inspect
+from mitfrnet.report.worst import WorstClip
 
 
 @dataclass(frozen=True)

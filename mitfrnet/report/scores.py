@@ -7,7 +7,6 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from mitfrnet.errors import FeatureError
 from mitfrnet.evaluation.significance import Interval, bootstrap_intervals
@@ -15,8 +14,8 @@ from mitfrnet.grid import Condition
 from mitfrnet.labels import ClassScale, LabelScale
 from mitfrnet.metrics import ClassCounts, Score, as_scored, measures, score, why_null
 from mitfrnet.models.registry import full_name
-from mitfrnet.params import StageParams
 from mitfrnet.report.columns import Column, all_columns, headline_columns
+from mitfrnet.report.params import BootstrapParams
 from mitfrnet.report.results import Cell, Results
 from mitfrnet.report.runs import defined, deviation_of, mean_of
 
@@ -33,14 +32,6 @@ PROTOCOLS = {
     "fixed_train": "trained at one fixed missing rate",
     "random_train": "trained at a random missing rate per clip",
 }
-
-
-class BootstrapParams(StageParams):
-    """Section `report.bootstrap`: resampling of test clips for intervals and paired tests."""
-
-    resamples: int = Field(ge=1)
-    seed: int = Field(ge=0)
-    level: float = Field(gt=0, lt=1)  # share of the resamples within an interval
 
 
 @dataclass(frozen=True, eq=False)

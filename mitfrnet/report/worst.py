@@ -11,25 +11,16 @@ from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
-from pydantic import Field
 
 from mitfrnet.errors import FeatureError
 from mitfrnet.files import write_json
 from mitfrnet.labels import ClassScale, LabelScale
-from mitfrnet.params import StageParams
 from mitfrnet.report.confusion import class_of
 from mitfrnet.report.over_rates import blocks
 from mitfrnet.report.results import Results
 from mitfrnet.report.scores import Group, score_groups
 
 LIST = "clips.json"
-
-
-class WorstParams(StageParams):
-    """Section `report.worst`."""
-
-    clips: int = Field(ge=0, le=100)  # per corpus
-    pages: bool  # whether each of them has a page with its frames and sound
 
 
 @dataclass(frozen=True)

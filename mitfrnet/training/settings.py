@@ -58,7 +58,7 @@ def load_model_params(name: str, path: Path = PARAMS_FILE) -> ModelParams:
         ParamsError: there is no such section, or something in it is wrong.
     """
     section = resolve(name, read_section("model", path), where=f"{path}: model")
-    return _parse_model(section, where=f"{path}: model.{name}")
+    return parse_model_params(section, where=f"{path}: model.{name}")
 
 
 def read_planned_model(plan: Path, name: str) -> ModelParams:
@@ -77,11 +77,15 @@ def read_planned_model(plan: Path, name: str) -> ModelParams:
         raise ParamsError(
             f"{plan}: not the plan of a training ({error}); run stage plan"
         ) from error
-    return _parse_model(section, where=f"{PARAMS_FILE}: model.{name}")
+    return parse_model_params(section, where=f"{PARAMS_FILE}: model.{name}")
 
 
-def _parse_model(section: Any, *, where: str) -> ModelParams:
-    """Return a resolved section `model.<name>` as checked settings; errors begin with `where`."""
+def parse_model_params(section: Any, *, where: str) -> ModelParams:
+    """Return a resolved section `model.<name>` as checked settings; errors begin with `where`.
+
+    Raises:
+        ParamsError: something in it is wrong.
+    """
     params = parse_params(ModelParams, section, where=where)
     try:
         kind = registry.params_type(params.architecture)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from mitfrnet.errors import ParamsError
-from mitfrnet.evaluation.evaluate import EvaluateParams, evaluate
+from mitfrnet.evaluation.evaluate import evaluate
+from mitfrnet.evaluation.params import EvaluateParams
 from mitfrnet.labels import ClassScale
 from mitfrnet.missing import PROTOCOLS, Protocol
 from mitfrnet.params import parse_params

@@ -5,8 +5,9 @@ import torch
 from mitfrnet.errors import FeatureError, ParamsError
 from mitfrnet.features import text_encoder
 from mitfrnet.features.extractor import Clip
-from mitfrnet.features.text import TextExtractor, TextParams, encoder_for
+from mitfrnet.features.text import TextExtractor
 from mitfrnet.features.text_encoder import TextEncoder, encoder_folder, load_tokenizer
+from mitfrnet.features.text_params import TextParams, encoder_for
 
 pytestmark = pytest.mark.slow
 

@@ -7,8 +7,9 @@ import torch
 from mitfrnet.data.alignment import TensorParams
 from mitfrnet.data.scaling import Scaling
 from mitfrnet.features.acoustic import AcousticExtractor, AcousticParams
-from mitfrnet.features.text import TextExtractor, TextParams
+from mitfrnet.features.text import TextExtractor
 from mitfrnet.features.text_encoder import TextEncoder
+from mitfrnet.features.text_params import TextParams
 from mitfrnet.features.visual import VisualExtractor
 from mitfrnet.labels import SCALES
 from mitfrnet.models import registry

@@ -15,7 +15,7 @@ from mitfrnet.labels import Scale, parse_scale
 from mitfrnet.metrics import score
 from mitfrnet.modalities import MODALITIES
 from mitfrnet.report.over_rates import blocks
-from mitfrnet.report.page import ReportParams
+from mitfrnet.report.params import ReportParams
 from mitfrnet.report.results import read_results
 from mitfrnet.report.scores import score_groups
 

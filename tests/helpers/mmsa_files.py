@@ -9,8 +9,9 @@ from mitfrnet.data.tensors import ModalityTensors, SplitTensors, write_tensors
 from mitfrnet.features.extractor import Clip
 from mitfrnet.features.imported import ImportedExtractor
 from mitfrnet.features.shards import feature_schema
-from mitfrnet.features.text import TextExtractor, TextParams
+from mitfrnet.features.text import TextExtractor
 from mitfrnet.features.text_encoder import load_tokenizer
+from mitfrnet.features.text_params import TextParams
 from mitfrnet.files import metadata_of
 from mitfrnet.labels import SCALES
 from mitfrnet.modalities import MODALITIES, SPLITS

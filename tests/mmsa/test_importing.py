@@ -12,8 +12,9 @@ from mitfrnet.corpus.layouts.features import stored_descriptions
 from mitfrnet.errors import FeatureError
 from mitfrnet.features.extractor import Clip
 from mitfrnet.features.imported import ImportedExtractor
-from mitfrnet.features.text import TextExtractor, TextParams
+from mitfrnet.features.text import TextExtractor
 from mitfrnet.features.text_encoder import TextEncoder
+from mitfrnet.features.text_params import TextParams
 from mitfrnet.labels import SCALES, ClassScale
 from mitfrnet.mmsa import import_corpus
 from mitfrnet.modalities import MODALITIES

@@ -16,7 +16,7 @@ from mitfrnet.data.build import build_tensors
 from mitfrnet.errors import FeatureError
 from mitfrnet.features.extract import extract_corpus
 from mitfrnet.features.shards import read_features
-from mitfrnet.features.text import TextParams
+from mitfrnet.features.text_params import TextParams
 from mitfrnet.labels import SCALES, ClassScale
 from mitfrnet.mmsa import import_corpus, write
 from mitfrnet.modalities import MODALITIES, SPLITS

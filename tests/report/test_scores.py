@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from mitfrnet.errors import FeatureError
-from mitfrnet.report.scores import BootstrapParams, model_names, score_groups
+from mitfrnet.report.params import BootstrapParams
+from mitfrnet.report.scores import model_names, score_groups
 from mitfrnet.report.tables.plain import scores_text
 from tests.helpers.made_results import make_results, read, write_results
 

@@ -3,25 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pydantic import Field
-
 from mitfrnet.errors import ParamsError
 from mitfrnet.evaluation.significance import PairedTest, paired_test
 from mitfrnet.labels import ClassScale
-from mitfrnet.params import PARAMS_FILE, StageParams
+from mitfrnet.params import PARAMS_FILE
 from mitfrnet.report.columns import Column
 from mitfrnet.report.over_rates import Block
-from mitfrnet.report.scores import BootstrapParams
+from mitfrnet.report.params import BootstrapParams, PairedParams
 from mitfrnet.report.tables.scores import runs_note
 from mitfrnet.report.tables.table import Entry, Line, Table
-
-
-class PairedParams(StageParams):
-    """Section `report.paired_test`: the score by which two models are compared."""
-
-    scores: str  # if labels are scores
-    classes: str  # if labels are classes
-    exchanges: int = Field(ge=1)  # of clips between two models; few allow no small p
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from mitfrnet.labels import Scale
 from mitfrnet.report.columns import Column
 from mitfrnet.report.over_rates import Block
-from mitfrnet.report.scores import BootstrapParams, Group, ScoreRow
+from mitfrnet.report.params import BootstrapParams
+from mitfrnet.report.scores import Group, ScoreRow
 from mitfrnet.report.tables.table import Entry, Line, Table
 
 

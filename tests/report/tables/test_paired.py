@@ -2,8 +2,8 @@ import pytest
 
 from mitfrnet.errors import ParamsError
 from mitfrnet.params import parse_params
-from mitfrnet.report.scores import BootstrapParams
-from mitfrnet.report.tables.paired import PairedParams, adjusted_tests, holm, paired_table
+from mitfrnet.report.params import BootstrapParams, PairedParams
+from mitfrnet.report.tables.paired import adjusted_tests, holm, paired_table
 from tests.helpers.made_results import REPORT, make_block
 
 
