@@ -397,6 +397,8 @@ def check() -> None:
 
     Every mistake is one line, and the exit status is then 1. `dvc repro` does the same before
     anything runs.
+
+    Example: mitfrnet check
     """
     from mitfrnet.errors import ParamsError
     from mitfrnet.plan.check import check_params

@@ -44,7 +44,7 @@ def test_help_names_the_commands():
         assert command in result.stdout
         help_of = invoke(command, "--help")
         assert help_of.exit_code == 0
-        assert f"Example: mitfrnet {command} " in " ".join(help_of.stdout.split())
+        assert f"Example: mitfrnet {command}" in " ".join(help_of.stdout.split())
 
 
 @pytest.mark.parametrize("debug", [True, False])

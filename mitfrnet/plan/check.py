@@ -65,9 +65,7 @@ class _Check:
         corpora = self._each("corpora", lambda name, block, where: parse_params(
             CorpusParams, block, where=where))  # fmt: skip
         extract = self._each("extract", self._extractor)
-        models = self._values.get("model", {})
-        self._each("model", lambda name, _, where: parse_model_params(
-            resolve(str(name), models, where=f"{self._path}: model"), where=where))  # fmt: skip
+        models = self._models()
         if (grid := parsed["grid"]) is not None:
             self._grid(grid, corpora, models, extract.get("text"), parsed["report"])
         return list(dict.fromkeys(self._problems))
@@ -97,6 +95,25 @@ class _Check:
         for name in entries:
             self._try(check_name, str(name), where)
         return {n: self._try(parse, n, entry, f"{where}.{n}") for n, entry in entries.items()}
+
+    def _models(self) -> dict[str, Any]:
+        """Check all models, and return their sections; a mistake of a base is told once."""
+        models = self._values.get("model", {})
+        wrong: set[str] = set()
+
+        def parse(name: str, section: Any, where: str) -> Any:
+            if isinstance(section, dict) and section.get("base") in wrong:
+                wrong.add(name)
+                return None
+            before = len(self._problems)
+            resolved = self._try(resolve, str(name), models, where=f"{self._path}: model")
+            if resolved is not None:
+                self._try(parse_model_params, resolved, where=where)
+            if len(self._problems) > before:
+                wrong.add(name)
+            return section
+
+        return self._each("model", parse)
 
     def _extractor(self, modality: str, section: Any, where: str) -> Any:
         if modality not in MODALITIES:

@@ -10,7 +10,6 @@ from mitfrnet.doctor.findings import ERROR, OK, REMARK
 from mitfrnet.errors import FeatureError
 from mitfrnet.features import text_encoder
 from mitfrnet.features.face_detection import MODEL_VARIABLE
-from mitfrnet.params import SECTIONS
 
 
 @pytest.fixture
@@ -27,38 +26,6 @@ def change(project):
         path.write_text(yaml.safe_dump(values))
 
     return put
-
-
-@pytest.mark.parametrize("section", sorted(SECTIONS - {"corpora", "extract", "model"}))
-def test_every_section_is_checked(project, change, section):
-    change(f"{section}.unknown", 1)
-    findings = list(checks.parameters())
-    assert [finding.level for finding in findings] == [ERROR]
-    assert f"params.yaml: {section}.unknown: unknown key" in findings[0].found
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "found"),
-    [
-        ("maks", {}, "maks: unknown section (expected: mask)"),
-        ("extract.text.unknown", 1, "extract.text.unknown: unknown key"),
-        ("extract.acoustic.hop_lenth", 1, "hop_lenth: unknown key (expected: hop_length)"),
-        ("extract.visual.backend", "dlib", "extract.visual.backend: "),
-        ("grid.corpora", ["other"], "corpora.other: no such section"),
-        ("corpora.sample.language", "fr", "none for language 'fr'"),
-        ("grid.models", ["tnf"], "model.tnf: no such section"),
-        ("model.mitfrnet.network.dmi", 1, "dmi: unknown key (expected: dim)"),
-        ("grid.missing_rates", [1.5], "1.5"),
-        ("grid.seeds", [-1], "grid.seeds: -1"),
-    ],
-)
-def test_parameters_that_a_stage_refuses(project, change, key, value, found):
-    (finding,) = checks.parameters()
-    assert finding.level == OK
-    change(key, value)
-    (finding,) = checks.parameters()
-    assert finding.level == ERROR
-    assert found in finding.found
 
 
 def test_all_errors_are_listed(change):

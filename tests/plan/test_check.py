@@ -91,6 +91,12 @@ def test_a_mistake_is_one_line(checked, line):
     assert checked(MISTAKES[line]) == [f"params.yaml: {line}"]
 
 
+def test_a_mistake_of_a_base_is_told_once(checked):
+    """Two of the shipped models are variants of mitfrnet."""
+    (line,) = checked({"model.mitfrnet.network.dmi": 1})
+    assert line == "params.yaml: model.mitfrnet.network.dmi: unknown key (expected: dim)"
+
+
 def test_all_mistakes_come_at_once(checked):
     changes = {"mask.sed": 1, "train.max_epochs": 0, "grid.models": ["tnf", "mitfrnet"]}
     assert len(checked(changes)) == 3
