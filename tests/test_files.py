@@ -65,8 +65,8 @@ def test_a_full_disk_is_named_with_the_file(tmp_path, write):
     with pytest.raises(OutputError) as error:
         replaced(path, lambda p: p.symlink_to(FULL), write)
     assert str(error.value) == (
-        f"{path}: cannot be written: No space left on device (make room there and run again; what "
-        "is finished is kept)"
+        f"{path}: cannot be written: No space left on device (make room there and run again; "
+        "finished work is kept)"
     )
     assert [p.name for p in tmp_path.iterdir()] == ["x"]
     assert path.read_text() == "old"
