@@ -25,8 +25,9 @@ from mitfrnet.labels import SCALES
 from mitfrnet.missing import MaskParams, mask_corpus
 from mitfrnet.modalities import MODALITIES
 from mitfrnet.params import load_params
+from mitfrnet.training.load import load_model_params
 from mitfrnet.training.loop import train
-from mitfrnet.training.settings import TrainParams, load_model_params
+from mitfrnet.training.settings import TrainParams
 
 WIDTHS = {"text": 384, "acoustic": 33, "visual": 168}
 STEPS_PER_SECOND = {"text": 3.6, "acoustic": 31.25, "visual": 10.0}  # of the shipped settings

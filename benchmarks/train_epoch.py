@@ -35,8 +35,9 @@ from mitfrnet.data.tensors import ModalityTensors, SplitTensors, read_tensors, w
 from mitfrnet.missing import MaskParams, mask_corpus
 from mitfrnet.modalities import MODALITIES
 from mitfrnet.params import load_params
+from mitfrnet.training.load import load_model_params
 from mitfrnet.training.loop import train
-from mitfrnet.training.settings import TrainParams, load_model_params
+from mitfrnet.training.settings import TrainParams
 from mitfrnet.workers.params import RunParams
 
 ENCODER = "minilm"  # whose features the frozen, embedded encoder gives

@@ -16,7 +16,7 @@ from mitfrnet.doctor import environment
 from mitfrnet.doctor.findings import ERROR, REMARK, Finding
 from mitfrnet.errors import ParamsError
 
-# Functions of `project.py`. The first ones do without torch, and run beside the others.
+# Functions of `project.py`. The first two do not import torch, and run beside the others.
 CHECKS = ("stages", "extraction", "parameters", "corpora", "gpu")
 _DONE = "done"  # printed after each check
 

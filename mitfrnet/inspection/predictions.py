@@ -77,7 +77,7 @@ def predict_all(
 def _values(
     model: TrainedModel, text: FrozenText, tensors: SplitTensors, masks: ClipMasks
 ) -> list[list[float]]:
-    """Return predictions per mask and subset; a modality taken away looks as if never there."""
+    """Return predictions per mask and subset; a removed modality looks like one never recorded."""
     torch.set_num_threads(model.config["training"]["train"]["threads"])
     whole = masks.params.pattern in WHOLE_PATTERNS
     columns = []

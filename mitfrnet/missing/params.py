@@ -127,5 +127,5 @@ def parse_protocol(entry: float | str) -> Protocol:
     try:
         return Protocol("matched", check_rate(entry))
     except ParamsError as error:
-        known = f"a number in [0, 1], or {', '.join(PROTOCOLS)}"
-        raise ParamsError(f"missing rate is {entry} (expected {known})") from error
+        expected = f"a number in [0, 1], or {', '.join(PROTOCOLS)}"
+        raise ParamsError(f"missing rate is {entry} (expected {expected})") from error

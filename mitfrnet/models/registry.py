@@ -56,7 +56,7 @@ def params_type(name: str) -> type[StageParams]:
     Raises:
         ParamsError: no model has this name.
     """
-    entry = _entry(name)
+    entry = entry_of(name)
     return getattr(import_module(entry.module), entry.params)
 
 
@@ -75,7 +75,7 @@ def build(
         ParamsError: no model has this name, or a setting is unknown, absent or out of range.
         ValueError: `dims` lacks a modality, has an unknown one, or holds a number below 1.
     """
-    entry = _entry(name)
+    entry = entry_of(name)
     if set(dims) != set(MODALITIES) or min(dims.values()) < 1:
         raise ValueError(f"dims is {dims}, but needs a positive number for each of {MODALITIES}")
     if task is not None:
@@ -83,16 +83,12 @@ def build(
     return getattr(import_module(entry.module), entry.model)(dims=dims, **settings)
 
 
-def module_of(name: str) -> str:
-    """Return the module that defines a model.
+def entry_of(name: str) -> Entry:
+    """Return the entry of an architecture.
 
     Raises:
         ParamsError: no model has this name.
     """
-    return _entry(name).module
-
-
-def _entry(name: str) -> Entry:
     if name not in MODELS:
         raise ParamsError(f"unknown model {name!r} (expected: {', '.join(MODELS)})")
     return MODELS[name]

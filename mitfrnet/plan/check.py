@@ -60,6 +60,9 @@ class _Check:
         corpora = self._each("corpora", lambda name, block, where: parse_params(
             CorpusParams, block, where=where))  # fmt: skip
         extract = self._each("extract", self._extractor)
+        for modality in MODALITIES:
+            if "extract" in self._values and modality not in extract:
+                self._problems.append(f"{self._path}: extract.{modality}: section is absent")
         models = self._models()
         if (grid := parsed["grid"]) is not None:
             self._grid(grid, corpora, models, extract.get("text"), parsed["report"])
@@ -88,23 +91,26 @@ class _Check:
             self._problems.append(f"{where}: {entries!r} (expected a section)")
             return {}
         for name in entries:
-            self._try(check_name, str(name), where)
-        return {n: self._try(parse, n, entry, f"{where}.{n}") for n, entry in entries.items()}
+            if not _is_name(name):
+                self._problems.append(f"{where}: {name!r} (expected a name; put it in quotes)")
+        names = sorted(filter(_is_name, entries), key=lambda name: _ancestors(name, entries))
+        for name in names:
+            self._try(check_name, name, where)
+        return {n: self._try(parse, n, entries[n], f"{where}.{n}") for n in names}
 
     def _models(self) -> dict[str, Any]:
-        """Check all models, and return their sections; a mistake of a base is told once."""
-        models = self._values.get("model", {})
+        """Check all models, and return their sections; report a mistake in a base only once."""
+        models = self._values.get("model")
         wrong: set[str] = set()
 
         def parse(name: str, section: Any, where: str) -> Any:
-            if isinstance(section, dict) and section.get("base") in wrong:
-                wrong.add(name)
-                return None
+            base = section.get("base") if isinstance(section, dict) else None
             before = len(self._problems)
-            resolved = self._try(resolve, str(name), models, where=f"{self._path}: model")
-            if resolved is not None:
-                self._try(parse_model_params, resolved, where=where)
-            if len(self._problems) > before:
+            if not (isinstance(base, str) and base in wrong):
+                resolved = self._try(resolve, name, models, where=f"{self._path}: model")
+                if resolved is not None:
+                    self._try(parse_model_params, resolved, where=where)
+            if len(self._problems) > before or (isinstance(base, str) and base in wrong):
                 wrong.add(name)
             return section
 
@@ -140,7 +146,7 @@ class _Check:
             if (corpus := corpora[name]) is not None:
                 self._corpus(corpus, text, report)
         for name in grid.models:
-            if isinstance(models, dict) and name not in models:
+            if name not in models:
                 line = f"{where}.models: unknown model {name!r} ({closest(name, models)})"
                 self._problems.append(line)
         for rate in grid.missing_rates:
@@ -150,7 +156,7 @@ class _Check:
 
     def _corpus(self, corpus: CorpusParams, text: Any, report: Any) -> None:
         """Check what other sections say about a corpus of the grid."""
-        if text is not None:
+        if text is not None and corpus.layout != "features":  # which brings its text encoded
             self._try(encoder_for, text, corpus.language, corpus.text_encoder)
         scale = corpus.resolved_scale
         if report is None or scale is None:
@@ -168,3 +174,15 @@ class _Check:
             function(value)
         except ParamsError as error:
             self._problems += [f"{where}: {problem}" for problem in error.problems]
+
+
+def _is_name(key: Any) -> bool:
+    return isinstance(key, str)
+
+
+def _ancestors(name: str, entries: Mapping[str, Any]) -> int:
+    """Return how many bases a model has, one above the other; at most as many as there are."""
+    count, entry = 0, entries[name]
+    while isinstance(entry, dict) and _is_name(entry.get("base")) and count < len(entries):
+        count, entry = count + 1, entries.get(entry["base"])
+    return count

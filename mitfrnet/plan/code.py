@@ -85,11 +85,11 @@ def source_digest_of_text(text: str) -> str:
 def _without_remarks(text: str) -> str:
     """Return source code without comments, docstrings and blank lines."""
     # Text is cut by its position: what `ast` and `tokenize` make of it differs between versions.
-    lines = text.splitlines()
+    lines = text.split("\n")
     kept_whole: set[int] = set()  # rows inside strings, where blanks matter
     for kind, start, end in _strings_and_comments(text):
         if kind == token.COMMENT:
-            lines[start[0] - 1] = lines[start[0] - 1][: start[1]]
+            lines[start[0] - 1] = lines[start[0] - 1][: start[1]].rstrip()
         else:
             kept_whole.update(range(start[0] - 1, end[0]))
     for first, last in _docstrings(text):
@@ -106,22 +106,22 @@ def _strings_and_comments(
     # From Python 3.12 on, an f-string is several tokens between these two.
     opening, closing = getattr(token, "FSTRING_START", -1), getattr(token, "FSTRING_END", -1)
     opened: list[tuple[int, int]] = []
-    for found in tokenize.generate_tokens(io.StringIO(text).readline):
-        if found.type == opening:
-            opened.append(found.start)
-        elif found.type == closing:
+    for part in tokenize.generate_tokens(io.StringIO(text).readline):
+        if part.type == opening:
+            opened.append(part.start)
+        elif part.type == closing:
             start = opened.pop()
-            if start[0] < found.end[0]:
-                yield token.STRING, start, found.end
-        elif found.type == token.COMMENT or (
-            found.type == token.STRING and found.start[0] < found.end[0]
+            if start[0] < part.end[0]:
+                yield token.STRING, start, part.end
+        elif part.type == token.COMMENT or (
+            part.type == token.STRING and part.start[0] < part.end[0]
         ):
-            yield found.type, found.start, found.end
+            yield part.type, part.start, part.end
 
 
 def _docstrings(text: str) -> Iterator[tuple[int, int]]:
-    """Yield the rows of docstrings that stand alone: the first from 0, and the one after."""
-    lines = text.encode().splitlines()  # columns of `ast` count bytes
+    """Yield the rows [first, last), from 0, of each docstring without code on its lines."""
+    lines = text.encode().split(b"\n")  # columns of `ast` count bytes
     for node in ast.walk(_parsed(text)):
         if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             continue
@@ -200,12 +200,12 @@ def _data_files(reached: set[Path], root: Path) -> set[Path]:
             text = _without_remarks(text)
         for folder in [path.parent, *folders]:
             for name in sorted(candidates[folder]):
-                found = folder / name
+                file = folder / name
                 own = folder == path.parent or name not in candidates[path.parent]
-                if own and found not in named and f'"{name}"' in text:
-                    named.add(found)
-                    if found.suffix in _TEXT:
-                        waiting.append(found)
+                if own and file not in named and f'"{name}"' in text:
+                    named.add(file)
+                    if file.suffix in _TEXT:
+                        waiting.append(file)
     return named
 
 

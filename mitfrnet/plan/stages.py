@@ -6,7 +6,7 @@ from typing import Any
 
 from mitfrnet.files import write_json
 from mitfrnet.modalities import MODALITIES
-from mitfrnet.models.registry import module_of
+from mitfrnet.models.registry import entry_of
 from mitfrnet.plan.code import code_digests
 
 # These two import modules by names that are made while they run.
@@ -40,11 +40,17 @@ def plans(models: Mapping[str, Any], root: Path = Path()) -> dict[str, dict[str,
     def plan(
         stage: str, *, modalities: Sequence[str] = (), of: Sequence[str] = ()
     ) -> dict[str, Any]:
+        entries = [entry_of(models[name]["architecture"]) for name in of]
         named = {
             _EXTRACTORS: [f"mitfrnet.features.{modality}" for modality in modalities],
-            _REGISTRY: [module_of(models[name]["architecture"]) for name in of],
+            _REGISTRY: [entry.module for entry in entries],
         }
-        return {"code": code_digests(Path("pipeline", f"{stage}.py"), named, root)}
+        code = code_digests(Path("pipeline", f"{stage}.py"), named, root)
+        if not of:
+            return {"code": code}
+        # A new entry of the registry must not train all models again.
+        del code[_REGISTRY]
+        return {"code": code, "architectures": [entry._asdict() for entry in entries]}
 
     return {
         **{stage: plan(stage) for stage in ("ingest", "tensors", "mask", "cards", "report")},

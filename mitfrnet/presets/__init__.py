@@ -89,6 +89,7 @@ def apply_preset(text: str, preset: str, *, where: str) -> str:
     """
     editor = YAML()
     editor.width = 10_000  # long lines stay whole
+    editor.preserve_quotes = True  # "no" would become no, which other readers take for false
     editor.indent(mapping=2, sequence=4, offset=2)
     editor.representer.add_representer(  # ruamel.yaml would write nothing
         type(None),
@@ -123,8 +124,8 @@ def _update(target: Any, preset: CommentedMap, where: str) -> None:
 def _items(values: list[Any], old: Any) -> CommentedSeq:
     """Return a list in block form, followed by the blank lines and comments that follow `old`."""
     new = CommentedSeq(values)
-    if isinstance(old, CommentedSeq) and len(old) - 1 in old.ca.items:
-        tail = old.ca.items[len(old) - 1]
+    tail = old.ca.items.get(len(old) - 1) if isinstance(old, CommentedSeq) else None
+    if tail and tail[0]:
         tail[0].value = "\n" + tail[0].value.partition("\n")[2]
         new.ca.items[len(new) - 1] = tail
     return new
@@ -148,7 +149,8 @@ def _check(path: Path, models: Iterable[str]) -> None:
     """
     # Imported here because they load torch.
     from mitfrnet.grid import GridParams
-    from mitfrnet.training.settings import TrainParams, load_model_params
+    from mitfrnet.training.load import load_model_params
+    from mitfrnet.training.settings import TrainParams
 
     grid = load_params(GridParams, section="grid", path=path)
     load_params(TrainParams, section="train", path=path)

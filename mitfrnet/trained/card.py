@@ -145,8 +145,8 @@ def _body(config: Mapping[str, Any], rows: CardRows, corpus: str | None) -> Iter
     yield ""
     whole = config["architecture"] == "mitfrnet" and not lacking(config)
     yield (
-        "Scores the sentiment of a video clip of a person speaking from what is said, the sound "
-        "and the face, also where parts of these are missing. "
+        "Scores the sentiment of a video clip of a person speaking, from words, voice and face, "
+        "even if some of them are missing. "
         f"{'The model of' if whole else 'A model compared in'} {_PAPER}."
     )
     yield ""
@@ -208,8 +208,8 @@ def _body(config: Mapping[str, Any], rows: CardRows, corpus: str | None) -> Iter
         "- Scores hold for clips like those trained on: their language, speakers, cameras and "
         "length. They were not measured by age, sex, skin colour or dialect."
     )
-    yield ("- A score comes without a measure of its certainty, also where nearly all is missing.")
-    yield "- One face per frame is looked at; with several people it may not be the speaker's."
+    yield ("- Scores carry no measure of uncertainty, even if almost everything is missing.")
+    yield "- Only one face per frame is used; with several people it may not be the speaker's."
     if from_clips:
         yield (
             "- Features must be made with the settings in `config.json`; the package makes them, "
@@ -224,11 +224,11 @@ def _hidden(masks: Mapping[str, Any]) -> str:
     amount = {
         "complete_train": "nothing in training and validation",
         "fixed_train": f"in training and validation at missing rate {params.get('fixed_rate')}",
-        "random_train": "at a missing rate of its own for each clip, in training anew each epoch",
+        "random_train": "at a rate drawn per clip, redrawn each epoch in training",
     }.get(protocol, f"at missing rate {masks['rate']}, in all splits")
     text = "token by token, before it is encoded"
     if masks["pattern"] in WHOLE_PATTERNS:
-        text = "as a whole, as any modality that the pattern takes away"
+        text = "as a whole, like every modality that the pattern hides"
     settings = json.dumps(params, sort_keys=True)
     return (
         f"pattern `{masks['pattern']}`, protocol `{protocol}`: {amount}. Text is hidden {text}. "
@@ -247,7 +247,7 @@ def _output(scale: LabelScale) -> str:
 
 def _score_table(rows: CardRows, names: Iterable[str]) -> Iterator[str]:
     if not rows:
-        yield "This model was saved without its scores; the pipeline's `evaluate` finds them."
+        yield "This model was saved without its scores; run the pipeline to add them."
         return
     yield (
         f"On the test split, {rows[0][2]['n']} clips, with parts hidden by the same pattern, "

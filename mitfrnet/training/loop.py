@@ -47,7 +47,7 @@ SECONDS = "seconds"  # what an epoch took; differs from run to run, so it is in 
 
 
 class Trained(NamedTuple):
-    """What training gives.
+    """The result of a training.
 
     Attributes:
         model: the model of the best epoch.
@@ -121,7 +121,7 @@ def train(
     identity = training.metadata["features"]["text"]["identity"]
     frozen = redrawn = encoder = None
     if params.text == "frozen":
-        # Masks that are drawn anew serve one epoch: their text is not worth keeping.
+        # Masks redrawn each epoch are used once, so their text is not cached.
         frozen, redrawn = FrozenText(identity, text_cache), FrozenText(identity)
     else:
         encoder = load_encoder(identity).train()

@@ -8,8 +8,7 @@ from pydantic import Field
 
 from mitfrnet.errors import ParamsError
 from mitfrnet.models import registry
-from mitfrnet.models.variants import resolve
-from mitfrnet.params import PARAMS_FILE, StageParams, parse_params, read_section
+from mitfrnet.params import PARAMS_FILE, StageParams, parse_params
 
 MAX_SEED = 2**32 - 1  # of NumPy, which Lightning seeds too
 
@@ -45,20 +44,6 @@ class ModelParams(StageParams):
     architecture: str  # of the registry
     network: dict[str, Any]
     optimiser: OptimiserParams
-
-
-def load_model_params(name: str, path: Path = PARAMS_FILE) -> ModelParams:
-    """Return the settings of one model or variant, checked.
-
-    Args:
-        name: of the section below `model`.
-        path: of the parameter file.
-
-    Raises:
-        ParamsError: there is no such section, or something in it is wrong.
-    """
-    section = resolve(name, read_section("model", path), where=f"{path}: model")
-    return parse_model_params(section, where=f"{path}: model.{name}")
 
 
 def read_planned_model(plan: Path, name: str) -> ModelParams:

@@ -16,7 +16,7 @@ from mitfrnet.models import registry
 from mitfrnet.params import load_params
 from mitfrnet.predict.extraction import LIMITS, FeatureSettings, described_features
 from mitfrnet.trained.model import Network, TrainedModel, task_of
-from mitfrnet.training.settings import load_model_params
+from mitfrnet.training.load import load_model_params
 from tests.helpers.faces import shipped_params
 from tests.helpers.splits import make_mask_params
 

@@ -13,7 +13,7 @@ from mitfrnet.labels import SCALES
 from mitfrnet.missing import MaskParams, mask_corpus
 from mitfrnet.models import registry
 from mitfrnet.trained.model import Network, TrainedModel, task_of
-from mitfrnet.training.settings import load_model_params
+from mitfrnet.training.load import load_model_params
 
 DIMS = {"text": 384, "acoustic": 5, "visual": 4}
 

@@ -127,7 +127,7 @@ def test_a_feature_file_of_mmsa_is_trained_on_as_clips_are(tmp_path):
     printed = command("import-mmsa", file.name, "--corpus", "mosi", "--text-encoder", "embedded")
     block = yaml.safe_load(printed.partition("under corpora:\n")[2])
     assert "10 utterances (train 5, valid 3, test 2)" in printed
-    write_params(tmp_path, corpora=block, train__max_epochs=1)
+    write_params(tmp_path, corpora=block, grid__corpora=["mosi"], train__max_epochs=1)
     cell = {"corpus": "mosi", "model": "mitfrnet", "missing_rate": 0.3, "seed": 1}
     ran(tmp_path, "ingest", corpus="mosi")
     for modality in ("text", "acoustic", "visual"):

@@ -50,10 +50,10 @@ def test_there_is_a_plan_for_every_item_of_every_stage():
 def test_paths_in_a_command_are_deps_or_outs_of_its_stage(stage):
     """A command may name a folder of which the stage depends on parts."""
     config = STAGES[stage]
-    known = names([*config["deps"], *config.get("outs", []), *config.get("metrics", [])])
+    named = names([*config["deps"], *config.get("outs", []), *config.get("metrics", [])])
     for word in config["cmd"].split():
         if "/" in word and not word.startswith("raw/"):
-            assert any(k == word or k.startswith(f"{word}/") for k in known), word
+            assert any(k == word or k.startswith(f"{word}/") for k in named), word
 
 
 def test_files_outside_the_cache_are_metrics_and_plans():

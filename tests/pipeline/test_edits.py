@@ -58,6 +58,11 @@ EDITS = {
     "a layout of corpora": (
         "corpus/layouts/meld.py", "from mitfrnet", "X = 1\nfrom mitfrnet", {"ingest@sample"},
     ),
+    "a new entry of the registry": (
+        "models/registry.py", '    "tfn": Entry(',
+        '    "new": Entry("m", "M", "P", "N"),\n    "tfn": Entry(',
+        {"cards", "report"},
+    ),
     "a command": ("cli.py", "import", "X = 1\nimport", set()),
 }  # fmt: skip
 

@@ -81,7 +81,7 @@ def test_an_added_clip_is_the_only_one_extracted(project):
         file.write(f"{clips[0].parent.name},new,A fine day.,1.0,,,,Positive,train\n")
     before = features(project)
     ran, output = repro(project, "tensors@sample")
-    assert ran[:2] == ["plan", "ingest@sample"] or ran[0] == "ingest@sample"
+    assert ran[0] == "ingest@sample"
     for modality in ("text", "acoustic", "visual"):
         assert f"{modality}: 1 of 11 clips extracted" in output
     after = features(project)

@@ -51,6 +51,17 @@ def test_what_stands_in_a_string_counts(text):
     assert source_digest_of_text(text) == digest(text)
 
 
+@pytest.mark.parametrize("text", ["x = '''\n'''  # why", "x = f'''\n{1}'''  # why"])
+def test_a_comment_behind_a_string_of_many_lines_does_not_count(text):
+    assert source_digest_of_text(text) == digest(text.removesuffix("  # why"))
+
+
+def test_only_line_ends_end_a_line():
+    """Other characters that `str.splitlines` splits at would shift the rows of comments."""
+    text = "x = 'a\x0cb'\ny = 1"
+    assert source_digest_of_text(f"{text}  # why\nz = 2") == digest(f"{text}\nz = 2")
+
+
 def test_a_docstring_beside_code_is_left_alone():
     text = "def f(): 'docstring'; return 1"
     assert source_digest_of_text(text) == digest(text)

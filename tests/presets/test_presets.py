@@ -66,6 +66,22 @@ def test_an_unknown_preset_names_the_known_ones():
         read_preset("mossi")
 
 
+def test_quoted_words_stay_quoted():
+    """YAML 1.1, which the stages read, takes a bare no for false and 1:30 for 90."""
+    block = 'corpora:\n  a:\n    language: "no"\n    classes: ["yes", \'off\', "1:30"]\n'
+    text = block + "grid:\n  seeds: [1]\n"
+    after = applied("grid:\n  seeds:\n    - 2\n", text)
+    assert yaml.safe_load(after)["corpora"] == yaml.safe_load(text)["corpora"]
+    assert yaml.safe_load(after)["grid"] == {"seeds": [2]}
+
+
+def test_a_file_that_dvc_has_rewritten_is_taken():
+    """DVC writes the dashes of a list below the first letter of its key."""
+    text = "grid:\n  models:\n  - one\n  seeds:\n  - 1\n  - 2\nrun: 1\n"
+    after = applied("grid:\n  models:\n    - a\n    - b\n  seeds:\n    - 3\n", text)
+    assert yaml.safe_load(after) == {"grid": {"models": ["a", "b"], "seeds": [3]}, "run": 1}
+
+
 def test_only_the_named_values_change():
     """Lists become blocks, flow mappings stay as they are, comments stay with their keys."""
     text = applied(

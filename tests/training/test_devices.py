@@ -4,7 +4,7 @@ import torch
 from mitfrnet.errors import ParamsError, TrainingError
 from mitfrnet.training import devices
 from mitfrnet.training.devices import explaining_memory, launch
-from mitfrnet.training.settings import load_model_params
+from mitfrnet.training.load import load_model_params
 from mitfrnet.workers.params import RunParams
 
 

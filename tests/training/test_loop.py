@@ -15,8 +15,9 @@ from mitfrnet.models import registry
 from mitfrnet.params import load_params
 from mitfrnet.trained.model import TrainedModel
 from mitfrnet.training.batching import Utterances
+from mitfrnet.training.load import load_model_params
 from mitfrnet.training.loop import train
-from mitfrnet.training.settings import TrainParams, load_model_params
+from mitfrnet.training.settings import TrainParams
 from tests.helpers.splits import (
     StoredText,
     make_mask_params,

@@ -123,7 +123,8 @@ from mitfrnet.data.tensors import read_tensors
 from mitfrnet.missing import read_masks
 from mitfrnet.params import load_params
 from mitfrnet.training.loop import train
-from mitfrnet.training.settings import TrainParams, load_model_params
+from mitfrnet.training.load import load_model_params
+from mitfrnet.training.settings import TrainParams
 from mitfrnet.workers.params import RunParams
 
 steps = []

@@ -3,7 +3,8 @@ import pytest
 from mitfrnet.errors import ParamsError
 from mitfrnet.models import registry
 from mitfrnet.params import PARAMS_FILE, read_section
-from mitfrnet.training.settings import MAX_SEED, check_seed, load_model_params
+from mitfrnet.training.load import load_model_params
+from mitfrnet.training.settings import MAX_SEED, check_seed
 
 
 @pytest.mark.parametrize("name", read_section("model"))
