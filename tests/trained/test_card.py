@@ -124,7 +124,7 @@ def test_a_variant_has_a_name_of_its_own():
 HIDDEN_BY = {
     "complete_train": "nothing in training and validation",
     "fixed_train": "in training and validation at missing rate 0.4",
-    "random_train": "at a missing rate of its own for each clip",
+    "random_train": "at a rate drawn per clip",
 }
 
 
