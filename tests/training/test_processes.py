@@ -46,9 +46,14 @@ def corpus(tmp_path_factory):
     write_tensors(splits, folder / "tensors")
     write_masks(mask_splits(splits), steps, folder / "masks.parquet")
     write_params(folder, train__max_epochs=EPOCHS, model__mitfrnet__optimiser__batch_size=8)
+    write_plan(folder)
+    return folder
+
+
+def write_plan(folder):
+    """Write the plan of a training with the settings of params.yaml, as stage `plan` does."""
     model = yaml.safe_load((folder / "params.yaml").read_text())["model"]["mitfrnet"]
     (folder / "plan.json").write_text(json.dumps({"model": model}))
-    return folder
 
 
 def stage(out):
@@ -215,6 +220,7 @@ def test_processes_that_train_together_write_one_model(corpus, tmp_path):
             model__mitfrnet__optimiser__batch_size=8,
             **{f"model__mitfrnet__network__{k}": v for k, v in NO_DROPOUT.items()},
         )
+        write_plan(folder)
         finish(start(folder, *stage("out")))
         names = {p.name for p in (folder / "out").iterdir()}
         assert names == {"model.safetensors", "scaling.safetensors", "config.json", "curves"}
@@ -232,6 +238,7 @@ def test_more_processes_than_utterances_in_a_batch_are_refused(corpus, tmp_path)
     folder = tmp_path / "run"
     shutil.copytree(corpus, folder)
     write_params(folder, run__devices=2, model__mitfrnet__optimiser__batch_size=1)
+    write_plan(folder)
     process = start(folder, *stage("out"))
     output, _ = process.communicate(timeout=250)
     assert process.returncode == 1
