@@ -24,46 +24,48 @@ def evaluated():
     return {cell for cell in cells(*MODELS) if cell.startswith("evaluate")}
 
 
-# A file, text in it, what takes its place, and what runs again.
+CODE = (None, "\nX = 1\n")  # a line of code at the end
+
+# A file, text in it (None: its end), what takes its place, and what runs again.
 EDITS = {
     "a comment": ("metrics.py", "import math", "import math  # of numbers", set()),
     "a docstring": ("training/loop.py", '"""The training loop', '"""A training loop', set()),
     "blank lines": ("data/build.py", "\n\n\n", "\n\n\n\n\n", set()),
     "one baseline": (
-        "models/baselines/tfn.py", "import torch", "import torch\nX = 1", cells("tfn"),
+        "models/baselines/tfn.py", *CODE, cells("tfn"),
     ),
     "fusion": (
-        "models/mitfrnet/fusion.py", "import torch", "import torch\nX = 1",
+        "models/mitfrnet/fusion.py", *CODE,
         cells("mitfrnet", "mitfrnet_no_mmr", "tfrnet") | {"inspect@sample"},
     ),
     "a score": (
-        "metrics.py", "import math", "import math\nX = 1",
+        "metrics.py", *CODE,
         evaluated() | {"cards", "inspect@sample", "report"},
     ),
     "wording in the model card": ("trained/card.py", "## Scores", "## Its scores", {"cards"}),
     "a pattern": (
-        "missing/patterns.py", "import json", "import json\nX = 1",
+        "missing/patterns.py", *CODE,
         {"mask@sample-0.3", *cells(*MODELS), "cards", "inspect@sample"},
     ),
     "the report's style": ("report/page.css", "{", "{ ", {"report"}),
     "the style of both pages": ("report/colours.css", "{", "{ ", {"report", "inspect@sample"}),
     "the extractor of faces": (
-        "features/visual.py", "import numpy", "import numpy\nX = 1\nimport numpy",
+        "features/visual.py", *CODE,
         {"extract@sample-visual", "inspect@sample"},
     ),
     "the training loop": (
-        "training/loop.py", "import math", "import math\nX = 1",
+        "training/loop.py", *CODE,
         {cell for cell in cells(*MODELS) if cell.startswith("train")},
     ),
     "a layout of corpora": (
-        "corpus/layouts/meld.py", "from mitfrnet", "X = 1\nfrom mitfrnet", {"ingest@sample"},
+        "corpus/layouts/meld.py", *CODE, {"ingest@sample"},
     ),
     "a new entry of the registry": (
         "models/registry.py", '    "tfn": Entry(',
         '    "new": Entry("m", "M", "P", "N"),\n    "tfn": Entry(',
         {"cards", "report"},
     ),
-    "a command": ("cli.py", "import", "X = 1\nimport", set()),
+    "a command": ("cli.py", *CODE, set()),
 }  # fmt: skip
 
 
@@ -94,8 +96,8 @@ def test_an_edit_runs_what_it_touches(project, edit):
     name, old, new, expected = EDITS[edit]
     path = project / "mitfrnet" / name
     text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new, 1))
+    assert old is None or old in text
+    path.write_text(text + new if old is None else text.replace(old, new, 1))
     assert run_again(project) == expected
 
 

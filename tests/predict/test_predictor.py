@@ -91,7 +91,7 @@ class TestPredictor:
             ("acoustic", {"identity__settings__n_mfcc": 13}, "acoustic features: feature_names is"),
             ("visual", {"identity__settings__fps": 0}, "config.json: features.visual.fps: "),
             ("visual", {"identity": {}}, "features.visual: no 'settings' .*imported"),
-            ("text", {"identity__encoder": "gone"}, "text encoder 'gone': no folder"),
+            ("text", {"identity__encoder": "gone"}, "text encoder 'gone': not a folder"),
         ],
     )
     def test_features_that_cannot_be_made_again_are_refused(self, copy, modality, changes, message):
