@@ -14,7 +14,7 @@ from tests.helpers.paths import ROOT
 
 
 def test_the_stage_depends_on_no_code_that_extracts_or_describes_models():
-    code = plans({"mitfrnet": "mitfrnet"}, ROOT)["inspect"]["code"]
+    code = plans({"mitfrnet": {"architecture": "mitfrnet"}}, ROOT)["inspect"]["code"]
     assert "mitfrnet/inspection/page.py" in code
     others = ("mitfrnet/predict/", "mitfrnet/features/extract.py", "mitfrnet/trained/card.py")
     assert not [file for file in code if file.startswith(others)]
