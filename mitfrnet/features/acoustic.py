@@ -105,6 +105,10 @@ class AcousticExtractor:
             "settings": params.model_dump(mode="json"),
             "libraries": {name: installed_version(name) for name in ("av", "librosa")},
         }
+        # librosa compiles functions at their first call, and numba keeps them in files. A stage
+        # builds its extractor before its workers, which would otherwise compile at the same time
+        # and leave files that crash every later process.
+        acoustic_of_pieces([np.zeros(params.n_fft, np.float32)], params)
 
     def extract(self, clip: Clip) -> Features:
         """Return the sound features; step i starts at i · hop_length / sample_rate_hz seconds.

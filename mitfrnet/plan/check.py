@@ -151,6 +151,10 @@ class _Check:
                 self._problems.append(line)
         for rate in grid.missing_rates:
             self._prefixed(f"{where}.missing_rates", parse_protocol, rate)
+            if isinstance(rate, int):
+                self._problems.append(
+                    f"{where}.missing_rates: {rate} (write {rate}.0: DVC takes them for two cells)"
+                )
         for seed in grid.seeds:
             self._try(check_seed, str(seed))
 

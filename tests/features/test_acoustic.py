@@ -18,6 +18,7 @@ from mitfrnet.media.decode import MediaLimits
 from mitfrnet.params import parse_params
 from tests.helpers import clips
 from tests.helpers.paths import ROOT, SHARED
+from tests.helpers.running import run_python
 
 RATE, HOP = 16000, 512
 VALUES = {
@@ -258,3 +259,16 @@ def test_real_clips(extractor):
         assert values.shape == (94, 33)
         assert np.isfinite(values).all()
         assert values.std(axis=0).min() > 0
+
+
+@pytest.mark.slow
+def test_librosa_is_compiled_before_workers_start(tmp_path):
+    """Two processes that compile at once leave files that crash every later one."""
+    code = (
+        "from tests.features.test_acoustic import LIMITS, PARAMS\n"
+        "from mitfrnet.features.acoustic import AcousticExtractor\n"
+        "AcousticExtractor(PARAMS, LIMITS)\n"
+    )
+    process = run_python("-c", code, cwd=ROOT, NUMBA_CACHE_DIR=str(tmp_path))
+    assert process.returncode == 0, process.stderr
+    assert list(tmp_path.rglob("*_zc_wrapper*.nbc"))

@@ -41,6 +41,9 @@ MISTAKES = {
     "grid.missing_rates: key is absent, and required": {"grid.missing_rates": ABSENT},
     "grid.missing_rates: missing rate is 1.5 (expected a number in [0, 1], or complete_train, "
     "fixed_train, random_train)": {"grid.missing_rates": [1.5]},
+    "grid.missing_rates: 1 (write 1.0: DVC takes them for two cells)": {
+        "grid.missing_rates": [0.0, 1]
+    },
     "grid.missing_rates: a value is listed twice (found: [1, 1.0])": {
         "grid.missing_rates": [1, 1.0]
     },
