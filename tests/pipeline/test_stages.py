@@ -76,7 +76,11 @@ def test_a_plan_names_what_its_stage_really_imports(finished):
         plan = STAGES[stage]["deps"][0]
         for key, value in item.items():
             plan = plan.replace("${item." + key + "}", str(value))
-        code = json.loads((folder / plan).read_text())["code"]
+        content = json.loads((folder / plan).read_text())
+        code = content["code"]
+        if "architectures" in content:  # in place of the registry, of which it is one entry
+            assert "mitfrnet/models/registry.py" not in code
+            code["mitfrnet/models/registry.py"] = ""
         for module in imported(process):
             path = Path(*module.split("."))
             file = next(f for f in (path.with_suffix(".py"), path / "__init__.py")
