@@ -46,9 +46,9 @@ def python() -> Iterator[Finding]:
     system = f"{platform.system()} {platform.machine()} {' '.join(platform.libc_ver())}"
     low, high = _pyproject(r'^requires-python = ">=3\.(\d+),<3\.(\d+)"').groups()
     advice = "" if int(low) <= sys.version_info[1] < int(high) else f"with such a Python, {INSTALL}"
-    found = f"{platform.python_version()} of {sys.prefix}, {system}"
-    found += f" (expected at least 3.{low}, below 3.{high})" if advice else ""
-    yield Finding("Python", ERROR if advice else OK, found, advice)
+    message = f"{platform.python_version()} of {sys.prefix}, {system}"
+    message += f" (expected at least 3.{low}, below 3.{high})" if advice else ""
+    yield Finding("Python", ERROR if advice else OK, message, advice)
 
 
 def packages() -> Iterator[Finding]:
@@ -61,10 +61,10 @@ def packages() -> Iterator[Finding]:
     for name, version in by_name.items():
         tested = list(dict.fromkeys(pin for pinned, pin in pins if pinned == name))
         if version and tested and version.split("+")[0] not in tested:
-            found = f"{version} (tested: {', '.join(tested)})"
-            yield Finding(name, REMARK, found, f"if something fails, {INSTALL}")
-    found = ", ".join(f"{name} {version}" for name, version in by_name.items() if version)
-    yield Finding("packages", OK, found or "none")
+            message = f"{version} (tested: {', '.join(tested)})"
+            yield Finding(name, REMARK, message, f"if something fails, {INSTALL}")
+    message = ", ".join(f"{name} {version}" for name, version in by_name.items() if version)
+    yield Finding("packages", OK, message or "none")
 
 
 def commands() -> Iterator[Finding]:
@@ -73,7 +73,7 @@ def commands() -> Iterator[Finding]:
     if os.path.realpath(prefix) == os.path.realpath(sys.prefix) and shutil.which("dvc"):
         yield Finding("commands", OK, f"stages call {shutil.which('python')}")
     else:
-        found = f"`python` is {shutil.which('python')}, `dvc` is {shutil.which('dvc')}"
+        message = f"`python` is {shutil.which('python')}, `dvc` is {shutil.which('dvc')}"
         advice = "activate the environment: source .venv/bin/activate"
         yield Finding("commands", ERROR, f"{found} (expected those of {sys.prefix})", advice)
     commit = _output("git", "rev-parse", "--verify", "HEAD")
@@ -98,5 +98,5 @@ def disk(free_gib: float) -> Iterator[Finding]:
     advice = (
         "" if free >= free_gib else "make space; `dvc gc -w` empties DVC's cache of old results"
     )
-    found = f"{free:,.1f} GiB free (expected {free_gib:g})"
-    yield Finding("disk", ERROR if advice else OK, found, advice)
+    message = f"{free:,.1f} GiB free (expected {free_gib:g})"
+    yield Finding("disk", ERROR if advice else OK, message, advice)

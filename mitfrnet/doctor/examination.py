@@ -79,8 +79,8 @@ def main(names: Sequence[str]) -> None:
             pass  # the check `parameters` reports it
         except BaseException as error:  # a library may even raise SystemExit
             causes = ": ".join(str(e) for e in (error, error.__cause__) if e)
-            found = textwrap.shorten(f"{type(error).__name__}: {causes}", 1000)
-            findings.append(Finding(name, ERROR, found, _advice(name, found)))
+            message = textwrap.shorten(f"{type(error).__name__}: {causes}", 1000)
+            findings.append(Finding(name, ERROR, message, _advice(name, message)))
         for finding in findings:
             print(json.dumps(vars(finding)), file=output)
         print(_DONE, file=output, flush=True)

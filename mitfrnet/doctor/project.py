@@ -67,8 +67,8 @@ def corpora() -> Iterator[Finding]:
         except FeatureError:
             if encoder == EMBEDDED or Path(encoder).exists():
                 raise
-            found = f"{name}: text encoder {encoder} is absent, and would be downloaded"
-            yield Finding("corpora", REMARK, found, f"to download it now: hf download {encoder}")
+            message = f"{name}: text encoder {encoder} is absent, and would be downloaded"
+            yield Finding("corpora", REMARK, message, f"to download it now: hf download {encoder}")
         else:
             yield Finding("corpora", OK, f"{name}: text encoder {encoder}")
 
@@ -83,14 +83,14 @@ def extraction() -> Iterator[Finding]:
         params = _extractor_params(modality)
         landmarker = getattr(params, "backend", None) == "face_landmarker"
         if landmarker and MODEL_VARIABLE not in os.environ and not model_path().exists():
-            found = f"{model_path()} is absent, and would be downloaded"
-            yield Finding(modality, REMARK, found, f"without network, put {MODEL_URL} there")
+            message = f"{model_path()} is absent, and would be downloaded"
+            yield Finding(modality, REMARK, message, f"without network, put {MODEL_URL} there")
             continue
         extractor = build_extractor(modality, params, {"limits": read_section("ingest.limits")})
         detected = extractor.extract(Clip("sample", clip)).detected
         advice = "" if detected.all() else "reinstall av, librosa and mediapipe"
-        found = f"{detected.sum()} of {len(detected)} steps extracted from {clip}"
-        yield Finding(modality, ERROR if advice else OK, found, advice)
+        message = f"{detected.sum()} of {len(detected)} steps extracted from {clip}"
+        yield Finding(modality, ERROR if advice else OK, message, advice)
 
 
 def gpu() -> Iterator[Finding]:
@@ -106,7 +106,7 @@ def gpu() -> Iterator[Finding]:
     else:
         advice = "install a PyTorch for the CUDA that `nvidia-smi` names"
         advice = advice if shutil.which("nvidia-smi") else ""
-        found = "; ".join(
+        message = "; ".join(
             [f"PyTorch {torch.__version__} finds none", *(str(w.message) for w in caught)]
         )
-        yield Finding("GPU", REMARK, found, advice)
+        yield Finding("GPU", REMARK, message, advice)

@@ -12,7 +12,7 @@ def agreement_of(folder, **study):
 
 
 def test_a_scatter_tells_its_ranges_and_how_many_clips_are_on_the_right_side(tmp_path):
-    """Of labels -1, 1, 2 the first is predicted on the other side."""
+    """The labels are -1, 1 and 2; only the first has a prediction on the other side."""
     shown = agreement_of(
         tmp_path, clips=3, label=[-1, 1, 2], predict=lambda m, r, s, label: np.array([0.5, 0.5, 2])
     )
