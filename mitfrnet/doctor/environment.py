@@ -75,7 +75,7 @@ def commands() -> Iterator[Finding]:
     else:
         message = f"`python` is {shutil.which('python')}, `dvc` is {shutil.which('dvc')}"
         advice = "activate the environment: source .venv/bin/activate"
-        yield Finding("commands", ERROR, f"{found} (expected those of {sys.prefix})", advice)
+        yield Finding("commands", ERROR, f"{message} (expected those of {sys.prefix})", advice)
     commit = _output("git", "rev-parse", "--verify", "HEAD")
     yield Finding("git", OK if commit else REMARK, f"commit {commit[:10] or 'none'}")
 

@@ -111,9 +111,9 @@ class _Handler(BaseHTTPRequestHandler):
                 if re.search(pattern, request):
                     raise _RefusedError(status)
             for method, pattern, name in self._ROUTES:
-                found = re.fullmatch(pattern, path)
-                if found and re.fullmatch(method, self.command):
-                    getattr(self, name)(**found.groupdict())
+                match = re.fullmatch(pattern, path)
+                if match and re.fullmatch(method, self.command):
+                    getattr(self, name)(**match.groupdict())
                     return
             raise _RefusedError(404)
         except _RefusedError as refusal:
