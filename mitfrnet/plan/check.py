@@ -68,12 +68,14 @@ class _Check:
             self._grid(grid, corpora, models, extract.get("text"), parsed["report"])
         return list(dict.fromkeys(self._problems))
 
-    def _try(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-        """Return the result of a call; None if it raises, and note why."""
+    def _try(
+        self, function: Callable[..., Any], *arguments: Any, prefix: str = "", **options: Any
+    ) -> Any:
+        """Return the result of a call; None if it raises, and note why, after `prefix`."""
         try:
             return function(*arguments, **options)
         except ParamsError as error:
-            self._problems += error.problems
+            self._problems += [prefix + problem for problem in error.problems]
         except MitfrnetError as error:
             self._problems.append(str(error))
         return None
@@ -94,7 +96,7 @@ class _Check:
             if not _is_name(name):
                 self._problems.append(f"{where}: {name!r} (expected a name; put it in quotes)")
         names = sorted(filter(_is_name, entries), key=lambda name: _ancestors(name, entries))
-        for name in names:
+        for name in names:  # bases before their variants
             self._try(check_name, name, where)
         return {n: self._try(parse, n, entries[n], f"{where}.{n}") for n in names}
 
@@ -150,7 +152,7 @@ class _Check:
                 line = f"{where}.models: unknown model {name!r} ({closest(name, models)})"
                 self._problems.append(line)
         for rate in grid.missing_rates:
-            self._prefixed(f"{where}.missing_rates", parse_protocol, rate)
+            self._try(parse_protocol, rate, prefix=f"{where}.missing_rates: ")
             if isinstance(rate, int):
                 self._problems.append(
                     f"{where}.missing_rates: {rate} (write {rate}.0: DVC takes them for two cells)"
@@ -172,12 +174,6 @@ class _Check:
                 f"{self._path}: report.paired_test.{key}: unknown score {score!r} "
                 f"({closest(score, names)})"
             )
-
-    def _prefixed(self, where: str, function: Callable[..., Any], value: Any) -> None:
-        try:
-            function(value)
-        except ParamsError as error:
-            self._problems += [f"{where}: {problem}" for problem in error.problems]
 
 
 def _is_name(key: Any) -> bool:

@@ -58,9 +58,8 @@ def score_clips(
     transcripts = find_transcripts(clips, texts, settings, asr=asr)
     tasks = [(clip, modality) for clip in clips for modality in MEDIA]
     # Not the settings of text, whose module loads torch.
-    setup = partial(
-        _Extraction, {m: settings.params(m) for m in MEDIA}, settings.corpus_settings, limits
-    )
+    params = {m: settings.params(m) for m in MEDIA}
+    setup = partial(_Extraction, params, settings.corpus_settings, limits)
     results = supervised_map(setup, tasks, workers=workers, timeout_s=TIMEOUT_S)
     if len(clips) > 1 and sys.stderr.isatty():
         results = track(results, total=len(tasks), size=lambda _: 1, description="read clips")
@@ -68,6 +67,9 @@ def score_clips(
     scores: dict[Path, Prediction | MitfrnetError] = {}
     with ThreadPoolExecutor(1) as background:
         loading = background.submit(Predictor, model, limits=limits, other_versions=other_versions)
+        if len(clips) > 1 and not isinstance(params["acoustic"], PluginParams):
+            # Before workers start, which must not compile at the same time: see its constructor.
+            build_extractor("acoustic", params["acoustic"], settings.corpus_settings)
         for (clip, modality), result in results:
             if isinstance(result, WorkerFailure):
                 result = ClipFeatures(0.0, None, result.reason)
