@@ -18,6 +18,8 @@ from mitfrnet.labels import ClassScale, Cut, Edges, LabelScale, Scale, parse_sca
 Float32s = NDArray[np.float32]
 Floats = NDArray[np.float64]
 Score = float | int | bool | None
+# Scores by missing rate of the test masks, then by their seed.
+ScoresByMask = Mapping[float, Mapping[int, Mapping[str, Score]]]
 
 # Predictions whose range is below this share of the label range count as constant.
 CONSTANT_RANGE = 1e-6

@@ -19,10 +19,7 @@ import pyarrow.parquet as pq
 from mitfrnet.errors import FeatureError
 from mitfrnet.grid import Condition, GridParams
 from mitfrnet.labels import LabelScale, parse_scale
-from mitfrnet.metrics import Score
-
-# Scores by missing rate of the test masks, then by their seed.
-ScoresByMask = Mapping[float, Mapping[int, Mapping[str, Score]]]
+from mitfrnet.metrics import ScoresByMask
 
 
 @dataclass(frozen=True)

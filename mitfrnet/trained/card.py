@@ -16,7 +16,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from mitfrnet.errors import FeatureError
 from mitfrnet.files import sha256_of
 from mitfrnet.labels import ClassScale, LabelScale, parse_scale
-from mitfrnet.metrics import metric_names
+from mitfrnet.metrics import ScoresByMask, metric_names
 from mitfrnet.missing import WHOLE_PATTERNS
 from mitfrnet.modalities import MODALITIES
 from mitfrnet.models.registry import full_name, lacking
@@ -27,8 +27,6 @@ _PAPER = (
     "reconstruction network for missing modalities*, Expert Systems with Applications, 2024, "
     "[doi:10.1016/j.eswa.2024.123655](https://doi.org/10.1016/j.eswa.2024.123655)"
 )
-# Scores by missing rate and seed of the test masks.
-ScoresByMask = Mapping[float, Mapping[int, Mapping[str, Any]]]
 # The rows of the table of scores: missing rate, seed of the test mask, scores.
 CardRows = list[tuple[str, str, dict[str, Any]]]
 

@@ -7,7 +7,8 @@ from dvclive import Live
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-_LEFT_OUT = "seconds"  # the curves are the same in each run
+WATCHED = "valid/task"  # the loss by which the best epoch is chosen
+SECONDS = "seconds"  # what an epoch took; differs from run to run, so it is in no curve
 
 
 class Curves:
@@ -44,9 +45,9 @@ class Curves:
         """Add an epoch; a resumed training adds those before again."""
         if self._live:
             for name, value in epoch.items():
-                if name != _LEFT_OUT:
+                if name != SECONDS:
                     self._live.log_metric(name, value)
             self._live.next_step()
         best = f"best {best_loss:.3f} in epoch {best_epoch}"
-        shown = f"valid {epoch['valid/task']:.3f}, {best}"
+        shown = f"valid {epoch[WATCHED]:.3f}, {best}"
         self._bar.update(self._task, advance=1, description=shown)

@@ -37,13 +37,10 @@ from mitfrnet.trained.model import Network, TrainedModel, task_of
 from mitfrnet.training import checkpoints, devices
 from mitfrnet.training.batching import Utterances, shuffled_batches, sorted_batches
 from mitfrnet.training.checkpoints import Checkpoint, Progress
-from mitfrnet.training.curves import Curves
+from mitfrnet.training.curves import SECONDS, WATCHED, Curves
 from mitfrnet.training.losses import EpochLosses
 from mitfrnet.training.settings import ModelParams, OptimiserParams, TrainParams
 from mitfrnet.workers.params import RunParams
-
-WATCHED = "valid/task"  # the loss by which the best epoch is chosen
-SECONDS = "seconds"  # what an epoch took; differs from run to run, so it is in no curve
 
 
 class Trained(NamedTuple):
